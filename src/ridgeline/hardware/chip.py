@@ -1,0 +1,155 @@
+"""A chip as software meets it: engines with rates, memory tiers, ports; each fact with where it comes from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ridgeline.core.errors import SpecError
+
+Value = float | NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """One number or label of the catalogue, with its evidence.
+
+    `kind` is datasheet, measured, estimated or assumed; `how` says how an estimate was made.
+    """
+
+    value: float | str
+    kind: str
+    source: str
+    how: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryTier:
+    """One level of memory. `name` is registers, shared, l2 (last-level cache), dram, host or nvme."""
+
+    name: str
+    technology: str
+    capacity_bytes: float
+    bandwidth_bytes_per_s: float
+    latency_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse capacities and bandwidths that cannot be."""
+        if not (self.capacity_bytes > 0 and 0 < self.bandwidth_bytes_per_s < math.inf and self.latency_s >= 0):
+            raise SpecError(
+                "a memory tier needs positive capacity and bandwidth", at=self.name, got=self, fix="give both"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """A way out of the chip. Bandwidth is per direction, summed over the lanes of one chip."""
+
+    name: str
+    technology: str
+    bandwidth_bytes_per_s: float
+    latency_s: float
+
+    def __post_init__(self) -> None:
+        """Refuse links without bandwidth."""
+        if not (0 < self.bandwidth_bytes_per_s < math.inf and self.latency_s >= 0):
+            raise SpecError("a port needs positive bandwidth and latency >= 0", at=self.name, got=self, fix="give both")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chip:
+    """One accelerator or processor package, as one rank uses it.
+
+    `matrix_flops_per_s` and `vector_flops_per_s` map a compute dtype (core.dtypes names: fp64, fp32, tf32, fp16, bf16,
+    fp8, int8, fp4, int4) to the dense peak. `generation` names the family whose coefficients stand in when the chip
+    itself was never measured (for example ampere, hopper, blackwell, cdna3). `facts` keeps the evidence by key.
+    """
+
+    name: str
+    title: str
+    vendor: str
+    kind: str
+    generation: str
+    aliases: tuple[str, ...]
+    matrix_flops_per_s: Mapping[str, float]
+    vector_flops_per_s: Mapping[str, float]
+    tiers: tuple[MemoryTier, ...]
+    ports: tuple[Port, ...]
+    compute_units: int
+    clock_hz: float
+    tdp_w: float
+    idle_w: float
+    price_usd: float | None = None
+    rent_usd_per_s: float | None = None
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the invariants that every price relies on."""
+        rates = [*self.matrix_flops_per_s.values(), *self.vector_flops_per_s.values()]
+        if not self.vector_flops_per_s or any(not 0 < rate < math.inf for rate in rates):
+            raise SpecError("a chip needs positive, finite peak rates and a vector rate", at=self.name, fix="list them")
+        if not (self.compute_units >= 1 and self.clock_hz > 0 and 0 <= self.idle_w < self.tdp_w):
+            raise SpecError("a chip needs compute units, a clock and idle < TDP", at=self.name, fix="see the datasheet")
+        if not any(tier.name == "dram" for tier in self.tiers):
+            raise SpecError("a chip needs a memory tier named 'dram'", at=self.name, fix="add its main memory")
+
+    def tier(self, name: str) -> MemoryTier | None:
+        """The tier of that name, or None."""
+        return next((tier for tier in self.tiers if tier.name == name), None)
+
+    def port(self, name: str) -> Port | None:
+        """The port of that name (`scale_up`, `scale_out`, `host`), or None."""
+        return next((port for port in self.ports if port.name == name), None)
+
+    @property
+    def dram(self) -> MemoryTier:
+        """Main memory."""
+        return next(tier for tier in self.tiers if tier.name == "dram")
+
+    def peak_flops_per_s(self, compute: str) -> float:
+        """Dense peak for a compute dtype, on the matrix engine if it has that dtype, else by `compute_fallback`."""
+        return self.matrix_flops_per_s.get(compute) or self._fallback_rate(compute)
+
+    def _fallback_rate(self, compute: str) -> float:
+        for wider in WIDER.get(compute, ()):
+            if wider in self.matrix_flops_per_s:
+                return self.matrix_flops_per_s[wider]
+        for name in (compute, *WIDER.get(compute, ()), "fp32"):
+            if name in self.vector_flops_per_s:
+                return self.vector_flops_per_s[name]
+        return max(self.vector_flops_per_s.values())
+
+
+WIDER: Mapping[str, tuple[str, ...]] = {
+    "fp4": ("fp8", "int8", "bf16", "fp16", "tf32", "fp32"),
+    "int4": ("int8", "fp8", "bf16", "fp16", "tf32", "fp32"),
+    "fp8": ("bf16", "fp16", "tf32", "fp32"),
+    "int8": ("fp8", "bf16", "fp16", "tf32", "fp32"),
+    "bf16": ("fp16", "tf32", "fp32"),
+    "fp16": ("bf16", "tf32", "fp32"),
+    "tf32": ("fp32", "bf16", "fp16"),
+    "fp32": ("tf32", "bf16", "fp16"),
+    "fp64": ("fp32",),
+}
+"""Where a chip lacks a compute dtype, software converts to the next one here and computes there."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChipColumns:
+    """Chips as columns of a case table: `gather` gives a scalar for one chip, an array of a value per row for many.
+
+    `index` has one entry per row, pointing into `chips`; None means that every row uses `chips[0]`.
+    """
+
+    chips: tuple[Chip, ...]
+    index: NDArray[np.intp] | None = None
+
+    def gather(self, value: Callable[[Chip], float]) -> Value:
+        """`value(chip)` for each row; each chip is asked once."""
+        if self.index is None:
+            return float(value(self.chips[0]))
+        return np.array([value(chip) for chip in self.chips], dtype=np.float64)[self.index]
