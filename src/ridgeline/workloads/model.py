@@ -1,0 +1,258 @@
+"""A model as numbers: blocks of a token mixer and a feed-forward, how often each repeats, and its number formats.
+
+Sizes are numbers or arrays: models whose blocks have the same types and flags can be stacked (`stack`) into one value whose
+sizes are columns, so that a table of many models is a few numpy calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ridgeline.core.dtypes import DTYPES, SCHEMES, DType, Scheme
+from ridgeline.core.errors import SpecError
+from ridgeline.workloads.ops import Dim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precision:
+    """Number formats by part: matmul schemes of the attention projections, the dense feed-forward, the experts and the
+    head; storage of the KV cache; compute format of the attention scores.
+    """
+
+    attention: Scheme = SCHEMES["bf16"]
+    ffn: Scheme = SCHEMES["bf16"]
+    experts: Scheme = SCHEMES["bf16"]
+    head: Scheme = SCHEMES["bf16"]
+    kv: DType = DTYPES["bf16"]
+    score: DType = DTYPES["bf16"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupedQuery:
+    """Softmax attention with grouped keys and values (MHA: kv_heads = heads, MQA: 1). `window` 0 is full attention.
+
+    `gated` has an output gate as wide as the queries; `shared_kv` reads another layer's cache and holds no keys itself.
+    """
+
+    heads: Dim
+    kv_heads: Dim
+    head_dim: Dim
+    v_head_dim: Dim
+    window: Dim = 0.0
+    causal: bool = True
+    cross: bool = False
+    qkv_bias: bool = False
+    out_bias: bool = False
+    qk_norm: bool = False
+    rope: bool = True
+    sinks: bool = False
+    gated: bool = False
+    shared_kv: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latent:
+    """Multi-head latent attention (DeepSeek-V2). `q_rank` 0: queries are not compressed. With `selected` > 0 an indexer
+    of `index_heads` x `index_dim` chooses that many keys per query (DeepSeek-V3.2).
+    """
+
+    heads: Dim
+    q_rank: Dim
+    kv_rank: Dim
+    nope_dim: Dim
+    rope_dim: Dim
+    v_head_dim: Dim
+    index_heads: Dim = 0.0
+    index_dim: Dim = 0.0
+    selected: Dim = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateSpace:
+    """Mamba: `kind` mamba1 or mamba2; `heads` x `head_dim` = inner width; `dt_rank` for Mamba 1 only; `conv` taps."""
+
+    kind: str
+    heads: Dim
+    head_dim: Dim
+    state: Dim
+    groups: Dim = 1.0
+    conv: Dim = 4.0
+    dt_rank: Dim = 0.0
+    bias: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearAttention:
+    """Recurrent attention: `kind` delta (gated delta rule, Qwen3-Next) or linear (lightning attention, MiniMax)."""
+
+    kind: str
+    key_heads: Dim
+    value_heads: Dim
+    key_dim: Dim
+    value_dim: Dim
+    conv: Dim = 0.0
+
+
+Mixer = GroupedQuery | Latent | StateSpace | LinearAttention
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedForward:
+    """Dense feed-forward of inner width `inter`: gated (SwiGLU, three matrices) or not (two)."""
+
+    inter: Dim
+    gated: bool = True
+    bias: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixtureOfExperts:
+    """Routed experts plus `shared_inter` of always-active width. `latent` > 0: experts work in a projected width."""
+
+    experts: Dim
+    topk: Dim
+    inter: Dim
+    shared_inter: Dim = 0.0
+    gated: bool = True
+    bias: bool = False
+    shared_gate: bool = False
+    latent: Dim = 0.0
+    router_bias: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """`count` equal layers: a mixer, a feed-forward (either may be absent), `norms` normalisations of the hidden width."""
+
+    name: str
+    count: Dim
+    mixer: Mixer | None
+    ffn: FeedForward | MixtureOfExperts | None
+    cross: GroupedQuery | None = None
+    norms: float = 2.0
+    norm_bias: bool = False
+    parallel: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A network of blocks over token embeddings.
+
+    Attributes:
+        hidden, vocab: widths; `vocab` 0 for towers without tokens.
+        tied: the head shares the embedding table.
+        positions: rows of a learned position table (0: none); `token_types` likewise (BERT).
+        context: longest sequence that the model was made for.
+        blocks: the decoder (or the only) stack; `encoder` a stack that runs once per input (T5), `drafts` multi-token
+            prediction blocks, `towers` vision or audio encoders as models of their own.
+        head: whether it has a vocabulary projection.
+        precision: formats as published.
+        extra_parameters: parameters outside the blocks that no op of a forward step touches (poolers, projectors).
+        card: where the facts come from.
+    """
+
+    name: str
+    family: str
+    hidden: Dim
+    vocab: Dim
+    blocks: tuple[Block, ...]
+    context: Dim
+    tied: bool = False
+    positions: Dim = 0.0
+    token_types: Dim = 0.0
+    embedding_width: Dim = 0.0
+    head: bool = True
+    head_bias: bool = False
+    final_norm: bool = True
+    encoder: tuple[Block, ...] = ()
+    drafts: tuple[Block, ...] = ()
+    towers: tuple[Model, ...] = ()
+    patch_values: Dim = 0.0
+    extra_parameters: Dim = 0.0
+    precision: Precision = Precision()
+    card: str = ""
+
+    @property
+    def layers(self) -> Dim:
+        """Layers of the main stack."""
+        total: Dim = sum((np.asarray(block.count, float) for block in self.blocks), start=np.float64(0.0))
+        return total
+
+    def signature(self) -> tuple[Any, ...]:
+        """Types and flags of everything but sizes: models of one signature can be stacked."""
+        return _signature(replace(self, name="", card="", towers=()))
+
+
+_Value = TypeVar("_Value")
+
+
+def _signature(value: Any) -> Any:
+    if isinstance(value, (DType, Scheme)):
+        return value.name
+    if is_dataclass(value) and not isinstance(value, type):
+        return (type(value).__name__, *(_signature(getattr(value, f.name)) for f in fields(value)))
+    if isinstance(value, tuple):
+        return tuple(_signature(item) for item in value)
+    return value if isinstance(value, (str, bool)) or value is None else "size"
+
+
+def stack(models: Sequence[Model], index: NDArray[np.intp]) -> Model:
+    """One model whose sizes are columns: row i is `models[index[i]]`. Towers and names of the first are kept.
+
+    Raises SpecError when the models differ in more than sizes.
+    """
+    if len({model.signature() for model in models}) != 1:
+        raise SpecError("only models of one structure can be stacked", at="models", got=[m.name for m in models])
+    if len(models) == 1:
+        return models[0]
+    return _stack([replace(model, towers=()) for model in models], index)
+
+
+def _stack(values: Sequence[_Value], index: NDArray[np.intp]) -> _Value:
+    first: Any = values[0]
+    if isinstance(first, (DType, Scheme, str, bool)) or first is None:
+        return first  # type: ignore[no-any-return]
+    if is_dataclass(first) and not isinstance(first, type):
+        parts = {f.name: _stack([getattr(value, f.name) for value in values], index) for f in fields(first)}
+        return replace(first, **parts)  # type: ignore[type-var]
+    if isinstance(first, tuple):
+        return tuple(_stack([value[i] for value in values], index) for i in range(len(first)))  # type: ignore
+    column: Any = np.asarray(values, dtype=np.float64)
+    return first if np.all(column == column[0]) else column[index]  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """The tokens of one forward step: sequences that decode, and sequences that prefill, in one merged batch.
+
+    Attributes:
+        decode_seqs, decode_context: sequences that emit, and their mean KV length including the new tokens.
+        decode_tokens: new tokens per decoding sequence (1, or 1 + drafts under speculation).
+        prefill_seqs, prefill_tokens, prefill_prefix: prompts in the step, new tokens of each, tokens already cached.
+        logits: rows through the head; None means one per prefilling sequence and every decoded token.
+    """
+
+    decode_seqs: Dim = 0.0
+    decode_context: Dim = 0.0
+    decode_tokens: Dim = 1.0
+    prefill_seqs: Dim = 0.0
+    prefill_tokens: Dim = 0.0
+    prefill_prefix: Dim = 0.0
+    logits: Dim | None = None
+
+    @property
+    def tokens(self) -> Dim:
+        """Tokens that pass through every matmul."""
+        return self.decode_seqs * self.decode_tokens + self.prefill_seqs * self.prefill_tokens
+
+    @property
+    def logits_rows(self) -> Dim:
+        """Rows through the vocabulary projection."""
+        if self.logits is not None:
+            return self.logits
+        return self.decode_seqs * self.decode_tokens + self.prefill_seqs
