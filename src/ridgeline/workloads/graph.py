@@ -12,7 +12,9 @@ from ridgeline.workloads.ops import Dim, Op
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """`graph` executed `count` times in a row. The count may be an array and may be fractional (a pipeline stage's share)."""
+    """`graph` executed `count` times in a row. The count may be an array and may be fractional (a pipeline stage's
+    share).
+    """
 
     graph: Graph
     count: Dim

@@ -1,14 +1,14 @@
 """A model as numbers: blocks of a token mixer and a feed-forward, how often each repeats, and its number formats.
 
-Sizes are numbers or arrays: models whose blocks have the same types and flags can be stacked (`stack`) into one value whose
-sizes are columns, so that a table of many models is a few numpy calls.
+Sizes are numbers or arrays: models whose blocks have the same types and flags can be stacked (`stack`) into one value
+whose sizes are columns, so that a table of many models is a few numpy calls.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,16 @@ from ridgeline.workloads.ops import Dim
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Precision:
-    """Number formats by part: matmul schemes of the attention projections, the dense feed-forward, the experts and the
-    head; storage of the KV cache; compute format of the attention scores.
+    """Number formats by part: matmul schemes of the attention projections, the dense feed-forward, the routed experts,
+    the head and the shared experts (None: as the dense feed-forward); storage of the KV cache; format of the attention
+    scores.
     """
 
     attention: Scheme = SCHEMES["bf16"]
     ffn: Scheme = SCHEMES["bf16"]
     experts: Scheme = SCHEMES["bf16"]
     head: Scheme = SCHEMES["bf16"]
+    shared_experts: Scheme | None = None
     kv: DType = DTYPES["bf16"]
     score: DType = DTYPES["bf16"]
 
@@ -127,14 +129,18 @@ class MixtureOfExperts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """`count` equal layers: a mixer, a feed-forward (either may be absent), `norms` normalisations of the hidden width."""
+    """`count` equal layers: a mixer, a feed-forward (either may be absent) and normalisations of the hidden width.
+
+    `norms` says where they stand: before the `mixer`, the `cross` attention, the `ffn`, or after one of them
+    (`mixer_out`, `ffn_out`); any other name stands before the feed-forward.
+    """
 
     name: str
     count: Dim
     mixer: Mixer | None
     ffn: FeedForward | MixtureOfExperts | None
     cross: GroupedQuery | None = None
-    norms: float = 2.0
+    norms: tuple[str, ...] = ("mixer", "ffn")
     norm_bias: bool = False
     parallel: bool = False
 
@@ -147,6 +153,8 @@ class Model:
         hidden, vocab: widths; `vocab` 0 for towers without tokens.
         tied: the head shares the embedding table.
         positions: rows of a learned position table (0: none); `token_types` likewise (BERT).
+        embedding_width: width of the token table where it differs from `hidden` (0: it does not).
+        embedding_norm: whether a norm follows the tables.
         context: longest sequence that the model was made for.
         blocks: the decoder (or the only) stack; `encoder` a stack that runs once per input (T5), `drafts` multi-token
             prediction blocks, `towers` vision or audio encoders as models of their own.
@@ -166,6 +174,7 @@ class Model:
     positions: Dim = 0.0
     token_types: Dim = 0.0
     embedding_width: Dim = 0.0
+    embedding_norm: bool = False
     head: bool = True
     head_bias: bool = False
     final_norm: bool = True
@@ -185,10 +194,8 @@ class Model:
 
     def signature(self) -> tuple[Any, ...]:
         """Types and flags of everything but sizes: models of one signature can be stacked."""
-        return _signature(replace(self, name="", card="", towers=()))
-
-
-_Value = TypeVar("_Value")
+        signature: tuple[Any, ...] = _signature(replace(self, name="", card="", towers=()))
+        return signature
 
 
 def _signature(value: Any) -> Any:
@@ -198,7 +205,15 @@ def _signature(value: Any) -> Any:
         return (type(value).__name__, *(_signature(getattr(value, f.name)) for f in fields(value)))
     if isinstance(value, tuple):
         return tuple(_signature(item) for item in value)
-    return value if isinstance(value, (str, bool)) or value is None else "size"
+    if isinstance(value, (str, bool)) or value is None:
+        return value
+    # A size of zero says that something is absent: its ops are then not in the graph at all.
+    return "none" if is_zero(value) else "size"
+
+
+def is_zero(value: Dim) -> bool:
+    """Whether a size is the plain number 0: absent, and not merely zero in some rows of a column."""
+    return isinstance(value, (int, float)) and value == 0
 
 
 def stack(models: Sequence[Model], index: NDArray[np.intp]) -> Model:
@@ -210,20 +225,21 @@ def stack(models: Sequence[Model], index: NDArray[np.intp]) -> Model:
         raise SpecError("only models of one structure can be stacked", at="models", got=[m.name for m in models])
     if len(models) == 1:
         return models[0]
-    return _stack([replace(model, towers=()) for model in models], index)
+    stacked: Model = _stack([replace(model, towers=()) for model in models], index)
+    return stacked
 
 
-def _stack(values: Sequence[_Value], index: NDArray[np.intp]) -> _Value:
-    first: Any = values[0]
+def _stack(values: Sequence[Any], index: NDArray[np.intp]) -> Any:
+    first = values[0]
     if isinstance(first, (DType, Scheme, str, bool)) or first is None:
-        return first  # type: ignore[no-any-return]
+        return first
     if is_dataclass(first) and not isinstance(first, type):
         parts = {f.name: _stack([getattr(value, f.name) for value in values], index) for f in fields(first)}
-        return replace(first, **parts)  # type: ignore[type-var]
+        return replace(first, **parts)
     if isinstance(first, tuple):
-        return tuple(_stack([value[i] for value in values], index) for i in range(len(first)))  # type: ignore
+        return tuple(_stack([value[i] for value in values], index) for i in range(len(first)))
     column: Any = np.asarray(values, dtype=np.float64)
-    return first if np.all(column == column[0]) else column[index]  # type: ignore[no-any-return]
+    return first if np.all(column == column[0]) else column[index]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,6 +250,7 @@ class Batch:
         decode_seqs, decode_context: sequences that emit, and their mean KV length including the new tokens.
         decode_tokens: new tokens per decoding sequence (1, or 1 + drafts under speculation).
         prefill_seqs, prefill_tokens, prefill_prefix: prompts in the step, new tokens of each, tokens already cached.
+        source_tokens: length of each sequence's encoder input (encoder-decoder models); prefilling sequences encode it.
         logits: rows through the head; None means one per prefilling sequence and every decoded token.
     """
 
@@ -243,6 +260,7 @@ class Batch:
     prefill_seqs: Dim = 0.0
     prefill_tokens: Dim = 0.0
     prefill_prefix: Dim = 0.0
+    source_tokens: Dim = 0.0
     logits: Dim | None = None
 
     @property

@@ -62,7 +62,11 @@ class Op(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matmul:
-    """C[batch, m, n] = A[batch, m, k] B[batch, k, n]; B holds weights unless `weights` is False."""
+    """C[batch, m, n] = A[batch, m, k] B[batch, k, n]; B holds weights unless `weights` is False.
+
+    `tied` weights are read here but held by another op. `kv_width` columns of n belong to key and value heads, which a
+    plan must replicate once there are more ranks than such heads.
+    """
 
     name: str
     part: str
@@ -73,13 +77,20 @@ class Matmul:
     batch: Dim = 1.0
     shard: str = "none"
     weights: bool = True
+    tied: bool = False
     bias: bool = False
+    kv_width: Dim = 0.0
     out: DType = BF16
 
     @property
     def compute(self) -> str:
         """The scheme's compute dtype."""
         return self.scheme.compute
+
+    @property
+    def holds_weights(self) -> bool:
+        """Whether B is a parameter that this op owns."""
+        return self.weights and not self.tied
 
     def flops(self) -> Dim:
         """2 m n k per batch."""
@@ -96,12 +107,12 @@ class Matmul:
         )
 
     def weight_elements(self) -> Dim:
-        """n k (+ n with a bias) per batch, or none when B is an activation."""
-        return self.batch * self.n * (self.k + float(self.bias)) if self.weights else 0.0
+        """Elements n k (+ n with a bias) per batch, or none when B is an activation or tied."""
+        return self.batch * self.n * (self.k + float(self.bias)) if self.holds_weights else 0.0
 
     def weight_bytes(self) -> Dim:
         """Biases stay in 16 bits."""
-        if not self.weights:
+        if not self.holds_weights:
             return 0.0
         bias = self.n * BF16.element_bytes if self.bias else 0.0
         return self.batch * (self.n * self.k * self.scheme.weight.element_bytes + bias)
@@ -175,13 +186,16 @@ class Experts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention:
-    """Scores, softmax and values of `batch` sequences: `q_len` new tokens each against `kv_len` keys (new ones included).
+    """Scores, softmax and values of `batch` sequences: `q_len` new tokens each against `kv_len` keys (new ones
+    included).
 
     `window` > 0 limits what a query sees; `causal` masks the future among the new tokens. With `latent` > 0 this is
-    multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): the cache holds `latent` + `rope` values per token, shared
-    by all heads, and `absorbed` says that scores are taken in the latent space (decode) instead of expanded heads.
-    `selected` > 0 caps the keys that a query reads after an indexer chose them (DeepSeek-V3.2 sparse attention).
-    `cross` marks keys that come from another sequence and are not written. Dims are per rank after parallelism.
+    multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): the cache holds `latent` + `rope` values per token,
+    shared by all heads, and `absorbed` says that scores are taken in the latent space (decode) instead of expanded
+    heads. `selected` > 0 caps the keys that a query reads after an indexer chose them (DeepSeek-V3.2 sparse attention).
+    `cross` marks keys that come from another sequence or layer and are not written. `shard` is `heads` where tensor
+    parallelism divides the heads, `none` where every rank does them all (an indexer). Dims are per rank after
+    parallelism.
     """
 
     name: str
@@ -204,6 +218,7 @@ class Attention:
     absorbed: bool = False
     cross: bool = False
     sinks: bool = False
+    shard: str = "heads"
 
     @property
     def compute(self) -> str:
@@ -394,10 +409,12 @@ class Convolution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """A recurrence over tokens with a state of `head_dim` x `state` per head: Mamba, gated delta rule, linear attention.
+    """A recurrence over tokens with a state of `head_dim` x `state` per head: Mamba, gated delta rule, linear
+    attention.
 
-    `kind`: mamba1 (elementwise), mamba2 (chunked matmuls, arXiv 2405.21060), delta (gated delta rule, arXiv 2412.06464),
-    linear (lightning attention, arXiv 2401.04658). `phase` as in Attention; `chunk` is the block length of prefill.
+    `kind`: mamba1 (elementwise), mamba2 (chunked matmuls, arXiv 2405.21060), delta (gated delta rule, arXiv
+    2412.06464), linear (lightning attention, arXiv 2401.04658). `phase` as in Attention; `chunk` is the block length of
+    prefill.
     """
 
     name: str
@@ -495,8 +512,9 @@ class Collective:
     """Communication among `ranks` chips: `kind` is all_reduce, all_gather, reduce_scatter, alltoall or send_recv.
 
     `message_bytes` is the full buffer of the operation as nccl-tests count it (the gathered size for all_gather, the
-    size before reduction for reduce_scatter, the bytes one rank holds for alltoall). `axis` is the parallel axis it serves
-    (tp, ep, dp, cp, pp) and `stride` the distance between its ranks, from which the machine finds the links it crosses.
+    size before reduction for reduce_scatter, the bytes one rank holds for alltoall). `axis` is the parallel axis it
+    serves (tp, ep, dp, cp, pp) and `stride` the distance between its ranks, from which the machine finds the links it
+    crosses.
     """
 
     name: str
