@@ -66,7 +66,9 @@ class Chip:
 
     `matrix_flops_per_s` and `vector_flops_per_s` map a compute dtype (core.dtypes names: fp64, fp32, tf32, fp16, bf16,
     fp8, int8, fp4, int4) to the dense peak. `generation` names the family whose coefficients stand in when the chip
-    itself was never measured (for example ampere, hopper, blackwell, cdna3). `facts` keeps the evidence by key.
+    itself was never measured (for example ampere, hopper, blackwell, cdna3). `default_node` names the node of the
+    catalogue that such chips usually stand in, "" where there is none. `facts` keeps the evidence by key (`tdp`,
+    `matrix.bf16`, `memory.dram.bandwidth`, `ports.scale_up.latency`).
     """
 
     name: str
@@ -85,6 +87,7 @@ class Chip:
     idle_w: float
     price_usd: float | None = None
     rent_usd_per_s: float | None = None
+    default_node: str = ""
     facts: Mapping[str, Fact] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
