@@ -125,7 +125,15 @@ def _cut_other(op: Op, plan: Plan) -> tuple[Op, ...]:
             summed = _collective("all_reduce", "tp", known.part, size_bytes, tp, name=f"{known.name}_sum")
             return (replace(known, vocab=known.vocab / tp), summed)
         case Convolution():
-            return (replace(known, out_channels=known.out_channels / tp, groups=np.maximum(known.groups / tp, 1.0)),)
+            depthwise = np.asarray(known.groups) > 1
+            return (
+                replace(
+                    known,
+                    out_channels=known.out_channels / tp,
+                    in_channels=np.where(depthwise, known.in_channels / tp, known.in_channels),
+                    groups=np.where(depthwise, known.groups / tp, known.groups),
+                ),
+            )
         case Fft() | Collective() | Copy():
             return (known,)
         case _:

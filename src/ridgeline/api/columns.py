@@ -1,0 +1,196 @@
+"""Every column of the case tables, declared once: type, unit, default and meaning.
+
+The command line's flags, the checks of a table's values, the documentation and the web form are made from these rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+NUMBER, TEXT = "number", "text"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One input column.
+
+    Attributes:
+        kind: number or text.
+        unit: dimension that `core.units` reads for flags with units ("" for plain counts).
+        default: the meaning of an absent column or an empty cell; None if the case must give it.
+        lowest, highest: closed range of legal numbers; `whole` asks for integers.
+        choices: legal texts, if they are few.
+    """
+
+    name: str
+    kind: str
+    doc: str
+    default: float | str | None = None
+    unit: str = ""
+    lowest: float = 0.0
+    highest: float = 1e15
+    whole: bool = False
+    choices: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+
+def _count(name: str, doc: str, default: float | None = None, *, lowest: float = 1.0, **more: object) -> Column:
+    return Column(name=name, kind=NUMBER, doc=doc, default=default, lowest=lowest, whole=True, **more)  # type: ignore
+
+
+def _text(name: str, doc: str, default: str | None = "", **more: object) -> Column:
+    return Column(name=name, kind=TEXT, doc=doc, default=default, **more)  # type: ignore[arg-type]
+
+
+_WHERE = (
+    _text("chip", "chip of the catalogue", None, aliases=("gpu", "system")),
+    _text("runtime", "whose kernels and scheduler", "vllm", aliases=("backend",)),
+    _text("runtime_version", "version of the runtime; empty is the newest known", aliases=("version", "backend_version")),
+)
+
+_POOL = ("workers", "tp", "pp", "dp", "ep", "moe_tp", "batch")
+
+SERVING: tuple[Column, ...] = (
+    _text("model", "bundled model name, or a path to a config.json or its folder", None, aliases=("model_path",)),
+    *_WHERE,
+    _text("weights", "format of the weights; empty: as published"),
+    _text("activations", "format in which activations enter matmuls; empty: as the weights ask"),
+    _text("kv", "format of the KV cache; empty: as published", aliases=("kv_dtype",)),
+    _text("moe_weights", "format of the expert weights; empty: as `weights`"),
+    _text("mode", "one pool (agg) or separate prefill and decode pools (disagg)", "agg", choices=("agg", "disagg")),
+    _count("tp", "tensor parallelism", 1, aliases=("tp_size",)),
+    _count("pp", "pipeline stages", 1, aliases=("pp_size",)),
+    _count("dp", "attention data parallelism", 1, aliases=("attention_dp_size",)),
+    _count("ep", "expert parallelism; 0: what moe_tp leaves", 0, lowest=0, aliases=("moe_ep_size",)),
+    _count("moe_tp", "tensor parallelism of the experts; 0: what ep leaves", 0, lowest=0, aliases=("moe_tp_size",)),
+    _count("cp", "context parallelism of prompts", 1),
+    _count("replicas", "equal replicas that share the load", 1),
+    *(
+        _count(
+            f"{pool}_{name}",
+            f"{name} of the {pool} pool (disagg)",
+            0 if name in ("ep", "moe_tp", "batch") else 1,
+            lowest=0 if name in ("ep", "moe_tp", "batch") else 1,
+        )
+        for pool in ("prefill", "decode")
+        for name in _POOL
+    ),
+    _count("isl", "mean prompt tokens per request", None),
+    _count("osl", "mean output tokens per request", None),
+    Column(name="concurrency", kind=NUMBER, doc="requests in flight over the deployment", default=0.0),
+    Column(name="request_rate_per_s", kind=NUMBER, doc="arrivals per second", default=0.0, unit="1/s", aliases=("rate",)),
+    _text("load", "`saturated`: as many requests in flight as memory and runtime allow", choices=("", "saturated")),
+    Column(name="prefix_hit_frac", kind=NUMBER, doc="share of prompt tokens found in the cache", default=0.0, highest=1.0),
+    _count("draft_tokens", "speculated tokens per step (MTP, draft model)", 0, lowest=0),
+    Column(
+        name="acceptance_frac", kind=NUMBER, doc="chance that a drafted token is accepted", default=0.7, highest=1.0
+    ),
+    _count("max_batch", "sequences per iteration; 0: the runtime's default", 0, lowest=0),
+    _count("max_batched_tokens", "tokens per iteration; 0: the runtime's default", 0, lowest=0),
+    Column(name="memory_frac", kind=NUMBER, doc="share of memory given to the engine; 0: default", default=0.0, highest=1.0),
+    _text("procedure", "how TTFT and TPOT are measured", "steady"),
+)
+
+OPS: tuple[Column, ...] = (
+    _text("kind", "what is computed", None, aliases=("table",)),
+    *_WHERE,
+    _text("kernel", "name of the measured kernel, if the case states one"),
+    _text("weights_cache", "weights stream from memory (cold) or rotate in cache (hot)", "cold", choices=("cold", "hot")),
+    _text("dtype", "number format of the operands", "bf16"),
+    _text("kv_dtype", "number format of the cache", ""),
+    _text("gemm_dtype", "number format of an MLA module's linear layers", ""),
+    _text("op", "variant: attention, mla, mla_module; or the collective", ""),
+    _text("distribution", "skew of expert loads: balanced or power_law_ALPHA", "balanced"),
+    _text("node", "node or topology of a collective; empty: the chip's default node", aliases=("topology",)),
+    *(
+        _count(name, doc, default, lowest=0)
+        for name, doc, default in (
+            ("m", "rows of A and C", 0),
+            ("n", "columns of B and C", 0),
+            ("k", "columns of A", 0),
+            ("batch", "independent problems or sequences", 1),
+            ("isl", "new tokens per sequence", 0),
+            ("prefix", "cached tokens per sequence", 0),
+            ("kv_len", "keys per sequence, the new one included", 0),
+            ("heads", "query heads on this rank", 0),
+            ("kv_heads", "key/value heads on this rank; 0: as heads", 0),
+            ("head_dim", "width of a head; 0: the latent of DeepSeek-V3", 0),
+            ("window", "sliding window; 0 is full attention", 0),
+            ("tokens", "tokens offered to the layer", 0),
+            ("hidden", "hidden width", 0),
+            ("inter", "inner width of an expert before it is cut", 0),
+            ("topk", "experts per token", 0),
+            ("experts", "experts of the layer", 0),
+            ("tp", "tensor parallelism of the experts", 1),
+            ("ep", "expert parallelism", 1),
+            ("num_chips", "ranks of a collective", 0),
+            ("message_bytes", "buffer of a collective or copy", 0),
+            ("elements", "elements of an element-wise op", 0),
+            ("vocab", "rows of an embedding table", 0),
+            ("in_channels", "channels in", 0),
+            ("out_channels", "channels out", 0),
+            ("in_size", "pixels along one side of the input", 0),
+            ("out_size", "pixels along one side of the output; 0: in_size / stride", 0),
+            ("kernel_size", "taps along one side", 0),
+            ("stride", "stride of a convolution", 1),
+            ("groups", "groups of a convolution", 1),
+            ("dims", "spatial dimensions of a convolution", 2),
+            ("state", "state width of a scan", 0),
+            ("length", "points of a transform", 0),
+        )
+    ),
+)
+OPS = tuple(
+    Column(**{**{f: getattr(c, f) for f in c.__slots__}, "aliases": ("num_gpus",)}) if c.name == "num_chips" else c
+    for c in OPS
+)
+
+TRAINING: tuple[Column, ...] = (
+    _text("model", "bundled model name, or a path to a config.json; or give the shape columns"),
+    *(
+        _count(name, doc, 0, lowest=0)
+        for name, doc in (
+            ("layers", "layers"),
+            ("hidden", "hidden width"),
+            ("heads", "attention heads"),
+            ("kv_heads", "key/value heads; 0: as heads"),
+            ("ffn_hidden", "inner width of the feed-forward; 0: 4 x hidden"),
+            ("vocab", "vocabulary"),
+            ("experts", "experts per layer"),
+            ("topk", "experts per token"),
+            ("expert_hidden", "inner width of an expert"),
+            ("shared_experts", "shared experts"),
+        )
+    ),
+    _text("chip", "chip of the catalogue", None, aliases=("gpu",)),
+    _count("chips", "chips of the whole run", None, aliases=("n_gpus",)),
+    _count("seq", "tokens per sequence", None),
+    _count("global_batch", "sequences per step", 0, lowest=0),
+    _count("micro_batch", "sequences per micro-batch", 1),
+    _text("precision", "bf16, fp16, fp8, mxfp8, nvfp4, ...", "bf16"),
+    _count("tp", "tensor parallelism", 1),
+    _count("pp", "pipeline stages", 1),
+    _count("dp", "data parallelism; 0: what the others leave", 0, lowest=0),
+    _count("cp", "context parallelism", 1),
+    _count("ep", "expert parallelism; 0 or 1: none", 1, lowest=0),
+    _count("vp", "virtual pipeline stages", 1),
+    _text("sequence_parallel", "norms and dropout cut along the sequence", "true", choices=("true", "false")),
+    _count("zero", "ZeRO stage", 0, lowest=0, highest=3, aliases=("zero_stage",)),
+    _text("recompute", "activation recomputation", "none", choices=("none", "selective", "full")),
+    _text("offload", "what leaves device memory", "none", choices=("none", "optimizer", "params", "nvme")),
+    _text("flash", "fused attention", "true", choices=("true", "false")),
+    _text("framework", "whose training stack", ""),
+)
+
+VISION: tuple[Column, ...] = (
+    _text("model", "bundled network name, or a path to .onnx or .pt2", None),
+    _count("resolution", "pixels along one side; 0: the network's own", 0, lowest=0),
+    _count("batch", "images per step", 1),
+    _text("precision", "number format", "fp16"),
+    _text("chip", "chip of the catalogue", None, aliases=("gpu",)),
+    _text("runtime", "whose kernels", "torch", aliases=("framework",)),
+    _text("mode", "inference or training", "inference", choices=("inference", "training", "infer", "train")),
+)
+
+TASKS: Mapping[str, tuple[Column, ...]] = {"ops": OPS, "serving": SERVING, "training": TRAINING, "vision": VISION}

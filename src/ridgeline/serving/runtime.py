@@ -1,0 +1,94 @@
+"""Serving runtimes as facts: their limits, their rules, and the host time that each iteration costs.
+
+Files: `runtimes/*.yaml`, each fact with its source. A runtime is data; how a step is formed from it is `steady.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from ridgeline.core.errors import SpecError
+from ridgeline.core.files import Document, parse_yaml
+from ridgeline.core.names import Names
+from ridgeline.core.units import parse
+
+_TIMES = ("host_step", "host_sequence", "host_token_rate_limit")
+_POLICIES = {"prompt_policy": ("chunked", "prefill-first"), "cache_policy": ("grow", "reserve", "reserve-part")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """What an engine does by default.
+
+    Attributes:
+        max_batch: sequences per iteration and data-parallel rank.
+        max_batched_tokens: new tokens per iteration (prompt chunks and decodes together).
+        prompt_policy: chunked (prompts share iterations with decodes) or prefill-first (decodes wait).
+        cache_policy: grow (blocks as a sequence grows), reserve (whole length at admission) or reserve-part.
+        memory_frac: share of memory for weights, reserve and cache (`memory_base` total), or of what weights leave (free).
+        reserve_bytes: activations and buffers per chip.
+        admission_lag_steps: iterations that a request sent at the end of another misses (asynchronous scheduling).
+        host_step_s, host_sequence_s: host time per iteration, and per sequence in it, that the device does not hide.
+        front_end_token_s: time per token of the single front-end process (0: no limit seen).
+    """
+
+    name: str
+    title: str
+    max_batch: float
+    max_batched_tokens: float
+    prompt_policy: str
+    cache_policy: str
+    memory_frac: float
+    memory_base: str
+    reserve_bytes: float
+    admission_lag_steps: float
+    host_step_s: float
+    host_sequence_s: float
+    front_end_token_s: float
+    facts: Mapping[str, Mapping[str, Any]]
+
+
+@cache
+def _documents() -> Mapping[str, Document]:
+    folder = resources.files("ridgeline.serving") / "runtimes"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
+    documents = (parse_yaml(file.read_text("utf-8"), name=file.name) for file in files)
+    return {document.data["name"]: document for document in documents}
+
+
+@cache
+def runtime_names() -> Names:
+    """The resolver of runtime names and aliases."""
+    aliases = {name: tuple(document.data["aliases"]) for name, document in _documents().items()}
+    return Names("runtime", aliases, listing="`ridgeline catalogue runtimes` lists them")
+
+
+@cache
+def runtime(name: str) -> Runtime:
+    """The runtime of that name. Raises UnknownNameError with the nearest names."""
+    document = _documents()[runtime_names().resolve(name, at="runtime")]
+    facts: Mapping[str, Mapping[str, Any]] = document.data["facts"]
+    for key, allowed in _POLICIES.items():
+        if facts[key]["value"] not in allowed:
+            raise SpecError(f"{key} is one of {allowed}", at=document.where("facts", key), got=facts[key]["value"])
+    host_step, host_sequence, front_end = (parse(facts[key]["value"], "s", at=key) for key in _TIMES)
+    return Runtime(
+        name=document.data["name"],
+        title=document.data["title"],
+        max_batch=float(facts["max_batch"]["value"]),
+        max_batched_tokens=float(facts["max_batched_tokens"]["value"]),
+        prompt_policy=facts["prompt_policy"]["value"],
+        cache_policy=facts["cache_policy"]["value"],
+        memory_frac=float(facts["memory_frac"]["value"]),
+        memory_base=facts["memory_base"]["value"],
+        reserve_bytes=parse(facts["reserve"]["value"], "byte", at="reserve"),
+        admission_lag_steps=float(facts["admission_lag_steps"]["value"]),
+        host_step_s=host_step,
+        host_sequence_s=host_sequence,
+        front_end_token_s=front_end,
+        facts=facts,
+    )

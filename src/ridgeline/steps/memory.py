@@ -1,0 +1,93 @@
+"""Memory of one chip under a plan: weights, cache per sequence, what the engine reserves, and what is left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ridgeline.hardware.chip import Value
+from ridgeline.plans import Plan, parallelise
+from ridgeline.workloads.families.size import cache_bytes
+from ridgeline.workloads.families.transformer import forward
+from ridgeline.workloads.model import Batch, Model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Bytes on one chip (the fullest stage of a pipeline).
+
+    `sequence_bytes` is what one sequence holds on a chip; `free_bytes` what weights and reserve leave for the cache
+    (negative: the model does not fit).
+    """
+
+    capacity_bytes: Value
+    weights_bytes: Value
+    reserve_bytes: Value
+    sequence_bytes: Value
+    free_bytes: Value
+
+    @property
+    def fits(self) -> Value:
+        """Whether weights, reserve and one sequence fit."""
+        return np.asarray(self.free_bytes >= self.sequence_bytes)
+
+    @property
+    def max_sequences(self) -> Value:
+        """Whole sequences whose cache fits at once."""
+        return np.maximum(np.floor(self.free_bytes / self.sequence_bytes), 0.0)
+
+
+def weight_bytes(model: Model, plan: Plan, *, drafts: bool = False) -> Value:
+    """Weights on the fullest chip: layers split as evenly as stages allow, the embedding or the head on one of them.
+
+    Vision towers are held whole by every rank of the first stage.
+    """
+    graph = parallelise(forward(model, Batch(decode_seqs=1.0, decode_context=1.0), drafts=drafts), plan)
+    ends = sum((op.weight_bytes() for op, _ in graph.walk() if op.part in ("embedding", "head")), start=np.float64(0.0))
+    layers = graph.weight_bytes() - ends
+    deepest = np.ceil(np.asarray(model.layers) / plan.pp) / np.asarray(model.layers)
+    towers = sum((forward_weights(tower) for tower in model.towers), start=np.float64(0.0))
+    staged = layers * deepest + np.where(np.asarray(plan.pp) > 1, ends / 2.0, ends)
+    total: Value = staged + towers / plan.tp
+    return total
+
+
+def forward_weights(tower: Model) -> Value:
+    """Bytes of a vision or audio tower."""
+    return forward(tower, Batch(prefill_seqs=1.0, prefill_tokens=1.0)).weight_bytes()
+
+
+def memory_of(
+    model: Model,
+    plan: Plan,
+    *,
+    context: Value,
+    capacity_bytes: Value,
+    memory_frac: Value,
+    reserve_bytes: Value,
+    of_free: bool,
+    drafts: bool = False,
+) -> Memory:
+    """Memory of a deployment.
+
+    Args:
+        context: tokens that one resident sequence is counted with.
+        memory_frac: share of the capacity for weights, reserve and cache; with `of_free` the share of what weights and
+            reserve leave that becomes cache (TensorRT-LLM's free_gpu_memory_fraction).
+    """
+    weights = weight_bytes(model, plan, drafts=drafts)
+    deepest = np.ceil(np.asarray(model.layers) / plan.pp) / np.asarray(model.layers)
+    sequence = cache_bytes(model, context, plan.tp) * deepest / np.asarray(plan.cp, float)
+    if of_free:
+        left = capacity_bytes - weights - reserve_bytes
+        free = np.where(left > 0, left * memory_frac, left)
+    else:
+        free = capacity_bytes * memory_frac - weights - reserve_bytes
+    return Memory(
+        capacity_bytes=capacity_bytes,
+        weights_bytes=weights,
+        reserve_bytes=reserve_bytes,
+        sequence_bytes=np.maximum(sequence, 1.0),
+        free_bytes=free,
+    )

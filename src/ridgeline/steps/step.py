@@ -1,0 +1,124 @@
+"""A graph laid on one stream of each rank: ops in order, collectives exposed, each with its price and count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ridgeline.costs.machine_columns import MachineColumns
+from ridgeline.costs.price import Price, Setting
+from ridgeline.costs.price_op import price
+from ridgeline.hardware.chip import Value
+from ridgeline.workloads.graph import Graph, Repeat
+from ridgeline.workloads.ops import Collective, Experts, Op
+
+Column = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class OpCost:
+    """One op of a step: its block, how often it runs, and the price of one run."""
+
+    block: str
+    op: Op
+    times: Value
+    price: Price
+
+    @property
+    def time_s(self) -> Value:
+        """Seconds of all its runs in the step."""
+        return self.times * self.price.time_s
+
+
+@dataclass(frozen=True)
+class Step:
+    """A priced graph. Times are one pass through every layer (pipeline stages one after another), host time apart."""
+
+    ops: tuple[OpCost, ...]
+
+    @cached_property
+    def time_s(self) -> Value:
+        """Device time of one pass."""
+        return _total(cost.time_s for cost in self.ops)
+
+    @cached_property
+    def communication_s(self) -> Value:
+        """Time in collectives."""
+        return _total(cost.time_s for cost in self.ops if isinstance(cost.op, Collective))
+
+    @cached_property
+    def flops(self) -> Value:
+        """Operations of one pass on one rank of each stage."""
+        return _total(cost.times * cost.price.flops for cost in self.ops)
+
+    @cached_property
+    def floor_s(self) -> Value:
+        """Sum of the hardware bounds of its ops."""
+        return _total(cost.times * cost.price.floor_s for cost in self.ops)
+
+    @property
+    def has_experts(self) -> bool:
+        """Whether routed experts run in it."""
+        return any(isinstance(cost.op, Experts) for cost in self.ops)
+
+    def role_bytes(self, role: str) -> Value:
+        """Bytes that operands of one role (weights, kv, activations, state) move."""
+        return _total(
+            cost.times * sum((np.add(o.read_bytes, o.write_bytes) for o in cost.op.operands() if o.role == role))
+            for cost in self.ops
+        )
+
+    def time_by_bound(self) -> Mapping[str, Value]:
+        """Seconds attributed to the largest term of each op (compute, memory, link, launch, ...)."""
+        shares: dict[str, Value] = {}
+        for cost in self.ops:
+            terms = cost.price.terms
+            largest = np.maximum.reduce(np.broadcast_arrays(*terms.values())) if len(terms) > 1 else None
+            for name, term in terms.items():
+                wins = 1.0 if largest is None else np.asarray(term) >= largest
+                shares[name] = shares.get(name, 0.0) + cost.time_s * wins
+        return shares
+
+    def bound(self) -> NDArray[np.str_]:
+        """The bound that holds the most time of the step, per configuration."""
+        return largest_name(self.time_by_bound())
+
+    def calibrated(self) -> Value:
+        """Share of the time priced with coefficients of this very chip."""
+        known = _total(cost.time_s * np.asarray(cost.price.calibrated, float) for cost in self.ops)
+        share: Value = np.divide(known, self.time_s, out=np.zeros_like(np.asarray(known, float)), where=known > 0)
+        return share
+
+
+def price_step(graph: Graph, machines: MachineColumns, setting: Setting) -> Step:
+    """Price every distinct op of a rank's graph once; repetition multiplies.
+
+    Args:    graph: as `plans.parallelise` gives it; sizes scalar or columns. machines: one per row, one generation.
+    Returns: the step, with every array broadcast over the same rows.
+    """
+    return Step(tuple(_costs(graph, graph.name, 1.0, machines, setting)))
+
+
+def largest_name(shares: Mapping[str, Value]) -> NDArray[np.str_]:
+    """Key of the largest value, element by element."""
+    names = np.array(list(shares))
+    stacked = np.stack(np.broadcast_arrays(*(np.asarray(value, float) for value in shares.values())))
+    chosen: NDArray[np.str_] = names[np.argmax(stacked, axis=0)]
+    return chosen
+
+
+def _costs(graph: Graph, block: str, times: Value, machines: MachineColumns, setting: Setting) -> Iterator[OpCost]:
+    for item in graph.items:
+        if isinstance(item, Repeat):
+            yield from _costs(item.graph, item.graph.name, times * item.count, machines, setting)
+        else:
+            yield OpCost(block, item, times, price(item, machines, setting))
+
+
+def _total(values: Iterator[Value]) -> Value:
+    total: Value = sum(values, start=np.float64(0.0))
+    return total
