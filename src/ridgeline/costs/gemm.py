@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ridgeline.costs.coefficients import Coefficients
 from ridgeline.costs.gemm_kernels import Kernel, kernel_of
@@ -72,7 +73,7 @@ def price_with(
     kernel: Kernel,
     machine: Numbers,
     numbers: Numbers,
-    calibrated: Value | bool = False,
+    calibrated: bool | NDArray[np.bool_] = False,
 ) -> Price:
     """`price_matmul` with given coefficients: those of the chip (`machine`) and of the kernel family (`numbers`)."""
     floor_s = gemm_floor_s(op, chips, setting)
@@ -111,7 +112,7 @@ def price_with(
         write_bytes=writes,
         terms={name: restore(term) for name, term in terms.items()},
         detail=_detail(result, tile_m, tile_n, splits, restore),
-        calibrated=calibrated,  # type: ignore[arg-type]
+        calibrated=calibrated,
         kernel=kernel.name,
     )
     return zero_where_empty(price, flops)
