@@ -1,0 +1,92 @@
+"""Decode attention: few query rows against a long cache, split along the keys so that all SMs help (Flash-Decoding).
+
+One stream is the cache of one sequence and key-value head, read once for its whole group of query heads. A stream is cut
+into splits while SMs are idle; each CTA first pays its start-up, then reads its share at the rate that one CTA sustains. The
+kernel is as slow as the slower of two pipes, CTAs or memory; splitting adds a combine of partial outputs. Kernels differ in
+when they group heads and when they split, and that decides the slow tail more than any rate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ridgeline.costs.price import pnorm
+from ridgeline.costs.room import Facts, Numbers, two_level
+from ridgeline.hardware.chip import Value
+from ridgeline.workloads.ops import Attention
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streams:
+    """How a decode kernel cuts its work: CTAs before splitting, cache bytes of one, key blocks of one, may they split.
+
+    `again` counts how often each cached byte is read (1 when the group of query heads shares the read); `padding` is the
+    ratio of query rows multiplied, after filling up matrix tiles, to the rows that there are.
+    """
+
+    count: Array
+    stream_bytes: Array
+    blocks: Array
+    splittable: NDArray[np.bool_]
+    again: Array
+    padding: Array
+
+
+def cut_streams(op: Attention, c: Numbers) -> Streams:
+    """Streams by the habits of a kernel family.
+
+    `group_limit`: with more query heads per key-value head than this, each query head reads the cache for itself.
+    `windowed_groups`, `lone_splits`: 0 for kernels (FlashAttention 2) that neither group nor split under a window, nor
+    split when heads are not grouped.
+    """
+    q, heads = np.asarray(op.q_len, float), np.asarray(op.heads, float)
+    kv_heads = np.ones(()) if op.is_latent else np.maximum(np.asarray(op.kv_heads, float), 1.0)
+    group = heads / kv_heads
+    reads = np.asarray(op.cached_tokens_read(), float)
+    windowed = (np.asarray(op.window) > 0) & (np.asarray(op.window) < op.kv_len)
+    grouped = (group > 1.0) & (group <= c["group_limit"]) & (~windowed | (np.asarray(c["windowed_groups"]) > 0))
+    rows = np.where(grouped, group, 1.0) * q
+    tiles = np.ceil(rows / c["tile_rows"])
+    return Streams(
+        count=np.asarray(op.batch, float) * np.where(grouped, kv_heads, heads) * tiles,
+        stream_bytes=reads * np.asarray(op.kv_values_per_token()) / kv_heads * op.kv.element_bytes,
+        blocks=np.maximum(reads / c["tile_keys"], 1.0),
+        splittable=grouped | (~windowed & (np.asarray(c["lone_splits"]) > 0)),
+        again=np.where(grouped, 1.0, group) * tiles,
+        padding=np.ceil(rows / c["pad_rows"]) * c["pad_rows"] / np.maximum(rows, 1.0),
+    )
+
+
+def split_time(op: Attention, facts: Facts, c: Numbers, resident: bool) -> dict[str, Value]:
+    """Terms in seconds of a split-KV decode kernel: launch, CTAs, memory, l2, compute and combine.
+
+    `resident` says that the cache may lie in the last-level cache (a benchmark loop); a real step streams it.
+    """
+    cut = cut_streams(op, c)
+    slots = np.asarray(c["slots_per_unit"]) * facts.units
+    wanted = slots / np.maximum(cut.count, 1.0)
+    splits = np.where(cut.splittable, np.clip(wanted, 1.0, np.minimum(cut.blocks, c["split_limit"])), 1.0)
+    stream_rate = np.asarray(c["stream_bytes_per_clock"]) * facts.clock_hz
+    cta_s = c["cta_cycles"] / facts.clock_hz + cut.stream_bytes / splits / stream_rate
+    levels = two_level(cut.count * cut.stream_bytes / cut.again, facts, c, resident)
+    partial_bytes = 8.0 * np.asarray(op.batch, float) * op.q_len * op.heads * op.v_head_dim * splits
+    combine_s = np.asarray(c["combine_us"]) * 1e-6 + c["combine_passes"] * partial_bytes / facts.bandwidth_bytes_per_s
+    return {
+        "launch": np.asarray(c["launch_us"]) * 1e-6,
+        "ctas": cta_s * np.maximum(cut.count * splits / slots, 1.0),
+        "memory": levels["memory"],
+        "l2": levels["l2"] * cut.again,
+        "compute": op.flops() * cut.padding / (facts.peak_flops_per_s * np.asarray(c["compute_share"])),
+        "combine": np.where(splits > 1.0, combine_s, 0.0),
+    }
+
+
+def decode_time(terms: dict[str, Value]) -> Value:
+    """CTAs, compute and memory overlap (a 2-norm); launch and combine do not."""
+    memory = np.asarray(terms["memory"]) + terms["l2"]
+    return terms["launch"] + pnorm(2.0, terms["ctas"], memory, terms["compute"]) + terms["combine"]

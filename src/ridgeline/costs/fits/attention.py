@@ -1,0 +1,240 @@
+"""Fit the attention and latent-attention rooms to the measured kernel tables.
+
+`python -m ridgeline.costs.fits.attention FOLDER [KIND ...]` reads `attention_prefill.parquet` and `attention_decode.parquet`
+in FOLDER and rewrites `costs/coefficients/{attention_prefill,attention_decode,mla}.yaml`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from ridgeline.core.dtypes import dtype
+from ridgeline.costs.attention import engine
+from ridgeline.costs.attention_decode import decode_time, split_time
+from ridgeline.costs.attention_prefill import tiled_time
+from ridgeline.costs.fits.families import Family, Load, write
+from ridgeline.costs.fits.robust import Array, Knob, Sample, read_rows
+from ridgeline.costs.price import Setting
+from ridgeline.costs.room import facts_of, floor_of
+from ridgeline.hardware.catalogue import chip
+from ridgeline.hardware.chip import ChipColumns
+from ridgeline.workloads.ops import Attention
+
+TARGET = Path(__file__).parents[1] / "coefficients"
+DIMS = ("heads", "kv_heads", "head_dim", "window")
+HOT = Setting(weights_cache="hot")
+
+PREFILL_KNOBS = {
+    "launch_us": Knob(start=9.0, low=2.0, high=60.0),
+    "cta_cycles": Knob(start=2000.0, low=10.0, high=30000.0),
+    "share_64": Knob(start=0.6, low=0.05, high=1.0),
+    "share_128": Knob(start=0.7, low=0.05, high=1.0),
+    "share_256": Knob(start=0.7, low=0.05, high=1.0),
+    "exp_cycles": Knob(start=1 / 16, low=0.005, high=0.5, spread=0.3),
+    "tail": Knob(start=0.7, low=0.05, high=2.0, spread=0.5),
+    "memory_share": Knob(start=0.8, low=0.2, high=1.0, spread=0.2),
+    "cache_share": Knob(start=0.5, low=0.02, high=1.0, spread=0.7),
+    "cache_bytes_per_clock": Knob(start=32.0, low=4.0, high=200.0, spread=0.7),
+}
+"""`exp_cycles`: one of the 16 special-function results per clock and SM of NVIDIA parts since Volta."""
+
+DECODE_KNOBS = {
+    "launch_us": Knob(start=7.0, low=2.0, high=60.0),
+    "cta_cycles": Knob(start=4000.0, low=100.0, high=60000.0),
+    "slots_per_unit": Knob(start=1.0, low=0.2, high=6.0),
+    "stream_bytes_per_clock": Knob(start=20.0, low=1.0, high=300.0),
+    "memory_share": Knob(start=0.88, low=0.2, high=1.0, spread=0.2),
+    "cache_share": Knob(start=0.5, low=0.02, high=1.0, spread=0.7),
+    "cache_bytes_per_clock": Knob(start=32.0, low=4.0, high=200.0, spread=0.7),
+    "combine_us": Knob(start=2.0, low=0.1, high=20.0),
+    "combine_passes": Knob(start=1.0, low=0.05, high=20.0),
+    "compute_share": Knob(start=0.5, low=0.1, high=1.0, spread=0.3),
+}
+
+PREFILL_TILES = {"tile_rows": 128.0, "tile_keys": 64.0, "packs_group": 1.0}
+UNPACKED_TILES = {"tile_rows": 64.0, "tile_keys": 64.0, "packs_group": 0.0}
+SPLIT_HABITS = {
+    "tile_rows": 64.0,
+    "tile_keys": 64.0,
+    "pad_rows": 16.0,
+    "split_limit": 256.0,
+    "group_limit": 1e9,
+    "windowed_groups": 1.0,
+    "lone_splits": 1.0,
+}
+FLASH2_HABITS = {**SPLIT_HABITS, "windowed_groups": 0.0, "lone_splits": 0.0}
+FLASH3_HABITS = {**SPLIT_HABITS, "pad_rows": 64.0}
+XQA_HABITS = {**SPLIT_HABITS, "group_limit": 32.0}
+LATENT_HABITS = {**SPLIT_HABITS, "pad_rows": 64.0}
+
+PREFILL_ROWS: Mapping[str, tuple[str, Mapping[str, float]]] = {
+    "fmha": ("backend='trtllm' and dtype='bfloat16' and (kv_dtype='bfloat16' or gpu='l40s')", UNPACKED_TILES),
+    "fmha-kv8": ("backend='trtllm' and dtype='bfloat16' and kv_dtype='fp8' and gpu<>'l40s'", UNPACKED_TILES),
+    "fmha-fp8": ("backend='trtllm' and dtype='fp8'", UNPACKED_TILES),
+    "fa2": ("kernel in ('vllm_flash_attn', 'vllm_flash_attn_fa2') and gpu in ('a100_sxm', 'l40s')", PREFILL_TILES),
+    "fa3": ("kernel='vllm_flash_attn_fa3' and kv_dtype='bfloat16'", PREFILL_TILES),
+    "fa3-kv8": ("kernel='vllm_flash_attn_fa3' and kv_dtype='fp8'", PREFILL_TILES),
+    "fa3-v0.22": ("version='0.22.0' and kv_dtype='bfloat16' and head_dim<=256", PREFILL_TILES),
+    "fa3-kv8-v0.22": ("version='0.22.0' and kv_dtype='fp8'", PREFILL_TILES),
+    "fa4": ("kernel='vllm_flash_attn_fa4'", PREFILL_TILES),
+    "flashinfer-kv8": ("kernel='vllm_flashinfer_fiprefill'", PREFILL_TILES),
+    "triton-kv8": ("kernel='vllm_triton_attn'", {**PREFILL_TILES, "tile_rows": 64.0}),
+    "generic": ("dtype='bfloat16' and kv_dtype='bfloat16' and head_dim<=256", PREFILL_TILES),
+}
+"""Which rows show which family, and how that family cuts work."""
+
+DECODE_ROWS: Mapping[str, tuple[str, Mapping[str, float]]] = {
+    "xqa": ("backend='trtllm' and kv_dtype='bfloat16' and gpu<>'a100_sxm'", XQA_HABITS),
+    "xqa-kv8": ("backend='trtllm' and kv_dtype='fp8'", XQA_HABITS),
+    "fa2": ("kernel in ('vllm_flash_attn', 'vllm_flash_attn_fa2') and gpu in ('a100_sxm', 'l40s')", FLASH2_HABITS),
+    "fa3": ("kernel='vllm_flash_attn_fa3' and kv_dtype='bfloat16'", FLASH3_HABITS),
+    "fa3-kv8": ("kernel='vllm_flash_attn_fa3' and kv_dtype='fp8'", FLASH3_HABITS),
+    "fa3-v0.22": ("version='0.22.0' and kv_dtype='bfloat16' and head_dim<=256", FLASH3_HABITS),
+    "fa3-kv8-v0.22": ("version='0.22.0' and kv_dtype='fp8'", FLASH3_HABITS),
+    "fa4": ("kernel='vllm_flash_attn_fa4'", {**FLASH3_HABITS, "lone_splits": 0.0}),
+    "flashinfer-kv8": ("kernel='vllm_flashinfer_fidecode'", SPLIT_HABITS),
+    "triton-kv8": ("kernel='vllm_triton_attn'", {**SPLIT_HABITS, "split_limit": 1.0}),
+    "generic": ("kv_dtype='bfloat16' and head_dim<=256 and (backend<>'trtllm' or gpu<>'a100_sxm')", SPLIT_HABITS),
+}
+"""TensorRT-LLM decode on A100 is left out: it exceeds the memory bandwidth (see the table's README)."""
+
+LATENT_ROWS: Mapping[str, str] = {
+    "trtllm{form}": "backend='trtllm' and kv_dtype='bfloat16'",
+    "trtllm{form}-kv8": "backend='trtllm' and kv_dtype='fp8'",
+    "flashmla{form}": "kernel='vllm_flash_attn_mla'",
+    "flashmla{form}-kv8": "kernel='vllm_flashmla'",
+    "triton{form}": "kernel='vllm_triton_mla'",
+    "generic{form}": "backend='trtllm' and kv_dtype='bfloat16'",
+}
+"""Latent attention kernels; vLLM's rows were launched eagerly and show host time (`host_us`) where work is small."""
+
+DEEPSEEK = {"latent": 512.0, "rope": 64.0, "head_dim": 192.0, "v_head_dim": 128.0}
+"""The latent shape that the `mla` rows were measured with (DeepSeek-V3, arXiv 2412.19437, section 4.2)."""
+
+
+def attention_rows(columns: Mapping[str, Any], phase: str, kv: str, query: str) -> Attention:
+    """The op of rows of a measured table."""
+    prompt = phase == "prefill"
+    length = columns["isl"] if prompt else columns["kv_len"]
+    return Attention(
+        name="attention",
+        part="attention",
+        phase=phase,
+        batch=columns["batch"],
+        q_len=length if prompt else 1.0,
+        kv_len=length,
+        heads=columns["heads"],
+        kv_heads=columns["kv_heads"],
+        head_dim=columns["head_dim"],
+        v_head_dim=columns["head_dim"],
+        window=columns["window"],
+        kv=dtype(kv),
+        dtype=dtype(query),
+    )
+
+
+def latent_rows(columns: Mapping[str, Any], phase: str, kv: str) -> Attention:
+    """The latent op of rows of a measured table."""
+    prompt = phase == "prefill"
+    length = columns["isl"] if prompt else columns["kv_len"]
+    return Attention(
+        name="attention",
+        part="attention",
+        phase=phase,
+        batch=columns["batch"],
+        q_len=length if prompt else 1.0,
+        kv_len=length,
+        heads=columns["heads"],
+        kv_heads=columns["heads"],
+        kv=dtype(kv),
+        absorbed=not prompt,
+        **DEEPSEEK,
+    )
+
+
+def _samples(file: Path, phase: str, where: str, kernel: str) -> Load:
+    key = ("batch", "isl" if phase == "prefill" else "kv_len", *DIMS)
+
+    def load(gpu: str, half: str, rows: int) -> tuple[Sample, ...]:
+        found = []
+        for query, kv in _formats(file, f"op='attention' and {where} and gpu='{gpu}'"):
+            mine = f"op='attention' and {where} and gpu='{gpu}' and dtype='{query}' and kv_dtype='{kv}'"
+            if phase == "prefill":
+                mine += " and isl > 1"
+            columns = read_rows(file, key, ("latency_ms",), mine, half, rows)
+            op = attention_rows(columns, phase, kv, query)
+            found.append(Sample(measured_s=columns["latency_ms"] / 1e3, predict=_predictor(op, gpu, phase, kernel)))
+        return tuple(found)
+
+    return load
+
+
+def _predictor(op: Attention, gpu: str, phase: str, kernel: str) -> Any:
+    facts = facts_of(ChipColumns((chip(gpu),)), engine(op, kernel) if phase == "prefill" else op.compute)
+    floor = floor_of(op, facts, HOT)
+
+    def predict(c: Mapping[str, float]) -> Array:
+        if phase == "prefill":
+            total = sum(tiled_time(op, facts, c, packed=c["packs_group"] > 0).values(), start=np.float64(0.0))
+        else:
+            total = decode_time(split_time(op, facts, c, resident=True))
+        seconds: Array = np.maximum(total, floor)
+        return seconds
+
+    return predict
+
+
+def _formats(file: Path, where: str) -> list[tuple[str, str]]:
+    with duckdb.connect() as connection:
+        query = f"select distinct dtype, kv_dtype from '{file}' where {where} order by all"
+        return [(str(a), str(b)) for a, b in connection.execute(query).fetchall()]
+
+
+def _gpus(file: Path, where: str) -> tuple[str, ...]:
+    with duckdb.connect() as connection:
+        query = f"select distinct gpu from '{file}' where {where} order by all"
+        return tuple(str(gpu) for (gpu,) in connection.execute(query).fetchall())
+
+
+def _count(file: Path) -> int:
+    with duckdb.connect() as connection:
+        row = connection.execute(f"select count(*) from '{file}'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def fit_attention(folder: Path, phase: str) -> dict[str, Any]:
+    """Fit and write one phase; returns errors by kernel and chip."""
+    file = folder / f"attention_{phase}.parquet"
+    rows, knobs = (PREFILL_ROWS, PREFILL_KNOBS) if phase == "prefill" else (DECODE_ROWS, DECODE_KNOBS)
+    families = [
+        Family(
+            kernel=kernel,
+            gpus=_gpus(file, f"op='attention' and {where}"),
+            load=_samples(file, phase, where, kernel),
+            knobs=knobs,
+            habits=habits,
+        )
+        for kernel, (where, habits) in rows.items()
+    ]
+    target = TARGET / f"attention_{phase}.yaml"
+    return write(target, f"attention_{phase}", families, [(file, _count(file))], {})
+
+
+def main() -> None:
+    """Fit what the command line names (default: everything) and print errors."""
+    folder, *kinds = sys.argv[1:]
+    for kind in kinds or ["prefill", "decode"]:
+        for kernel, scores in fit_attention(Path(folder), kind).items():
+            for name, by in scores.items():
+                line = "  ".join(f"{stage} {s['median_pct']}/{s['p90_pct']}" for stage, s in by.items())
+                print(f"{kind:8} {kernel:18} {name:16} {line}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""What the attention and expert rooms share: facts as columns, the hardware floor, rows priced by the kernel they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ridgeline.costs.coefficients import Coefficients
+from ridgeline.costs.price import Price, Setting, work
+from ridgeline.hardware.chip import Chip, ChipColumns, Value
+from ridgeline.workloads.ops import Op
+
+OpT = TypeVar("OpT", bound=Op)
+
+
+class Numbers(Protocol):
+    """Coefficients by name: `Coefficients`, or the dict of a fit in progress."""
+
+    def __getitem__(self, name: str) -> Value:
+        """The value for each row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a kernel meets: peak of one compute dtype, memory bandwidth, last-level cache, compute units and clock."""
+
+    peak_flops_per_s: Value
+    bandwidth_bytes_per_s: Value
+    cache_bytes: Value
+    units: Value
+    clock_hz: Value
+
+
+def facts_of(chips: ChipColumns, compute: str) -> Facts:
+    """Facts of every row; a chip without a last-level cache has one of 0 bytes."""
+
+    def cache(chip: Chip) -> float:
+        tier = chip.tier("l2")
+        return tier.capacity_bytes if tier is not None else 0.0
+
+    return Facts(
+        peak_flops_per_s=chips.gather(lambda chip: chip.peak_flops_per_s(compute)),
+        bandwidth_bytes_per_s=chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s),
+        cache_bytes=chips.gather(cache),
+        units=chips.gather(lambda chip: float(chip.compute_units)),
+        clock_hz=chips.gather(lambda chip: chip.clock_hz),
+    )
+
+
+def two_level(moved: Value, facts: Facts, c: Numbers, resident: bool) -> dict[str, Value]:
+    """Seconds of bytes beyond what the last-level cache keeps at memory rate, and of all bytes at cache rate.
+
+    The cache rate is a number of bytes per clock and compute unit, which carries over between chips better than a share
+    of memory bandwidth. Nothing is kept unless it may be `resident`.
+    """
+    kept = np.asarray(c["cache_share"]) * facts.cache_bytes if resident else 0.0
+    rate = np.asarray(c["cache_bytes_per_clock"]) * facts.units * facts.clock_hz
+    return {
+        "memory": np.maximum(moved - kept, 0.0) / (facts.bandwidth_bytes_per_s * np.asarray(c["memory_share"])),
+        "l2": np.asarray(moved) / rate,
+    }
+
+
+def floor_of(op: Op, facts: Facts, setting: Setting) -> Value:
+    """Seconds below which no kernel can be: peak arithmetic, and bytes at memory rate.
+
+    In a benchmark loop (`hot`) the bytes that fit the last-level cache need not move.
+    """
+    _, reads, writes = work(op)
+    moved = np.asarray(reads) + writes
+    if setting.weights_cache == "hot":
+        moved = np.maximum(moved - facts.cache_bytes, 0.0)
+    floor: Value = np.maximum(op.flops() / facts.peak_flops_per_s, moved / facts.bandwidth_bytes_per_s)
+    return floor
+
+
+def priced(op: Op, total: Value, floor: Value, terms: dict[str, Value], c: Coefficients, kernel: str) -> Price:
+    """The price of a kernel whose terms are known; the floor holds whatever the coefficients say."""
+    flops, reads, writes = work(op)
+    return Price(
+        time_s=np.maximum(total, floor),
+        floor_s=floor,
+        flops=flops,
+        read_bytes=reads,
+        write_bytes=writes,
+        terms=terms,
+        calibrated=c.calibrated,
+        kernel=kernel,
+    )
+
+
+def ideal(op: Op, chips: ChipColumns, setting: Setting) -> Price:
+    """The hardware floor as a price."""
+    facts = facts_of(chips, op.compute)
+    flops, reads, writes = work(op)
+    floor = floor_of(op, facts, setting)
+    terms: dict[str, Value] = {
+        "compute": np.asarray(flops) / facts.peak_flops_per_s,
+        "memory": (np.asarray(reads) + writes) / facts.bandwidth_bytes_per_s,
+    }
+    return Price(
+        time_s=floor, floor_s=floor, flops=flops, read_bytes=reads, write_bytes=writes, terms=terms, kernel="ideal"
+    )
+
+
+def rows_of(op: OpT, chips: ChipColumns, rows: NDArray[np.bool_]) -> tuple[OpT, ChipColumns]:
+    """The op and chips of the rows where `rows` is True; dims that are not arrays stay as they are."""
+    taken: dict[str, object] = {}
+    for field in fields(op):  # type: ignore[arg-type]
+        value = getattr(op, field.name)
+        if isinstance(value, np.ndarray) and value.ndim:
+            taken[field.name] = np.broadcast_to(value, rows.shape)[rows]
+    index = None if chips.index is None else np.broadcast_to(chips.index, rows.shape)[rows]
+    return replace(op, **taken), ChipColumns(chips.chips, index)  # type: ignore[type-var]
+
+
+def price_by_kernel(
+    op: OpT,
+    chips: ChipColumns,
+    codes: NDArray[np.intp],
+    price: Callable[[OpT, ChipColumns, int], Price],
+) -> Price:
+    """Price each row by its kernel: `codes` (0-d, or one per row) go to `price`, results are put back in row order."""
+    present = np.unique(codes)
+    if present.size == 1:
+        return price(op, chips, int(present[0]))
+    parts = []
+    for code in present:
+        rows = codes == code
+        taken_op, taken_chips = rows_of(op, chips, rows)
+        parts.append((rows, price(taken_op, taken_chips, int(code))))
+    return _assemble(parts, codes.shape)
+
+
+def fastest(prices: tuple[Price, ...]) -> Price:
+    """Per row the fastest of several kernels that might run."""
+    best = prices[0]
+    for other in prices[1:]:
+        wins = np.asarray(other.time_s) < np.asarray(best.time_s)
+        best = _choose(wins, other, best)
+    return best
+
+
+def _choose(wins: NDArray[np.bool_], new: Price, old: Price) -> Price:
+    def pick(a: Mapping[str, Value], b: Mapping[str, Value]) -> dict[str, Value]:
+        names = [*b, *(name for name in a if name not in b)]
+        return {name: np.where(wins, a.get(name, 0.0), b.get(name, 0.0)) for name in names}
+
+    return replace(
+        old,
+        time_s=np.where(wins, new.time_s, old.time_s),
+        floor_s=np.minimum(new.floor_s, old.floor_s),
+        terms=pick(new.terms, old.terms),
+        detail=pick(new.detail, old.detail),
+        calibrated=np.where(wins, new.calibrated, old.calibrated),
+        kernel=old.kernel if old.kernel == new.kernel or not np.any(wins) else _joined(old.kernel, new.kernel),
+    )
+
+
+def _assemble(parts: list[tuple[NDArray[np.bool_], Price]], shape: tuple[int, ...]) -> Price:
+    def column(value: Callable[[Price], Value]) -> NDArray[np.float64]:
+        whole = np.zeros(shape)
+        for rows, part in parts:
+            whole[rows] = value(part)
+        return whole
+
+    def table(of: Callable[[Price], Mapping[str, Value]]) -> dict[str, Value]:
+        names = dict.fromkeys(name for _, part in parts for name in of(part))
+        return {name: column(lambda part, name=name: of(part).get(name, 0.0)) for name in names}  # type: ignore[misc]
+
+    kernel = parts[0][1].kernel
+    for _, part in parts[1:]:
+        kernel = _joined(kernel, part.kernel)
+    return Price(
+        time_s=column(lambda part: part.time_s),
+        floor_s=column(lambda part: part.floor_s),
+        flops=column(lambda part: part.flops),
+        read_bytes=column(lambda part: part.read_bytes),
+        write_bytes=column(lambda part: part.write_bytes),
+        terms=table(lambda part: part.terms),
+        detail=table(lambda part: part.detail),
+        calibrated=column(lambda part: np.asarray(part.calibrated, float)) > 0,
+        kernel=kernel,
+    )
+
+
+def _joined(first: str, second: str) -> str:
+    names = dict.fromkeys([*first.split("+"), *second.split("+")])
+    return "+".join(name for name in names if name)
