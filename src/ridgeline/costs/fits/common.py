@@ -1,0 +1,97 @@
+"""What the fits of all kinds share beside `robust.fit`: the split into halves, scores, and the coefficient file.
+
+A fit module (`fits/<kind>.py`) reads its table with `measurements.read`, fits on the rows where `is_fit_half` holds, and
+returns a `Document`, which `write` turns into `coefficients/<kind>.yaml`. `intervals_of` gives the `intervals` section
+from held-out errors. `without` holds, for each measured chip, the numbers that a fit gives it when all rows of that chip
+are left out, by kernel: `validate` prices the chip with them for its datasheet regime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from ridgeline.core.files import sha256_of, write_atomic
+from ridgeline.costs.fits.robust import rounded
+
+Array = NDArray[np.float64]
+SALT = np.uint64(0x51D9E1)
+"""Makes the halves of the fits other than those of any split that the measured tables were made with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A coefficient file: see `coefficients.py` for `kernels`, `interval.py` for `intervals`."""
+
+    kind: str
+    command: str
+    data: Sequence[Mapping[str, Any]]
+    errors: Mapping[str, Any]
+    kernels: Mapping[str, Any]
+    intervals: Mapping[str, Any] = field(default_factory=dict)
+    without: Mapping[str, Any] = field(default_factory=dict)
+
+
+def hash_unit(*columns: Array) -> Array:
+    """A number in [0, 1) per row that depends on the values of the columns alone (splitmix64, chained)."""
+    state = np.full(columns[0].shape, SALT, np.uint64)
+    with np.errstate(over="ignore"):
+        for column in columns:
+            state = state + np.asarray(column, float).view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+            state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            state = state ^ (state >> np.uint64(31))
+    return state.astype(np.float64) / 2.0**64
+
+
+def is_fit_half(*columns: Array) -> NDArray[np.bool_]:
+    """Which rows a fit may see; the others score it. A shape is on one side on every chip."""
+    return hash_unit(*columns) < 0.5
+
+
+def sampled(rows: NDArray[np.bool_], limit: int, *columns: Array) -> NDArray[np.intp]:
+    """Positions of at most `limit` of the rows, the same ones every time."""
+    positions = np.flatnonzero(rows)
+    order = np.argsort(hash_unit(*(np.asarray(column, float)[positions] for column in columns[::-1])), kind="stable")
+    chosen: NDArray[np.intp] = np.sort(positions[order[:limit]])
+    return chosen
+
+
+def intervals_of(ratio: Array) -> list[float]:
+    """[p10, p90] of measured over priced time, as the `intervals` section holds them."""
+    return [rounded(float(q)) for q in np.quantile(ratio, (0.1, 0.9))]
+
+
+def source(path: Path, rows: int) -> dict[str, Any]:
+    """One entry of the provenance: which file, which bytes, how many rows."""
+    return {"file": path.name, "sha256": sha256_of(path), "rows": rows}
+
+
+def write(document: Document, path: Path) -> None:
+    """Write the YAML; the same document gives the same bytes."""
+    data = {
+        "kind": document.kind,
+        "provenance": {"command": document.command, "data": list(document.data), "errors": document.errors},
+        "kernels": document.kernels,
+        "intervals": document.intervals,
+        "without": document.without,
+    }
+    text = yaml.safe_dump(_plain(data), sort_keys=False, width=120, default_flow_style=None)
+    write_atomic(path, text)
+
+
+def _plain(value: Any) -> Any:
+    """Ordinary containers and rounded floats, as YAML writes them."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return rounded(float(value))
+    return value

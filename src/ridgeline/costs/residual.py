@@ -1,0 +1,153 @@
+"""Residual tables: what measurements of a chip say beyond the physics, as a smooth factor over the logarithm of sizes.
+
+A table holds, on a regular grid over log2 of some dimensions, the logarithm of measured over priced time, pulled to 0
+where few measurements lie near a knot. Between knots it is interpolated multilinearly; one step outside the grid it has
+faded to 0 (factor 1). Tables are float16 arrays in `residuals/<kind>.npz`, one per `chip|kernel|variant`.
+
+To add a kind: in its fit, `Table(grid=grid, log_factor=smooth(grid, dims, log_ratio))` per key, and `save` them; in its
+room, `time_s * factor(kind, kernel, variant, chips, dims)` before the floor is applied.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ridgeline.core.errors import SpecError
+from ridgeline.core.files import write_atomic
+from ridgeline.hardware.chip import ChipColumns, Value
+
+ROUNDS = 20
+"""Passes of `smooth`; each spreads over the knots what the passes before left unexplained."""
+PULL = 2.0
+"""Measurements' worth of weight by which every knot is pulled to 0."""
+CLIP = 0.7
+"""Largest log error that one measurement may contribute: a factor of 2."""
+CHUNK = 16_384
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """A regular grid in log2: per axis the first knot, the distance between knots, and their number."""
+
+    start: tuple[float, ...]
+    step: tuple[float, ...]
+    count: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Log of the factor at each knot of a grid."""
+
+    grid: Grid
+    log_factor: NDArray[np.float32]
+
+
+def interpolate(table: Table, dims: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
+    """Log of the factor at sizes `dims` (one array of the same length per axis); 0 from one step outside the grid."""
+    padded = np.pad(table.log_factor.astype(np.float32), 1).ravel()
+    result = np.empty(dims[0].size, np.float32)
+    for start in range(0, result.size, CHUNK):
+        part = slice(start, start + CHUNK)
+        total = np.zeros(result[part].size, np.float32)
+        for index, weight in _corners(table.grid, [dim[part] for dim in dims]):
+            total += weight * padded[index]
+        result[part] = total
+    return result
+
+
+def smooth(
+    grid: Grid, dims: Sequence[NDArray[np.float64]], log_ratio: NDArray[np.float64], pull: float = PULL
+) -> NDArray[np.float32]:
+    """Log factors whose interpolation explains `log_ratio` (log of measured over priced time) at sizes `dims`."""
+    shape = tuple(n + 2 for n in grid.count)
+    corners = list(_corners(grid, dims))
+    weight = sum(np.bincount(i, w, minlength=int(np.prod(shape))) for i, w in corners)
+    knots = np.zeros(int(np.prod(shape)))
+    left = np.clip(log_ratio, -CLIP, CLIP)
+    for _ in range(ROUNDS):
+        now = sum(w * knots[i] for i, w in corners)
+        pushed = sum(np.bincount(i, w * (left - now), minlength=knots.size) for i, w in corners)
+        knots += (pushed - pull * knots) / (weight + pull)
+    inner = tuple(slice(1, -1) for _ in grid.count)
+    return knots.reshape(shape)[inner].astype(np.float16).astype(np.float32)
+
+
+def _corners(grid: Grid, dims: Sequence[NDArray[np.float64]]) -> Sequence[tuple[NDArray[np.intp], NDArray[np.float32]]]:
+    """(flat index into the padded grid, weight) of the 2**axes knots around each point."""
+    ways: list[tuple[tuple[NDArray[np.int32], NDArray[np.float32]], ...]] = []
+    for axis, dim in enumerate(dims):
+        place = np.log2(np.maximum(dim, 1e-9).astype(np.float32))
+        place = (place - np.float32(grid.start[axis])) / np.float32(grid.step[axis]) + np.float32(1.0)
+        place = np.clip(place, 0.0, np.float32(grid.count[axis] + 1) - np.float32(1e-3))
+        below = place.astype(np.int32)
+        above = place - below
+        stride = int(np.prod([n + 2 for n in grid.count[axis + 1 :]]))
+        ways.append(((below * stride, 1.0 - above), ((below + 1) * stride, above)))
+    corners = []
+    for corner in itertools.product(*ways):
+        index, weight = corner[0]
+        for more_index, more_weight in corner[1:]:
+            index, weight = index + more_index, weight * more_weight
+        corners.append((index.astype(np.intp), weight))
+    return corners
+
+
+def save(path: Path, tables: Mapping[str, Table]) -> None:
+    """Write tables by key; the same tables give the same bytes."""
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for key in sorted(tables):
+        grid = tables[key].grid
+        arrays[key] = tables[key].log_factor.astype(np.float16)
+        arrays[f"{key}|grid"] = np.array([grid.start, grid.step, grid.count], np.float32)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_atomic(path, buffer.getvalue())
+
+
+@cache
+def tables(kind: str) -> Mapping[str, Table]:
+    """The bundled tables of one op kind by `chip|kernel|variant`; empty when the kind has none."""
+    source = resources.files("ridgeline.costs") / "residuals" / f"{kind}.npz"
+    if not source.is_file():
+        return {}
+    with np.load(io.BytesIO(source.read_bytes()), allow_pickle=False) as file:
+        keys = [key for key in file.files if not key.endswith("|grid")]
+        return {key: _table(key, file[key], file[f"{key}|grid"]) for key in keys}
+
+
+def _table(key: str, log_factor: NDArray[np.float16], grid: NDArray[np.float32]) -> Table:
+    start, step, count = grid.tolist()
+    made = Grid(start=tuple(start), step=tuple(step), count=tuple(int(n) for n in count))
+    if log_factor.shape != made.count or not np.all(np.isfinite(log_factor)):
+        raise SpecError("a residual table must fill its grid with finite numbers", at=key, fix="run the fit again")
+    return Table(grid=made, log_factor=log_factor.astype(np.float32))
+
+
+def factor(kind: str, kernel: str, variant: str, chips: ChipColumns, dims: Sequence[NDArray[np.float64]]) -> Value:
+    """Measured over priced time at sizes `dims`: 1 for chips, kernels and sizes that were never measured.
+
+    `dims` are one-dimensional arrays of one length (sizes > 0, in the order of the grid's axes), whose rows are those of
+    `chips.index` when it has one.
+    """
+    known = tables(kind)
+    held = [known.get(f"{chip.name}|{kernel}|{variant}") for chip in chips.chips]
+    if all(table is None for table in held):
+        return 1.0
+    if chips.index is None or len(chips.chips) == 1:
+        return np.exp(interpolate(held[0], dims)).astype(np.float64) if held[0] else 1.0
+    result = np.ones(dims[0].size)
+    rows = np.broadcast_to(chips.index, result.shape)
+    for position, table in enumerate(held):
+        if table is not None:
+            mine = rows == position
+            result[mine] = np.exp(interpolate(table, [dim[mine] for dim in dims]))
+    return result
