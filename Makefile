@@ -14,7 +14,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check static lint format types imports docs serve-docs wheel bench regold soak lock clean
+.PHONY: help demo test check static lint format types imports docs serve-docs wheel bench index regold soak lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -43,7 +43,7 @@ test: $(VENV)/.dev ## the test suite, without the tests marked slow (COV=1 adds 
 check: static ## all of CI: the static gates, then `make test` with coverage
 	$(MAKE) test COV=1
 
-static: lint types imports docs wheel
+static: lint types imports docs
 
 lint: $(VENV)/.dev ## ruff: rules and format
 	$(BIN)/ruff check $(CODE)
@@ -66,10 +66,13 @@ serve-docs: $(VENV)/.dev ## the documentation on a local port
 	$(BIN)/mkdocs serve
 
 wheel: $(VENV)/.dev ## build the wheel
-	$(BIN)/python -m build --wheel --outdir build/dist .
+	$(BIN)/python -m build --no-isolation --wheel --outdir build/dist .
 
 bench: $(VENV)/.dev ## speed, as printed rates
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file || exit 1; done
+
+index: $(VENV)/.user ## rebuild the catalogue's index after adding or renaming a file in it
+	$(BIN)/python -m ridgeline.hardware.build_index
 
 regold: $(VENV)/.dev ## write the golden files anew; read the diff before committing it
 	RIDGELINE_REGOLD=1 $(PYTEST) -q tests/golden
