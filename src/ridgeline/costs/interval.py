@@ -1,8 +1,8 @@
 """How far a price may be off: 10th and 90th percentiles of measured over priced time on shapes that no fit saw.
 
 The numbers stand in the `intervals` section of `coefficients/<kind>.yaml`, by kernel family (`any` for the rest) and
-regime: `calibrated` (the chip was measured) or `datasheet` (left out of the fit). Prices of one kind err together, since
-they share coefficients: their half-widths add in a sum. Kinds err apart: theirs add in squares.
+regime: `calibrated` (the chip was measured) or `datasheet` (left out of the fit). Prices of one kind err together,
+since they share coefficients: their half-widths add in a sum. Kinds err apart: theirs add in squares.
 """
 
 from __future__ import annotations

@@ -135,8 +135,8 @@ def _table(key: str, log_factor: NDArray[np.float16], grid: NDArray[np.float32])
 def factor(kind: str, kernel: str, variant: str, chips: ChipColumns, dims: Sequence[NDArray[np.float64]]) -> Value:
     """Measured over priced time at sizes `dims`: 1 for chips, kernels and sizes that were never measured.
 
-    `dims` are one-dimensional arrays of one length (sizes > 0, in the order of the grid's axes), whose rows are those of
-    `chips.index` when it has one.
+    `dims` are one-dimensional arrays of one length (sizes > 0, in the order of the grid's axes); their rows are those
+    of `chips.index` when it has one.
     """
     known = tables(kind)
     held = [known.get(f"{chip.name}|{kernel}|{variant}") for chip in chips.chips]

@@ -1,9 +1,9 @@
 """What the fits of all kinds share beside `robust.fit`: the split into halves, scores, and the coefficient file.
 
-A fit module (`fits/<kind>.py`) reads its table with `measurements.read`, fits on the rows where `is_fit_half` holds, and
+A fit module (`fits/<kind>.py`) reads its table with `measurements.read`, fits on the rows of `is_fit_half`, and
 returns a `Document`, which `write` turns into `coefficients/<kind>.yaml`. `intervals_of` gives the `intervals` section
-from held-out errors. `without` holds, for each measured chip, the numbers that a fit gives it when all rows of that chip
-are left out, by kernel: `validate` prices the chip with them for its datasheet regime.
+from held-out errors. `without` holds, for each measured chip, the numbers that a fit gives it when all rows of that
+chip are left out, by kernel: `validate` prices the chip with them for its datasheet regime.
 """
 
 from __future__ import annotations
