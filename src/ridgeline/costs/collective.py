@@ -1,0 +1,263 @@
+"""Collectives: the fastest of a few protocols, each an alpha-beta law over the levels of links that a group crosses.
+
+A protocol costs `start + hops x hop + moved bytes / (bandwidth x efficiency)`. Rings move (n-1)/n of the buffer per
+pass (two passes for an all-reduce) and copy their own n-th once more; switches that add move (n+1)/n once; kernels of
+serving frameworks (one-shot, two-shot) replace the library up to a buffer limit. The soft minimum over protocols rises
+with every byte. Over several levels the outer ones carry the share that inner ones leave to a rank, and chunks overlap.
+
+Sources: Thakur, Rabenseifner, Gropp, IJHPCA 2005 (rings, trees); NCCL documentation (LL and Simple protocols, NVLS);
+vLLM `custom_all_reduce.py` and TensorRT-LLM `customAllReduceKernels` (one-shot and two-shot kernels, buffer limits).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ridgeline.core.errors import DomainError, did_you_mean
+from ridgeline.costs.coefficients import Coefficients
+from ridgeline.costs.machine_columns import LevelColumns, MachineColumns
+from ridgeline.costs.price import Price, Setting, pnorm, work, zero_where_empty
+from ridgeline.costs.room import Numbers
+from ridgeline.hardware.chip import Value
+from ridgeline.workloads.ops import Collective
+
+Array = NDArray[np.float64]
+
+PASSES: Mapping[str, float] = {
+    "all_reduce": 2.0,
+    "all_gather": 1.0,
+    "reduce_scatter": 1.0,
+    "alltoall": 1.0,
+    "send_recv": 1.0,
+}
+"""Times that a ring carries the buffer around: a reduce-scatter and then an all-gather make an all-reduce."""
+
+FRAMEWORK: Mapping[tuple[str, bool], str] = {
+    ("vllm", True): "vllm_graph",
+    ("sglang", True): "vllm_graph",
+    ("vllm", False): "vllm_eager",
+    ("sglang", False): "vllm_eager",
+    ("trtllm", True): "trtllm",
+    ("trtllm", False): "trtllm",
+}
+"""All-reduce kernels of serving runtimes by (runtime, captured in a graph); any other runtime calls the library."""
+
+FRAMEWORK_RANKS = 8.0
+"""The custom all-reduce kernels are compiled for up to eight peers (vLLM `_SUPPORTED_WORLD_SIZES`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What one level carries; seconds are per byte of the whole buffer at full link rate, zero where nothing crosses.
+
+    `wire_s` moves the bytes in a ring (or straight to the peers), `switch_s` the same where the switch adds, `own_s`
+    copies the rank's own part; `contention` multiplies them on a host bus; `hops` messages follow each other.
+    """
+
+    wire_s: Array
+    switch_s: Array
+    own_s: Array
+    contention: Array
+    hops: Array
+    latency_s: Array
+
+
+def price_collective(op: Collective, machines: MachineColumns, setting: Setting) -> Price:
+    """Price a collective of `op.ranks` ranks spaced by `op.stride`; all dimensions broadcast.
+
+    Raises: DomainError: an unknown kind, or a group that is larger than its machine.
+    """
+    if op.kind not in PASSES:
+        raise DomainError("unknown collective", at="kind", got=op.kind, fix=did_you_mean(op.kind, PASSES))
+    kernel = kernel_of(op, setting)
+    library = Coefficients("collective", "nccl", machines.chips)
+    own = Coefficients("collective", kernel, machines.chips) if kernel in FRAMEWORK.values() else None
+    time, floor, terms = collective_s(op, machines, kernel, library, own)
+    flops, reads, writes = work(op)
+    price = Price(
+        time_s=time,
+        floor_s=floor,
+        flops=flops,
+        read_bytes=reads,
+        write_bytes=writes,
+        terms=terms,
+        detail={"ranks": op.ranks},
+        calibrated=library.calibrated,
+        kernel=kernel,
+    )
+    return zero_where_empty(price, np.where(np.asarray(op.ranks) > 1.0, op.message_bytes, 0.0))
+
+
+def collective_s(
+    op: Collective, machines: MachineColumns, kernel: str, library: Numbers, own: Numbers | None
+) -> tuple[Array, Array, dict[str, Value]]:
+    """(time_s, floor_s, terms) with the given coefficients; `own` holds those of a framework kernel."""
+    ranks = np.maximum(np.asarray(op.ranks, dtype=np.float64), 1.0)
+    stride = np.maximum(np.asarray(op.stride, dtype=np.float64), 1.0)
+    size = np.maximum(np.asarray(op.message_bytes, dtype=np.float64), 0.0)
+    _check_fits(op, machines, ranks, stride)
+    levels = machines.levels()
+    stages = _stages(op.kind, levels, ranks, stride, library)
+    floor = size * _overlapped([np.minimum(stage.wire_s, stage.switch_s) for stage in stages], 0.0)
+    if kernel == "ideal" or not stages:
+        return floor, floor, {"link": floor}
+    time, terms = _library_s(op, stages, size, library)
+    if own is not None:
+        bandwidth = machines.chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s)
+        copied = np.asarray(own["copies"]) * size / bandwidth
+        device = _framework_s(stages[0], levels[0], size, ranks, time, own)
+        time = np.asarray(pnorm(8.0, device + copied, np.asarray(own["host_s"])))
+    return np.maximum(time, floor), floor, terms
+
+
+def kernel_of(op: Collective, setting: Setting) -> str:
+    """The kernel family that the runtime calls: its own all-reduce, the library, or the ideal bound."""
+    if setting.runtime == "ideal":
+        return "ideal"
+    return FRAMEWORK.get((setting.runtime, setting.captured), "nccl") if op.kind == "all_reduce" else "nccl"
+
+
+def _check_fits(op: Collective, machines: MachineColumns, ranks: Array, stride: Array) -> None:
+    count = machines.gather(lambda machine: float(machine.count))
+    if np.any((ranks > 1.0) & ((ranks - 1.0) * stride + 1.0 > count)):
+        raise DomainError(
+            "a group has more ranks than its machine has chips", at=op.name, got=op.ranks, fix="use a larger machine"
+        )
+
+
+def _stages(kind: str, levels: tuple[LevelColumns, ...], ranks: Array, stride: Array, library: Numbers) -> list[Stage]:
+    """One stage per level, inner to outer. `below` members already share a domain of the level inside."""
+    stages: list[Stage] = []
+    below = np.ones(np.broadcast_shapes(ranks.shape, stride.shape))
+    for place, level in enumerate(levels):
+        members = np.minimum(ranks, np.maximum(np.floor(np.asarray(level.size) / stride), below))
+        if place == len(levels) - 1:
+            members = np.maximum(members, ranks)
+        mesh_share = np.where(np.asarray(level.mesh) > 0, (members - 1.0) / np.maximum(level.size - 1.0, 1.0), 1.0)
+        per_byte_s = np.where(members > below, 1.0 / (level.bandwidth_bytes_per_s * np.maximum(mesh_share, 1e-9)), 0.0)
+        busy = np.maximum(np.minimum(members * stride, level.size) / 2.0, 1.0)
+        contention = np.where(np.asarray(level.bus) > 0, busy ** np.asarray(library["bus_exponent"]), 1.0)
+        make = _ring_stage if PASSES[kind] == 2.0 or kind in ("all_gather", "reduce_scatter") else _direct_stage
+        stages.append(make(kind, level, (ranks, below, members), per_byte_s, contention, library))
+        below = members
+    return stages
+
+
+def _ring_stage(
+    kind: str,
+    level: LevelColumns,
+    group: tuple[Array, Array, Array],
+    per_byte_s: Array,
+    contention: Array,
+    library: Numbers,
+) -> Stage:
+    """Reduce-scatter and all-gather among `fan` neighbours, each with the share that lower levels left to it."""
+    _, below, members = group
+    fan, passes = np.ceil(members / below), PASSES[kind]
+    share_s = per_byte_s / below
+    wire = passes * (fan - 1.0) / fan * share_s
+    adds = (np.asarray(level.reduces) > 0) & (kind == "all_reduce")
+    around = np.where(np.asarray(level.torus) > 0, _torus_hops(fan, level.dimensions), fan - 1.0)
+    return Stage(
+        wire_s=wire,
+        switch_s=np.where(adds, (fan + 1.0) / fan * share_s, wire),
+        own_s=share_s / fan,
+        contention=contention,
+        hops=passes * np.minimum(around, np.asarray(library["tree_hop"]) * np.log2(fan)),
+        latency_s=np.asarray(level.latency_s, dtype=np.float64),
+    )
+
+
+def _direct_stage(
+    kind: str,
+    level: LevelColumns,
+    group: tuple[Array, Array, Array],
+    per_byte_s: Array,
+    contention: Array,
+    library: Numbers,
+) -> Stage:
+    """All-to-all: the part for the members that a rank meets first at this level. Send: all of it, at the outermost."""
+    ranks, below, members = group
+    fan = np.ceil(members / below)
+    if kind == "alltoall":
+        # In a torus every message passes through several links, so the traffic counts once per link.
+        links = np.where(np.asarray(level.torus) > 0, np.maximum(_torus_hops(fan, level.dimensions) / 2.0, 1.0), 1.0)
+        wire, hops = (members - below) / ranks * links * per_byte_s, np.log2(fan)
+        own = np.where(below == 1.0, per_byte_s / ranks, 0.0)
+    else:
+        outermost = (members == ranks) & (below < ranks)
+        wire, hops, own = outermost * per_byte_s, outermost * 1.0, 0.0 * per_byte_s
+    return Stage(wire, wire, own, contention, hops, np.asarray(level.latency_s, dtype=np.float64))
+
+
+def _torus_hops(fan: Array, dimensions: Value) -> Array:
+    """Steps around every dimension of a torus of `fan` chips, one after the other; half as many part any two."""
+    dims = np.asarray(dimensions, dtype=np.float64)
+    hops: Array = dims * np.maximum(fan ** (1.0 / dims) - 1.0, 0.0)
+    return hops
+
+
+def _overlapped(times: list[Array], exposed: Value) -> Array:
+    """Stages run as a pipeline of chunks: the slowest, and the `exposed` share of the others."""
+    if not times:
+        return np.zeros(())
+    stacked = np.broadcast_arrays(*times)
+    slowest = stacked[0]
+    for time in stacked[1:]:
+        slowest = np.maximum(slowest, time)
+    total: Array = slowest + exposed * (sum(stacked, start=np.float64(0.0)) - slowest)
+    return total
+
+
+def _protocol_s(
+    name: str, stages: list[Stage], size: Array, c: Numbers, *, switch: bool = False, exposed: Value = 0.0
+) -> tuple[Array, Array]:
+    """(fixed, moving) seconds of one protocol. A hop costs the link's latency `hop` times over."""
+    hop, own = np.asarray(c[f"{name}_hop"]), np.asarray(c["own_copy"])
+    waits = sum((stage.hops * stage.latency_s for stage in stages), start=np.float64(0.0))
+    fixed = np.asarray(c[f"{name}_start_s"]) + hop * waits
+    per_byte = [(stage.switch_s if switch else stage.wire_s + own * stage.own_s) * stage.contention for stage in stages]
+    return fixed, size * _overlapped(per_byte, exposed) / np.asarray(c[f"{name}_efficiency"])
+
+
+def _library_s(op: Collective, stages: list[Stage], size: Array, c: Numbers) -> tuple[Array, dict[str, Value]]:
+    """The communication library: low-latency and bandwidth protocols, and adding in the switch where it can."""
+    exposed = c["exposed"]
+    quick = _protocol_s("ll", stages, size, c)
+    bulk = _protocol_s("simple", stages, size, c, exposed=exposed)
+    candidates = [quick, bulk]
+    if op.kind == "all_reduce" and not op.dtype.name.startswith("int"):
+        # Switches add floating point; where none does, this candidate repeats the ring with a longer start.
+        candidates.append(_protocol_s("switch", stages, size, c, switch=True, exposed=exposed))
+    if op.kind == "alltoall":
+        candidates = [(fixed + np.asarray(c["alltoall_start_s"]), moving) for fixed, moving in candidates]
+    time = _soft_minimum([fixed + moving for fixed, moving in candidates], c["softness"])
+    chosen = [np.broadcast_arrays(fixed, moving, time) for fixed, moving in candidates]
+    link = np.min([moving for _, moving, _ in chosen], axis=0)
+    return time, {"link": np.minimum(link, time), "latency": np.maximum(time - link, 0.0)}
+
+
+def _framework_s(inner: Stage, level: LevelColumns, size: Array, ranks: Array, library_s: Array, c: Numbers) -> Array:
+    """The runtime's own all-reduce inside one domain of fast links, up to its buffer limit, else the library."""
+    inside = (ranks <= level.size) & (ranks <= FRAMEWORK_RANKS) & ((np.asarray(level.bus) == 0) | (ranks <= 2.0))
+    limit = np.asarray(c["limit_bytes"]) * (2.0 / ranks) ** np.asarray(c["limit_exponent"])
+    fixed = np.asarray(c["custom_start_s"]) + np.asarray(c["custom_hop"]) * inner.latency_s * np.log2(ranks)
+    per_byte = (inner.wire_s + np.asarray(c["own_copy"]) * inner.own_s) * inner.contention
+    own = fixed + size * per_byte / np.asarray(c["custom_efficiency"])
+    device: Array = np.where(inside & (size < limit), np.minimum(own, library_s), library_s)
+    return device
+
+
+def _soft_minimum(times: list[Array], power: Value) -> Array:
+    """(sum t**-p)**(-1/p): below the smallest by at most count**(1/p), rising wherever all times rise."""
+    smallest = times[0]
+    for time in times[1:]:
+        smallest = np.minimum(smallest, time)
+    safe = np.maximum(smallest, 1e-30)
+    total = sum(((np.maximum(time, 1e-30) / safe) ** -np.asarray(power) for time in times), start=np.float64(0.0))
+    soft: Array = safe * total ** (-1.0 / np.asarray(power))
+    return soft
