@@ -74,9 +74,9 @@ bench: $(VENV)/.dev ## speed, as printed rates
 index: $(VENV)/.user ## rebuild the catalogue's index after adding or renaming a file in it
 	$(BIN)/python -m ridgeline.hardware.build_index
 
-regold: $(VENV)/.dev ## write the golden files anew; read the diff before committing it
-	RIDGELINE_REGOLD=1 $(PYTEST) -q tests/golden
-	git --no-pager diff --stat -- tests/golden
+regold: $(VENV)/.dev ## write golden files and shown outputs anew; read the diff before committing it
+	RIDGELINE_REGOLD=1 $(PYTEST) -q $(wildcard tests/golden) tests/house/test_docs.py
+	git --no-pager diff --stat -- tests/golden '*.md'
 
 soak: $(VENV)/.dev ## every test, the slow ones too, with many more random examples
 	HYPOTHESIS_PROFILE=soak $(PYTEST) -n $(JOBS)
