@@ -112,6 +112,12 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def regular_size(path: str | os.PathLike[str]) -> int:
+    """Bytes in a regular file that can be read. Raises FileFormatError."""
+    with _open_regular(path) as file:
+        return os.fstat(file.fileno()).st_size
+
+
 def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> None:
     """Write a file whole or not at all; text as UTF-8. Raises FileFormatError (disk full, no such folder)."""
     with atomic_path(path) as temporary:
