@@ -99,7 +99,8 @@ def zero_where_empty(price: Price, size: Value) -> Price:
     if not np.any(empty):
         return price
     terms = {name: np.where(empty, 0.0, term) for name, term in price.terms.items()}
-    return replace(price, time_s=np.where(empty, 0.0, price.time_s), terms=terms)
+    time, floor = np.where(empty, 0.0, price.time_s), np.where(empty, 0.0, price.floor_s)
+    return replace(price, time_s=time, floor_s=floor, terms=terms)
 
 
 def pnorm(power: float, *terms: Value) -> Value:

@@ -1,7 +1,7 @@
 """Fits `coefficients/collective.yaml` to measured collectives.
 
-Run as `python -m ridgeline.costs.fits.collective SILICON_FOLDER`; the folder holds `collectives.parquet` (columns in its
-README). Deterministic: least squares with a soft-L1 loss on log ratios from fixed starts, on half of the message sizes.
+Run as `python -m ridgeline.costs.fits.collective SILICON_FOLDER`; the folder holds `collectives.parquet` (columns in
+its README). Deterministic: least squares with a soft-L1 loss on log ratios from fixed starts, on half of the sizes.
 """
 
 from __future__ import annotations
