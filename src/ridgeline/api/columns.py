@@ -49,11 +49,14 @@ _WHERE = (
     _text("runtime_version", "version of the runtime; empty is the newest known", aliases=("version", "backend_version")),
 )
 
+_NODE = _text("node", "node of the catalogue that holds the chips; empty: the chip's default node", aliases=("topology",))
+
 _POOL = ("workers", "tp", "pp", "dp", "ep", "moe_tp", "batch")
 
 SERVING: tuple[Column, ...] = (
     _text("model", "bundled model name, or a path to a config.json or its folder", None, aliases=("model_path",)),
     *_WHERE,
+    _NODE,
     _text("weights", "format of the weights; empty: as published"),
     _text("activations", "format in which activations enter matmuls; empty: as the weights ask"),
     _text("kv", "format of the KV cache; empty: as published", aliases=("kv_dtype",)),
@@ -102,7 +105,7 @@ OPS: tuple[Column, ...] = (
     _text("gemm_dtype", "number format of an MLA module's linear layers", ""),
     _text("op", "variant: attention, mla, mla_module; or the collective", ""),
     _text("distribution", "skew of expert loads: balanced or power_law_ALPHA", "balanced"),
-    _text("node", "node or topology of a collective; empty: the chip's default node", aliases=("topology",)),
+    _NODE,
     *(
         _count(name, doc, default, lowest=0)
         for name, doc, default in (

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import RidgelineError
+from ridgeline.core.tables import Labels
 
 Rows = NDArray[np.intp]
 
@@ -66,3 +69,68 @@ def groups(codes: Sequence[NDArray[np.int32]], rows: Rows) -> Iterator[tuple[tup
     for chunk in np.split(order, cuts):
         members = rows[chunk]
         yield tuple(int(column[members[0]]) for column in codes), members
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """The cells of a task's table with every default filled in: numbers as float64 columns, texts as labels without gaps."""
+
+    rows: int
+    numbers: Mapping[str, NDArray[np.float64] | float]
+    texts: Mapping[str, Labels]
+
+    def number(self, name: str) -> NDArray[np.float64]:
+        """A numeric column, [rows]."""
+        return np.broadcast_to(np.asarray(self.numbers[name], dtype=np.float64), (self.rows,))
+
+    def labels(self, name: str) -> Labels:
+        """A text column; every code is a valid index."""
+        return self.texts[name]
+
+    def text(self, name: str, row: int) -> str:
+        """One cell of a text column."""
+        column = self.texts[name]
+        return column.values[column.codes[row]]
+
+
+_Found = TypeVar("_Found")
+
+
+class Resolved(Generic[_Found]):
+    """Distinct combinations of some text columns, each turned into a value once.
+
+    `values[of[row]]` belongs to a row; a combination that cannot be resolved is None there, and its rows get the error.
+    """
+
+    __slots__ = ("of", "values")
+
+    def __init__(
+        self, problems: Problems, cases: Cases, names: Sequence[str], find: Callable[..., _Found]
+    ) -> None:
+        """Call `find(*texts)` for each distinct combination of the columns `names`."""
+        key = np.zeros(cases.rows, dtype=np.int64)
+        for column in (cases.labels(name) for name in names):
+            key = key * max(len(column.values), 1) + column.codes
+        _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+        self.of: Rows = inverse.astype(np.intp)
+        self.values: list[_Found | None] = []
+        for place, row in enumerate(first.tolist()):
+            try:
+                self.values.append(find(*(cases.text(name, row) for name in names)))
+            except RidgelineError as error:
+                self.values.append(None)
+                problems.flag(self.of == place, error)
+
+    def codes(self, property_of: Callable[[_Found], object]) -> NDArray[np.int32]:
+        """One code per row: equal where `property_of(value)` is equal; unresolved rows share a code of their own."""
+        known: dict[object, int] = {}
+        by_value = [
+            -1 if value is None else known.setdefault(property_of(value), len(known)) for value in self.values
+        ]
+        return np.array(by_value, dtype=np.int32)[self.of]
+
+    def used(self, rows: Rows) -> tuple[tuple[_Found, ...], Rows]:
+        """The distinct values of `rows`, and for each row an index into them. Every row must be resolved."""
+        places, index = np.unique(self.of[rows], return_inverse=True)
+        found = tuple(value for value in (self.values[place] for place in places) if value is not None)
+        return found, index.astype(np.intp)

@@ -4,6 +4,6 @@ Read `step.py` (a graph priced op by op) and `memory.py` (weights, cache, reserv
 """
 
 from ridgeline.steps.memory import Memory, memory_of
-from ridgeline.steps.step import OpCost, Step, price_step
+from ridgeline.steps.step import OpCost, Step, largest_name, price_step
 
-__all__ = ["Memory", "OpCost", "Step", "memory_of", "price_step"]
+__all__ = ["Memory", "OpCost", "Step", "largest_name", "memory_of", "price_step"]

@@ -1,0 +1,92 @@
+"""From a table as people bring it to complete cases: aliases, defaults and ranges, each fault in its own row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ridgeline.api.columns import NUMBER, TASKS, Column
+from ridgeline.core.cases import Cases, Problems
+from ridgeline.core.errors import UnknownNameError, did_you_mean
+from ridgeline.core.tables import Labels, Table
+
+
+def task_columns(task: str) -> tuple[Column, ...]:
+    """The columns of a task. Raises UnknownNameError with the nearest tasks."""
+    if task not in TASKS:
+        fix = did_you_mean(task, TASKS, listing=f"tasks: {', '.join(TASKS)}")
+        raise UnknownNameError(f"unknown task {task!r}", at="task", fix=fix)
+    return TASKS[task]
+
+
+def wanted(task: str) -> Mapping[str, Literal["number", "text"]]:
+    """Every name under which the task's columns may come, and what they hold."""
+    kinds: dict[str, Literal["number", "text"]] = {}
+    for column in task_columns(task):
+        for name in (column.name, *column.aliases):
+            kinds[name] = "number" if column.kind == NUMBER else "text"
+    return kinds
+
+
+def intake(task: str, table: Table) -> tuple[Cases, Problems]:
+    """The cases of a table, complete, and what is wrong with each row so far."""
+    problems = Problems(table.rows)
+    numbers: dict[str, NDArray[np.float64] | float] = {}
+    texts: dict[str, Labels] = {}
+    for column in task_columns(task):
+        source = next((name for name in (column.name, *column.aliases) if table.has(name)), None)
+        if column.kind == NUMBER:
+            numbers[column.name] = _number(column, source, table, problems)
+        else:
+            texts[column.name] = _labels(column, source, table, problems)
+    return Cases(table.rows, numbers, texts), problems
+
+
+def _number(column: Column, source: str | None, table: Table, problems: Problems) -> NDArray[np.float64] | float:
+    if source is None:
+        if column.default is None:
+            problems.flag(slice(None), f"{column.name} must be given: {column.doc}")
+            return float("nan")
+        return float(column.default)
+    if source in table.bad:
+        offending = table.bad[source]
+        for code, text in enumerate(offending.values):
+            problems.flag(offending.codes == code, f"{source} is not a number (got {text[:60]!r})")
+    values = table.number(source)
+    absent = np.isnan(values)
+    if column.default is None:
+        problems.flag(absent, f"{column.name} must be given: {column.doc}")
+    else:
+        values = np.where(absent, float(column.default), values)
+    outside = ~absent & ((values < column.lowest) | (values > column.highest))
+    if column.whole and not column.default == 0.0:
+        outside |= ~absent & (values < 1)
+    _flag_each(problems, outside, values, f"{column.name} must lie in {column.lowest:g} .. {column.highest:g}")
+    if column.whole:
+        _flag_each(problems, ~absent & (values != np.floor(values)), values, f"{column.name} must be a whole number")
+    return values
+
+
+def _flag_each(problems: Problems, where: NDArray[np.bool_], values: NDArray[np.float64], what: str) -> None:
+    for value in np.unique(values[where]):
+        problems.flag(where & (values == value), f"{what} (got {value:g})")
+
+
+def _labels(column: Column, source: str | None, table: Table, problems: Problems) -> Labels:
+    labels = table.labels(source) if source else Labels(np.full(table.rows, -1, dtype=np.int32), ())
+    default = column.default if isinstance(column.default, str) else ""
+    missing = labels.codes < 0
+    if column.default is None:
+        problems.flag(missing, f"{column.name} must be given: {column.doc}")
+    values = (*labels.values, default)
+    codes = np.where(missing, np.int32(len(labels.values)), labels.codes)
+    if column.choices:
+        for code, value in enumerate(labels.values):
+            if value.casefold() not in column.choices:
+                fix = did_you_mean(value, column.choices, listing=f"known: {', '.join(filter(None, column.choices))}")
+                problems.flag(codes == code, UnknownNameError(f"unknown {column.name} {value!r}", at=column.name, fix=fix))
+        values = tuple(value.casefold() for value in values)
+    return Labels(codes, values)

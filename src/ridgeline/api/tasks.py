@@ -1,0 +1,73 @@
+"""Tasks: which function evaluates which table, and the way of every table: in, checked, evaluated, out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ridgeline.api.intake import intake, wanted
+from ridgeline.api.ops import predict_ops
+from ridgeline.core.cases import Cases, Problems
+from ridgeline.core.tables import Labels, Table, from_any, read_table, to_like, write_table
+from ridgeline.serving.predict import predict_serving
+
+Results = dict[str, Any]
+Evaluate = Callable[[Cases, Problems], Mapping[str, Any]]
+
+
+def _training(cases: Cases, problems: Problems) -> Mapping[str, Any]:
+    from ridgeline.training.predict import predict_training
+
+    return predict_training(cases, problems)
+
+
+def _vision(cases: Cases, problems: Problems) -> Mapping[str, Any]:
+    from ridgeline.training.vision import predict_vision
+
+    return predict_vision(cases, problems)
+
+
+EVALUATE: Mapping[str, Evaluate] = {
+    "ops": predict_ops,
+    "serving": predict_serving,
+    "training": _training,
+    "vision": _vision,
+}
+
+
+def evaluate_table(task: str, table: Table) -> tuple[Results, Problems]:
+    """Result columns of every row, `error` last, and the problems they come from.
+
+    Raises UnknownNameError: no such task. A row that cannot be evaluated keeps its place: results empty, error told.
+    """
+    cases, problems = intake(task, table)
+    with np.errstate(all="ignore"):
+        results = dict(EVALUATE[task](cases, problems))
+    codes, messages = problems.coded()
+    results["error"] = Labels(codes, messages)
+    return results, problems
+
+
+def predict_table(task: str, table: Any) -> Any:
+    """Evaluate a table of cases in memory.
+
+    Args:
+        task:  ops, serving, training or vision.
+        table: a dict of arrays, a DuckDB relation, or anything with `__arrow_c_stream__` or `__dataframe__`.
+    Returns: the same kind, the same rows in the same order, with the result columns appended.
+    """
+    read = from_any(table, columns=wanted(task))
+    results, _ = evaluate_table(task, read)
+    return to_like(table, read, results)
+
+
+def predict_file(task: str, cases: str | os.PathLike[str], out: str | os.PathLike[str]) -> tuple[int, int]:
+    """Evaluate a file of cases into another. Returns (rows evaluated, rows with an error)."""
+    read = read_table(cases, columns=wanted(task))
+    results, problems = evaluate_table(task, read)
+    write_table(read, results, out)
+    good = int(problems.ok.sum())
+    return good, problems.rows - good

@@ -1,0 +1,258 @@
+"""One structure of model on one kind of engine, for a column of deployments: from load to result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ridgeline.core import units
+from ridgeline.core.cases import Problems, Rows
+from ridgeline.costs.machine_columns import MachineColumns
+from ridgeline.costs.power import serving_power_w
+from ridgeline.costs.price import Setting
+from ridgeline.hardware.chip import Value
+from ridgeline.plans import Plan, check_plan
+from ridgeline.serving.load import Load, Procedure, speculated_tokens
+from ridgeline.serving.runtime import Runtime
+from ridgeline.serving.steady import Limits, Steady, solve
+from ridgeline.serving.stepper import Stepper
+from ridgeline.steps import Memory, Step, largest_name, memory_of
+from ridgeline.workloads.model import Model
+
+Column = NDArray[np.float64]
+
+NARROW_BITS = 8
+"""Weights of at most this many bits multiply at half the energy of 16-bit ones (the power law's own convention)."""
+
+RESIDENT = {"grow": 0.5, "reserve": 1.0, "reserve-part": 0.7}
+"""Share of its output that a resident sequence is counted with: half on average as it grows, all if reserved; SGLang's
+new-token ratio starts at 0.7 (sgl-project/sglang, schedule_policy)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """What is deployed and under which load; `cases` holds the numeric columns of the rows."""
+
+    model: Model
+    machines: MachineColumns
+    runtime: Runtime
+    version: str
+    procedure: Procedure
+    cases: Mapping[str, Column]
+    saturated: NDArray[np.bool_]
+
+    @property
+    def setting(self) -> Setting:
+        """Kernels of the runtime; a running engine streams its weights and may run into its power limit."""
+        return Setting(runtime=self.runtime.name, version=self.version, sustained=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Result columns, as `shared/case_tables` names them; `bound` and `regime` are texts per row."""
+
+    ttft_s: Value
+    tpot_s: Value
+    steady_ttft_s: Value
+    steady_tpot_s: Value
+    e2e_s: Value
+    request_per_s: Value
+    output_tokens_per_s: Value
+    output_tokens_per_s_per_chip: Value
+    total_tokens_per_s: Value
+    chips: Value
+    batch: Value
+    max_batch_that_fits: Value
+    memory_bytes_per_chip: Value
+    weights_bytes_per_chip: Value
+    kv_bytes_per_chip: Value
+    fits: Value
+    power_w_per_chip: Value
+    energy_j_per_output_token: Value
+    cost_usd_per_1m_output_tokens: Value
+    bound: NDArray[np.str_]
+    regime: NDArray[np.str_]
+
+    def numbers(self) -> dict[str, Value]:
+        """Every numeric column."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("bound", "regime")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Equal lanes of one plan: what each runs, how many there are, and the memory of a chip."""
+
+    stepper: Stepper
+    limits: Limits
+    memory: Memory
+    lanes: Value
+    chips: Value
+
+
+def make_pool(d: Deployment, plan: Plan, load: Load, workers: Value, *, batch: Value, prompts_only: bool) -> Pool:
+    """Lanes of `workers` replicas of `plan`, limited by memory, the runtime's batch and what the case asks."""
+    c, r = d.cases, d.runtime
+    drafts = 0.0 if prompts_only else c["draft_tokens"]
+    resident = 0.0 if prompts_only else RESIDENT[r.cache_policy] * c["osl"]
+    speculates = bool(np.any(np.asarray(drafts) > 0)) and bool(d.model.drafts)
+    memory = memory_of(
+        d.model,
+        plan,
+        context=c["isl"] + resident,
+        capacity_bytes=d.machines.gather(lambda machine: machine.chip.dram.capacity_bytes),
+        memory_frac=np.where(c["memory_frac"] > 0, c["memory_frac"], r.memory_frac),
+        reserve_bytes=r.reserve_bytes,
+        of_free=r.memory_base == "free",
+        drafts=speculates,
+    )
+    asked = np.where(batch > 0, batch, r.max_batch)
+    slots = np.maximum(np.minimum(memory.max_sequences / plan.pp, asked), 1.0)
+    budget = np.where(c["max_batched_tokens"] > 0, c["max_batched_tokens"], r.max_batched_tokens)
+    if r.prompt_policy == "chunked":
+        slots = np.minimum(slots, np.maximum(budget - 1.0, 1.0))
+    lanes = workers * plan.dp * plan.pp
+    in_flight = np.where(c["concurrency"] > 0, np.maximum(c["concurrency"] / lanes, 1.0), np.inf)
+    stepper = Stepper(
+        model=d.model, plan=plan, machines=d.machines, runtime=r, setting=d.setting, drafts=drafts
+    )
+    limits = Limits(slots=np.minimum(slots, in_flight), token_budget=budget)
+    return Pool(stepper=stepper, limits=limits, memory=memory, lanes=lanes, chips=workers * plan.chips)
+
+
+def plan_of(c: Mapping[str, Column], prefix: str = "") -> Plan:
+    """The degrees in the columns of one pool."""
+    degrees = {name: c[f"{prefix}{name}"] for name in ("tp", "pp", "dp", "ep", "moe_tp")}
+    return Plan(**degrees, cp=c["cp"] if not prefix else 1.0)
+
+
+def lane_load(d: Deployment, lanes: Value) -> Load:
+    """The load of one lane, with the mean lengths that the procedure really sends."""
+    c, length = d.cases, d.procedure.length_frac
+    per_lane = np.where(c["concurrency"] > 0, np.maximum(c["concurrency"] / lanes, 1.0), 0.0)
+    rate = np.where(d.saturated | (per_lane > 0), 0.0, c["request_rate_per_s"])
+    closed = np.where(rate > 0, 0.0, np.where(d.saturated, np.inf, per_lane))
+    return Load(
+        isl=np.maximum(c["isl"] * length, 1.0),
+        osl=np.maximum(c["osl"] * length, 1.0),
+        concurrency=closed,
+        rate_per_s=rate / lanes,
+        prefix_hit_frac=c["prefix_hit_frac"],
+        tokens_per_step=speculated_tokens(c["draft_tokens"], c["acceptance_frac"]),
+    )
+
+
+def flag_unfit(pool: Pool, problems: Problems, rows: Rows) -> None:
+    """Say by how much the rows that do not fit miss."""
+    fits = np.broadcast_to(pool.memory.fits, rows.shape)
+    needs = pool.memory.weights_bytes + pool.memory.reserve_bytes + pool.memory.sequence_bytes
+    has = pool.memory.capacity_bytes
+
+    def message(i: int) -> str:
+        need, have = (float(np.broadcast_to(value, rows.shape)[i]) for value in (needs, has))
+        missing = units.size(max(need - have, -float(np.broadcast_to(pool.memory.free_bytes, rows.shape)[i])))
+        return (
+            f"does not fit: weights, reserve and one sequence need {units.size(need)} per chip, "
+            f"{missing} more than there is of {units.size(have)}; raise tp or pp, or take smaller formats"
+        )
+
+    for i in np.flatnonzero(~fits):
+        problems.flag(np.array([rows[i]]), message(int(i)))
+
+
+def evaluate(d: Deployment, problems: Problems, rows: Rows) -> Outcome:
+    """Results of a column of deployments; rows with problems are computed anyway and blanked by the caller."""
+    c = d.cases
+    plan = plan_of(c)
+    check_plan(d.model, plan, problems, rows)
+    lanes = c["replicas"] * plan.dp * plan.pp
+    load = lane_load(d, lanes)
+    pool = make_pool(d, plan, load, c["replicas"], batch=c["max_batch"], prompts_only=False)
+    flag_unfit(pool, problems, rows)
+    state = solve(pool.stepper, load, pool.limits, d.procedure)
+    _flag_overload(state, lanes, problems, rows)
+    step = pool.stepper.step(pool.stepper.decode(np.maximum(state.batch, 1.0), load.isl + load.osl / 2.0))
+    return report(d, pool, load, state, step)
+
+
+def _flag_overload(state: Steady, lanes: Value, problems: Problems, rows: Rows) -> None:
+    limit = np.broadcast_to(state.request_per_s * lanes, rows.shape)
+    for i in np.flatnonzero(np.broadcast_to(state.overloaded, rows.shape)):
+        problems.flag(
+            np.array([rows[i]]), f"overloaded: {limit[i]:.4g} requests/s arrive and queues grow without end; lower the rate"
+        )
+
+
+def report(d: Deployment, pool: Pool, load: Load, state: Steady, step: Step) -> Outcome:
+    """Per-deployment columns from one lane's steady state and its typical decode step."""
+    c = d.cases
+    active = np.minimum(np.where(c["concurrency"] > 0, c["concurrency"] / pool.lanes, 1.0), 1.0)
+    per_s = state.request_per_s * pool.lanes * active
+    output_per_s = per_s * load.osl
+    limit = d.runtime.front_end_token_s
+    shared = np.maximum(output_per_s / c["replicas"] * limit, 1.0) if limit > 0 else 1.0
+    stretch_s = (np.asarray(shared) - 1.0) * (state.ttft_s + state.tpot_s * np.maximum(load.osl - 1.0, 0.0))
+    per_s, output_per_s = per_s / shared, output_per_s / shared
+    ttft_s, tpot_s = state.ttft_s + stretch_s, state.tpot_s
+    resident = np.minimum(state.batch + state.request_per_s * state.steady_ttft_s, pool.limits.slots)
+    kv = resident * pool.memory.sequence_bytes * np.asarray(pool.stepper.plan.pp)
+    power = _power_w(d, load, state, step)
+    return Outcome(
+        ttft_s=ttft_s,
+        tpot_s=tpot_s,
+        steady_ttft_s=state.steady_ttft_s + stretch_s,
+        steady_tpot_s=state.steady_tpot_s,
+        e2e_s=ttft_s + tpot_s * np.maximum(load.osl - 1.0, 0.0),
+        request_per_s=per_s,
+        output_tokens_per_s=output_per_s,
+        output_tokens_per_s_per_chip=output_per_s / pool.chips,
+        total_tokens_per_s=per_s * (load.isl + load.osl),
+        chips=pool.chips,
+        batch=state.batch,
+        max_batch_that_fits=pool.memory.max_sequences * np.asarray(pool.stepper.plan.dp) * c["replicas"],
+        memory_bytes_per_chip=pool.memory.weights_bytes + pool.memory.reserve_bytes + kv,
+        weights_bytes_per_chip=pool.memory.weights_bytes,
+        kv_bytes_per_chip=kv,
+        fits=np.asarray(pool.memory.fits, dtype=np.float64),
+        power_w_per_chip=power,
+        energy_j_per_output_token=power * pool.chips / output_per_s,
+        cost_usd_per_1m_output_tokens=_rent(d) * pool.chips / output_per_s * 1e6,
+        bound=bound_of(d, step, state),
+        regime=np.where(np.asarray(step.calibrated()) > 0.5, "calibrated", "datasheet"),
+    )
+
+
+def bound_of(d: Deployment, step: Step, state: Steady) -> NDArray[np.str_]:
+    """What holds most of the time between tokens: a resource of the decode step, the host, or the prompts of others."""
+    host_s = d.runtime.host_step_s + d.runtime.host_sequence_s * state.batch
+    shares = dict(step.time_by_bound())
+    shares["host"] = shares.get("host", 0.0) + host_s
+    shares["prefill interference"] = np.maximum(state.tpot_s - step.time_s - host_s, 0.0)
+    return largest_name(shares)
+
+
+def _power_w(d: Deployment, load: Load, state: Steady, step: Step) -> Value:
+    """Mean board power from the shares of bandwidth and peak that the mean iteration uses (`costs.power`).
+
+    A chip of a pipeline holds one stage in `pp` and works for `pp` lanes, so that one pass of one lane is its share.
+    """
+    chips = d.machines.chips
+    bandwidth = chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s)
+    peak = chips.gather(lambda chip: chip.peak_flops_per_s("bf16"))
+    iteration_s = np.where(state.tpot_s > 0, state.tpot_s * load.tokens_per_step, np.inf)
+    per_token = step.flops / np.maximum(state.batch, 1.0)
+    narrow = np.where(d.model.precision.ffn.weight.bits <= NARROW_BITS, 0.5, 1.0)
+    return serving_power_w(
+        weight_load=step.role_bytes("weights") / (iteration_s * bandwidth),
+        kv_load=step.role_bytes("kv") / (iteration_s * bandwidth),
+        flop_load=narrow * (step.flops / iteration_s + state.request_per_s * load.prompt * per_token) / peak,
+        mixture=step.has_experts,
+        chips=chips,
+    )
+
+
+def _rent(d: Deployment) -> Value:
+    """USD per chip and second; NaN where the catalogue has no price."""
+    return d.machines.gather(lambda machine: machine.chip.rent_usd_per_s or np.nan)

@@ -1,0 +1,106 @@
+"""The load of a deployment and the procedure that measures it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from ridgeline.core.files import Document, parse_yaml
+from ridgeline.core.names import Names
+from ridgeline.hardware.chip import Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Requests as one lane sees them; every field a number or a column.
+
+    Attributes:
+        isl, osl: mean prompt and output tokens.
+        concurrency: requests in flight per lane (inf: saturated; 0 where `rate_per_s` is given).
+        rate_per_s: arrivals per lane (0 where concurrency is given).
+        prefix_hit_frac: share of the prompt found in the cache.
+        tokens_per_step: output tokens that one decode iteration yields per sequence (above 1 under speculation).
+    """
+
+    isl: Value
+    osl: Value
+    concurrency: Value
+    rate_per_s: Value
+    prefix_hit_frac: Value
+    tokens_per_step: Value
+
+    @property
+    def prompt(self) -> Value:
+        """Prompt tokens to compute; at least one is always computed."""
+        return np.maximum(self.isl * (1.0 - np.asarray(self.prefix_hit_frac)), 1.0)
+
+    @property
+    def cached(self) -> Value:
+        """Prompt tokens found in the cache."""
+        return np.asarray(self.isl - self.prompt)
+
+    @property
+    def iterations(self) -> Value:
+        """Decode iterations per request after its first token."""
+        return np.maximum(np.asarray(self.osl) - 1.0, 0.0) / self.tokens_per_step
+
+
+def speculated_tokens(drafts: Value, acceptance_frac: Value) -> Value:
+    """Expected tokens per verified step: (1 - a**(d+1)) / (1 - a), Leviathan et al., arXiv 2211.17192, equation 1."""
+    a = np.clip(np.asarray(acceptance_frac, float), 0.0, 1.0 - 1e-9)
+    expected: Value = (1.0 - a ** (np.asarray(drafts) + 1.0)) / (1.0 - a)
+    return expected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Procedure:
+    """How a load generator measures: what of the start it averages in, and how lengths vary.
+
+    Attributes:
+        requests_per_client: requests that each concurrent client sends; the first wave of all clients together is one
+            of them (inf: the start is not measured).
+        length_frac: mean length over the nominal one.
+        fixed_lengths: whether all requests are equally long, so that those prefilled together finish together.
+    """
+
+    name: str
+    title: str
+    requests_per_client: float
+    length_frac: float
+    fixed_lengths: bool
+    facts: Mapping[str, Mapping[str, Any]]
+
+
+@cache
+def _documents() -> Mapping[str, Document]:
+    folder = resources.files("ridgeline.serving") / "procedures"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
+    documents = (parse_yaml(file.read_text("utf-8"), name=file.name) for file in files)
+    return {document.data["name"]: document for document in documents}
+
+
+@cache
+def procedure_names() -> Names:
+    """The resolver of procedure names."""
+    aliases = {name: tuple(document.data["aliases"]) for name, document in _documents().items()}
+    return Names("measurement procedure", aliases, listing=f"known: {', '.join(sorted(aliases))}")
+
+
+@cache
+def procedure(name: str) -> Procedure:
+    """The procedure of that name. Raises UnknownNameError with the nearest names."""
+    data = _documents()[procedure_names().resolve(name, at="procedure")].data
+    facts = data["facts"]
+    return Procedure(
+        name=data["name"],
+        title=data["title"],
+        requests_per_client=float(facts["requests_per_client"]["value"]),
+        length_frac=float(facts["length_frac"]["value"]),
+        fixed_lengths=bool(facts["fixed_lengths"]["value"]),
+        facts=facts,
+    )

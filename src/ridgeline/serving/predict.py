@@ -1,0 +1,144 @@
+"""`predict serving`: a table of deployments in, a table of times, memory, power and money out.
+
+Rows whose models have one structure, one runtime and chips of one generation are evaluated together as columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ridgeline.core.cases import Cases, Problems, Resolved, Rows, groups
+from ridgeline.costs.machine_columns import MachineColumns
+from ridgeline.hardware import catalogue
+from ridgeline.hardware.machine import machine_of
+from ridgeline.hardware.topology import Machine
+from ridgeline.plans import requantise
+from ridgeline.serving.deployment import Deployment, Outcome, evaluate
+from ridgeline.serving.disaggregated import evaluate_pools
+from ridgeline.serving.load import procedure
+from ridgeline.serving.runtime import runtime
+from ridgeline.workloads.catalogue import model as find_model
+from ridgeline.workloads.model import Model, stack
+
+Column = NDArray[np.float64]
+
+CHUNK_ROWS = 8192
+"""Rows evaluated at once: their columns fit the caches of one core."""
+
+LARGEST_REPLICA = 1e6
+"""Chips; a table that asks for more has a mistake in it, which the plan check then names."""
+
+FORMATS = ("weights", "activations", "kv", "moe_weights")
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Rows that one evaluation takes: one structure, one generation of chips, one engine, one procedure."""
+
+    rows: Rows
+    models: Resolved[Model]
+    machines: Resolved[Machine]
+    runtime: str
+    version: str
+    mode: str
+    procedure: str
+
+
+def predict_serving(cases: Cases, problems: Problems) -> dict[str, NDArray[np.float64] | list[str]]:
+    """Evaluate every row that has no problem yet.
+
+    Args:    cases: every column of the serving table, defaults filled in. problems: one entry per row.
+    Returns: result column -> one value per row; NaN or "" where a row has a problem.
+    """
+    results: dict[str, Column] = {}
+    texts = {"bound": np.full(cases.rows, "", dtype=object), "regime": np.full(cases.rows, "", dtype=object)}
+    for group in _groups(cases, problems):
+        for start in range(0, group.rows.size, CHUNK_ROWS):
+            part = slice(start, start + CHUNK_ROWS)
+            outcome = _evaluate(group, part, cases, problems)
+            rows = group.rows[part]
+            for name, value in outcome.numbers().items():
+                column = results.setdefault(name, np.full(cases.rows, np.nan))
+                column[rows] = np.broadcast_to(np.asarray(value, dtype=np.float64), rows.shape)
+            for name, value in (("bound", outcome.bound), ("regime", outcome.regime)):
+                texts[name][rows] = np.broadcast_to(value, rows.shape)
+    bad = ~problems.ok
+    for name, column in results.items():
+        if name not in ("fits", "memory_bytes_per_chip", "weights_bytes_per_chip", "kv_bytes_per_chip"):
+            column[bad] = np.nan
+    for column in texts.values():
+        column[bad] = ""
+    return {**results, **{name: column.tolist() for name, column in texts.items()}}
+
+
+def _evaluate(group: _Group, part: slice, cases: Cases, problems: Problems) -> Outcome:
+    rows = group.rows[part]
+    models, model_index = group.models.used(rows)
+    machines, machine_index = group.machines.used(rows)
+    load = cases.labels("load")
+    saturated = np.array([value == "saturated" for value in load.values])[load.codes[rows]]
+    deployment = Deployment(
+        model=stack(models, model_index),
+        machines=MachineColumns(machines, None if len(machines) == 1 else machine_index),
+        runtime=runtime(group.runtime),
+        version=group.version,
+        procedure=procedure(group.procedure),
+        cases={name: cases.number(name)[rows] for name in cases.numbers},
+        saturated=saturated,
+    )
+    if group.mode == "disagg":
+        return evaluate_pools(deployment, problems, rows)
+    return evaluate(deployment, problems, rows)
+
+
+def _groups(cases: Cases, problems: Problems) -> Iterator[_Group]:
+    """Resolve each distinct name once, then split rows by what cannot be a column."""
+    models = Resolved(problems, cases, ("model", *FORMATS), _model)
+    machines = Resolved(problems, cases, ("chip", "node"), _machine_finder(cases))
+    engines = Resolved(problems, cases, ("runtime",), lambda name: runtime(name).name)
+    measured = Resolved(problems, cases, ("procedure",), lambda name: procedure(name).name)
+    rows = np.flatnonzero(problems.ok).astype(np.intp)
+    keys = [
+        models.codes(lambda model: model.signature()),
+        machines.codes(lambda machine: machine.chip.generation),
+        engines.codes(str),
+        measured.codes(str),
+        cases.labels("runtime_version").codes,
+        cases.labels("mode").codes,
+    ]
+    for _, members in groups(keys, rows):
+        first = int(members[0])
+        yield _Group(
+            rows=members,
+            models=models,
+            machines=machines,
+            runtime=runtime(cases.text("runtime", first)).name,
+            version=cases.text("runtime_version", first),
+            mode=cases.text("mode", first),
+            procedure=cases.text("procedure", first),
+        )
+
+
+def _model(name: str, weights: str, activations: str, kv: str, moe_weights: str) -> Model:
+    formats = {"weights": weights, "activations": activations, "kv": kv, "moe_weights": moe_weights}
+    return requantise(find_model(name), **formats)
+
+
+def _machine_finder(cases: Cases) -> Callable[[str, str], Machine]:
+    """Machines large enough for the largest replica of the table; groups of ranks find their own level in them."""
+    span = cases.number("tp") * cases.number("pp") * cases.number("dp") * cases.number("cp")
+    for pool in ("prefill", "decode"):
+        span = np.fmax(span, cases.number(f"{pool}_tp") * cases.number(f"{pool}_pp") * cases.number(f"{pool}_dp"))
+    largest = int(np.clip(np.nanmax(span, initial=1.0), 1.0, LARGEST_REPLICA))
+
+    def find(chip: str, node: str) -> Machine:
+        if node:
+            home = catalogue.node(node)
+            return machine_of(catalogue.chip(chip or home.chip), max(largest, home.chips), node=home)
+        return machine_of(catalogue.chip(chip), largest)
+
+    return find

@@ -1,0 +1,255 @@
+"""Continuous batching at steady state, in closed form over columns.
+
+One lane holds `slots` requests: some decode, the others prefill or wait to. Between two completions the lane runs a fixed
+number of iterations; those that carry prompt tokens take longer, and every decoding sequence feels them. Step times are
+priced at a few batches and interpolated, so a column of deployments costs a handful of vectorised prices.
+
+The closed form has no bunching of its own: with equal lengths, requests that were prefilled together return together, and
+the procedure's group size is used. Where queueing decides (arrival rates near capacity), the simulator is the reference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ridgeline.hardware.chip import Value
+from ridgeline.serving.load import Load, Procedure
+from ridgeline.serving.runtime import Runtime
+from ridgeline.serving.stepper import Stepper
+from ridgeline.workloads.model import Batch
+
+Column = NDArray[np.float64]
+
+ROUNDS = 40
+"""Halvings of the interval in which a fixed point lies: beyond float64's resolution of any batch size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What bounds a lane: sequences at once, and new tokens per iteration."""
+
+    slots: Value
+    token_budget: Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """Step times of a lane at sampled batches, interpolated: `decode(n)` and `mixed(n, tokens)`, in seconds."""
+
+    slots: Column
+    knots: tuple[Column, Column, Column]
+    decode_s: tuple[Column, Column, Column]
+    chunk: Column
+    merged: Column
+    alone_s: Column
+    mixed_s: Column
+    merged_s: Column
+
+    def decode(self, n: Value) -> Column:
+        """An iteration of `n` decoding sequences: linear between 1, a quarter of the slots, and all of them."""
+        n = np.clip(n, self.knots[0], self.knots[2])
+        low = _line(n, self.knots[0], self.knots[1], self.decode_s[0], self.decode_s[1])
+        high = _line(n, self.knots[1], self.knots[2], self.decode_s[1], self.decode_s[2])
+        return np.where(n < self.knots[1], low, high)
+
+    def mixed(self, n: Value, tokens: Value) -> Column:
+        """An iteration of `n` decoding sequences and `tokens` prompt tokens."""
+        share = np.clip(n / self.slots, 0.0, 1.0)
+        one = self.alone_s + share * (self.mixed_s - self.alone_s)
+        grown = self.merged > self.chunk
+        slope = np.where(grown, (self.merged_s - self.mixed_s) / np.where(grown, self.merged - self.chunk, 1.0), 0.0)
+        slope = np.maximum(slope, 0.0)
+        flat = self.decode(n)
+        above = one + slope * (tokens - self.chunk)
+        below = flat + np.maximum(one - flat, 0.0) * tokens / self.chunk
+        return np.maximum(np.where(tokens >= self.chunk, above, below), flat)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steady:
+    """A lane at steady state. Times are means over requests; TTFT runs from arrival to the first token.
+
+    `tpot_s` is the time between tokens after the first; `batch` the mean number of decoding sequences; `request_per_s`
+    completions of the lane. `ttft_s` and `tpot_s` are what the procedure prints, `steady_*` without its start.
+    """
+
+    ttft_s: Column
+    tpot_s: Column
+    steady_ttft_s: Column
+    steady_tpot_s: Column
+    request_per_s: Column
+    batch: Column
+    overloaded: NDArray[np.bool_]
+
+
+def sample_times(stepper: Stepper, load: Load, limits: Limits) -> Times:
+    """Price the batches between which a lane's step times are interpolated."""
+    context = load.isl + np.asarray(load.osl) / 2.0
+    slots = np.maximum(np.asarray(limits.slots, float), 1.0)
+    prompt = np.asarray(load.prompt, float)
+    room = np.maximum(limits.token_budget - slots, 1.0)
+    chunk = np.minimum(prompt, room)
+    merged = np.clip(slots * prompt / np.maximum(load.iterations, 1e-9), chunk, np.maximum(room, chunk))
+    quarter = np.maximum(slots / 4.0, 1.0)
+    decode_s = tuple(np.asarray(stepper.time_s(stepper.decode(n, context))) for n in (np.ones_like(slots), quarter, slots))
+
+    def with_prompts(decoding: Value, tokens: Value) -> Column:
+        whole = np.minimum(tokens, prompt)
+        past = load.cached + np.maximum(prompt - whole, 0.0) / 2.0
+        batch = Batch(
+            decode_seqs=decoding,
+            decode_context=context,
+            decode_tokens=1.0 + np.asarray(stepper.drafts),
+            prefill_seqs=tokens / whole,
+            prefill_tokens=whole,
+            prefill_prefix=past,
+        )
+        return np.asarray(stepper.time_s(batch))
+
+    rows = np.broadcast_shapes(slots.shape, prompt.shape, *(np.shape(t) for t in decode_s))
+    full = np.broadcast_to
+    return Times(
+        slots=full(slots, rows),
+        knots=(np.ones(rows), full(quarter, rows), full(slots, rows)),
+        decode_s=tuple(full(t, rows) for t in decode_s),  # type: ignore[arg-type]
+        chunk=full(chunk, rows),
+        merged=full(merged, rows),
+        alone_s=full(with_prompts(0.0, chunk), rows),
+        mixed_s=full(with_prompts(slots, chunk), rows),
+        merged_s=full(with_prompts(slots, merged), rows),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """The mean-field equations of a lane; every method takes the number of decoding sequences."""
+
+    times: Times
+    load: Load
+    limits: Limits
+    runtime: Runtime
+    group: Value
+
+    @property
+    def chunks(self) -> Column:
+        """Iterations that one prompt needs."""
+        return np.ceil(self.load.prompt / self.times.chunk)
+
+    @property
+    def separate(self) -> bool:
+        """Whether decodes wait while prompts are computed."""
+        return self.runtime.prompt_policy == "prefill-first"
+
+    def interval_s(self, n: Value) -> Column:
+        """Mean time between completions with `n` decoding sequences."""
+        per_request = self.load.iterations / np.maximum(n, 1e-9)
+        decode_s = self.times.decode(n)
+        if self.separate:
+            return self.prefill_s(n) + per_request * decode_s
+        # Iterations that carry prompts: each prompt's chunks, fewer when several share an iteration.
+        spread = np.minimum(self.chunks, per_request)
+        tokens = np.where(per_request > 0, self.load.prompt / np.maximum(spread, 1e-9), self.times.chunk)
+        busy_s = self.times.mixed(n, np.minimum(tokens, np.maximum(self.limits.token_budget - n, self.times.chunk)))
+        over = tokens / np.maximum(self.limits.token_budget - n, self.times.chunk)
+        spread = spread * np.maximum(over, 1.0)
+        extra_s = spread * busy_s + np.maximum(per_request - spread, 0.0) * decode_s
+        return np.where(per_request > 0, extra_s, self.chunks * busy_s)
+
+    def prefill_s(self, n: Value) -> Column:
+        """Time that one prompt's chunks take in the lane, decodes beside it where they share iterations."""
+        return self.chunks * (self.times.alone_s if self.separate else self.times.mixed(n, self.times.chunk))
+
+    def tpot_s(self, n: Value) -> Column:
+        """Time per output token after the first."""
+        per_token = self.interval_s(n) * np.maximum(n, 1e-9) / np.maximum(self.load.iterations, 1e-9)
+        return per_token / self.load.tokens_per_step
+
+    def mean_iteration_s(self, n: Value) -> Column:
+        """Mean duration of an iteration."""
+        rounds = np.maximum(self.load.iterations / np.maximum(n, 1e-9), self.chunks)
+        return self.interval_s(n) / rounds
+
+    def first_token_s(self, n: Value) -> Column:
+        """From arrival at a free slot to the first token: missed iterations, prompts ahead, its own chunks."""
+        lag_s = self.runtime.admission_lag_steps * self.mean_iteration_s(n)
+        own_s = self.prefill_s(n)
+        busy = np.clip(own_s / self.interval_s(n), 0.0, 0.95)
+        ahead_s = own_s * np.minimum(busy / (2.0 * (1.0 - busy)), np.maximum(n, 0.0) / 2.0)
+        together = np.minimum(self.group, np.maximum(n, 1.0))
+        bunch_s = np.maximum(self.times.mixed(n, together * self.times.chunk) - self.times.mixed(n, self.times.chunk), 0.0)
+        wait_s = (together - 1.0) / 2.0 * own_s if self.separate else bunch_s
+        return lag_s + own_s + np.maximum(ahead_s, wait_s)
+
+
+def solve(stepper: Stepper, load: Load, limits: Limits, measured: Procedure) -> Steady:
+    """The steady state of a lane, and what `measured` would print of it.
+
+    Closed loop: decoding plus prefilling requests fill the slots, the rest of the concurrency waits (Little's law).
+    Open loop: the number of decoding sequences at which completions keep up with arrivals.
+    """
+    times = sample_times(stepper, load, limits)
+    budget = np.maximum(np.asarray(limits.token_budget, float), 1.0)
+    whole = np.maximum(np.floor(budget / load.prompt), 1.0)
+    group = np.where(measured.fixed_lengths, whole, 1.0)
+    if measured.fixed_lengths and stepper.runtime.prompt_policy == "prefill-first":
+        group = np.asarray(times.slots)  # lock-step: the whole batch returns and is prefilled together
+    lane = Lane(times=times, load=load, limits=limits, runtime=stepper.runtime, group=group)
+    concurrency = np.asarray(load.concurrency, float)
+    resident = np.minimum(np.where(concurrency > 0, concurrency, np.inf), times.slots)
+    closed = _root(lambda n: n + lane.first_token_s(n) / lane.interval_s(n) - resident, times.slots)
+    rate = np.asarray(load.rate_per_s, float)
+    opened = _root(lambda n: rate * lane.interval_s(n) * -1.0 + 1.0, times.slots)
+    n = np.where(rate > 0, opened, closed)
+    overloaded = (rate > 0) & (rate * lane.interval_s(times.slots) > 1.0)
+    return _report(lane, n, measured, resident, overloaded)
+
+
+def _report(
+    lane: Lane, n: Column, measured: Procedure, resident: Column, overloaded: NDArray[np.bool_]
+) -> Steady:
+    load = lane.load
+    concurrency, rate = np.asarray(load.concurrency, float), np.asarray(load.rate_per_s, float)
+    engine_ttft_s, tpot_s = lane.first_token_s(n), lane.tpot_s(n)
+    tpot_s = np.where(load.iterations > 0, tpot_s, 0.0)
+    decoding_s = tpot_s * np.maximum(np.asarray(load.osl) - 1.0, 0.0)
+    per_s = np.where(rate > 0, rate, resident / (engine_ttft_s + decoding_s))
+    waiting = np.where(np.isfinite(concurrency) & (rate <= 0), np.maximum(concurrency - resident, 0.0), 0.0)
+    steady_ttft_s = engine_ttft_s + waiting / per_s
+    # The first wave: all clients at once, prefilled group by group.
+    size = np.minimum(np.where(np.isfinite(concurrency), concurrency, 0.0), lane.times.slots)
+    at_once = np.maximum(np.floor(lane.limits.token_budget / load.prompt), 1.0)
+    rounds = np.ceil(np.maximum(size, 1.0) / at_once)
+    filled = np.minimum(at_once, np.maximum(size, 1.0))
+    round_s = lane.times.mixed(size / 2.0, filled * np.minimum(load.prompt, lane.times.chunk))
+    burst_s = np.maximum((rounds + 1.0) / 2.0 * round_s * np.where(at_once > 1, 1.0, lane.chunks), lane.prefill_s(n))
+    weight = np.where((rate > 0) | ~np.isfinite(concurrency), 0.0, 1.0 / measured.requests_per_client)
+    ttft_s = (1.0 - weight) * steady_ttft_s + weight * (burst_s + waiting / per_s)
+    return Steady(
+        ttft_s=ttft_s,
+        tpot_s=tpot_s,
+        steady_ttft_s=steady_ttft_s,
+        steady_tpot_s=tpot_s,
+        request_per_s=per_s,
+        batch=n,
+        overloaded=overloaded,
+    )
+
+
+def _line(x: Value, x0: Value, x1: Value, y0: Value, y1: Value) -> Column:
+    """Linear between two points; the first value where they coincide."""
+    apart = np.asarray(x1 > x0)
+    slope = np.where(apart, (y1 - y0) / np.where(apart, x1 - x0, 1.0), 0.0)
+    return np.asarray(y0 + slope * (x - x0))
+
+
+def _root(excess, slots: Column) -> Column:  # type: ignore[no-untyped-def]
+    """Where the increasing `excess(n)` crosses zero in (0, slots], by halving; the nearer end if it does not."""
+    low, high = np.zeros_like(slots), slots.astype(np.float64)
+    for _ in range(ROUNDS):
+        middle = (low + high) / 2.0
+        above = excess(middle) > 0
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return high

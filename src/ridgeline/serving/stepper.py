@@ -1,0 +1,71 @@
+"""Step times of one engine lane: a merged batch, rewritten by the plan, priced on the machine, plus host time.
+
+A lane is one attention-data-parallel rank group of one pipeline slot: `replicas * dp * pp` lanes share the load. Under
+pipeline parallelism each lane's batch passes all stages one after another while other lanes fill them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ridgeline.costs.machine_columns import MachineColumns
+from ridgeline.costs.price import Setting
+from ridgeline.hardware.chip import Value
+from ridgeline.plans import Plan, parallelise
+from ridgeline.serving.runtime import Runtime
+from ridgeline.steps import Step, price_step
+from ridgeline.workloads.families.transformer import forward
+from ridgeline.workloads.model import Batch, Model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stepper:
+    """Prices the steps of one model under one plan on one machine; sizes may be columns.
+
+    Attributes:
+        drafts: speculated tokens per step (0: none): decoding sequences then bring 1 + drafts tokens each.
+    """
+
+    model: Model
+    plan: Plan
+    machines: MachineColumns
+    runtime: Runtime
+    setting: Setting
+    drafts: Value = 0.0
+
+    def decode(self, seqs: Value, context: Value) -> Batch:
+        """A batch of decoding sequences."""
+        return Batch(decode_seqs=seqs, decode_context=context, decode_tokens=1.0 + np.asarray(self.drafts))
+
+    def step(self, batch: Batch) -> Step:
+        """The priced step of one lane; context parallelism cuts each prompt into equal zigzag shares."""
+        graph = forward(self.model, self._cut_prompts(batch), drafts=bool(np.any(np.asarray(self.drafts) > 0)))
+        return price_step(parallelise(graph, self.plan), self.machines, self.setting)
+
+    def host_s(self, batch: Batch) -> Value:
+        """Host time that the device waits for: per iteration and per sequence in it."""
+        return self.runtime.host_step_s + self.runtime.host_sequence_s * (batch.decode_seqs + batch.prefill_seqs)
+
+    def time_s(self, batch: Batch) -> Value:
+        """Seconds of one iteration."""
+        return self.step(batch).time_s + self.host_s(batch)
+
+    def _cut_prompts(self, batch: Batch) -> Batch:
+        """One rank of `cp` computes 1/cp of a prompt's rows, spread so that all ranks see equally many keys: the share
+        then stands in the middle of the prompt (zigzag ring attention, arXiv 2310.01889 and its striped variant).
+        """
+        cp = np.asarray(self.plan.cp, float)
+        if not np.any(cp > 1):
+            return batch
+        share = batch.prefill_tokens / cp
+        middle = batch.prefill_prefix + (batch.prefill_tokens - share) / 2.0
+        return Batch(
+            decode_seqs=batch.decode_seqs,
+            decode_context=batch.decode_context,
+            decode_tokens=batch.decode_tokens,
+            prefill_seqs=batch.prefill_seqs,
+            prefill_tokens=share,
+            prefill_prefix=middle,
+        )
