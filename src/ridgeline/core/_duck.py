@@ -81,7 +81,9 @@ def open_source(path: str) -> Source:
 
 
 def table_kind(path: str) -> tuple[str, str]:
-    """("csv" or "parquet", compression) by the suffix. Raises FileFormatError."""
+    """("csv" or "parquet", compression) by the suffix; "-" is CSV. Raises FileFormatError."""
+    if path == "-":
+        return "csv", "none"
     suffixes = [suffix.lower() for suffix in Path(path).suffixes[-2:]]
     compression = "gzip" if suffixes[-1:] == [".gz"] else "none"
     kind = suffixes[-2:-1] if compression == "gzip" else suffixes[-1:]
@@ -124,7 +126,7 @@ def _open_csv(path: Path, title: str, compression: str) -> Source:
 
 def make_source(connection: Any, relation: str, title: str, stamp: tuple[str, int, int] | None = None) -> Source:
     """Describe what stands in the connection under that name."""
-    described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
+    described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()  # noqa: S608
     types = {row[0]: str(row[1]).upper() for row in described}
     ((rows,),) = connection.execute(f"SELECT count(*) FROM {relation}").fetchall()  # noqa: S608
     return Source(connection=connection, relation=relation, types=types, title=title, rows=rows, stamp=stamp)
@@ -137,6 +139,8 @@ def _header(path: Path, title: str, compression: str) -> tuple[list[str], str]:
             start = file.read(MAX_HEADER_BYTES)
     except (OSError, EOFError, zlib.error) as error:
         raise FileFormatError("not a readable file", at=title, got=str(error), fix="is it cut off?") from error
+    if len(start) == MAX_HEADER_BYTES and b"\n" not in start:
+        raise FileFormatError("the first row is longer than 1 MiB", at=f"{title}:1", fix="is it the right file?")
     if b"\0" in start:
         raise FileFormatError("not a text table: it holds NUL bytes", at=f"{title}:1:1", fix=_FORMATS)
     try:
@@ -311,9 +315,9 @@ def select_sql(source: Source | None, connection: Any, results: Mapping[str, Res
 
 def _result_sql(key: str, values: Result, arrays: dict[str, NDArray[Any]], harmless: bool) -> str:
     if isinstance(values, np.ndarray):
+        # duckdb takes NaN in an array for NULL.
         arrays[key] = values
-        # An array of numbers of which all are NaN keeps its type this way.
-        return f"CASE WHEN isnan(r.{key}) THEN NULL ELSE r.{key} END" if values.dtype.kind == "f" else f"r.{key}"
+        return f"r.{key}"
     codes, texts = values
     shown = tuple(map(_harmless, texts)) if harmless else texts
     if len(shown) <= _MOST_ENUM_VALUES:
@@ -331,7 +335,7 @@ def _harmless(text: str) -> str:
 
 def copy_out(source: Source | None, results: Mapping[str, Result], out: str) -> None:
     """Write the rows of the source with the results beside them, whole or not at all. Raises FileFormatError."""
-    kind, compression = ("csv", "none") if out == "-" else table_kind(out)
+    kind, compression = table_kind(out)
     if source is not None and source.stamp is not None and source.stamp != file_stamp(source.stamp[0]):
         raise FileFormatError("the table changed while it was evaluated", at=source.title, fix="run it again")
     connection = source.connection if source is not None else connect()

@@ -124,6 +124,24 @@ def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> None:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
+def writable_target(path: str | os.PathLike[str]) -> Path:
+    """The file that writing to `path` would replace or create, links followed.
+
+    Raises:
+        FileFormatError: the folder is missing or not writable, `path` is a folder or a device.
+    """
+    name = os.fspath(path)
+    with _named_errors(name, "write"):
+        target = Path(os.path.realpath(name))
+        if target.exists() and not target.is_file():
+            raise FileFormatError("only a regular file can be replaced", at=name, fix="give the name of a file")
+        if not target.parent.is_dir():
+            raise FileFormatError("no such folder", at=name, got=str(target.parent), fix="create the folder first")
+        if not os.access(target.parent, os.W_OK):
+            raise FileFormatError("the folder is not writable", at=name, got=str(target.parent), fix="write elsewhere")
+    return target
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path in the same folder: renamed to `path` when the block ends, removed when it fails.
@@ -134,12 +152,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         FileFormatError: the folder is missing or not writable, the disk is full, `path` is a folder or a device.
     """
     name = os.fspath(path)
-    with _named_errors(name, "write"):
-        target = Path(os.path.realpath(name))
-        if target.exists() and not target.is_file():
-            raise FileFormatError("only a regular file can be replaced", at=name, fix="give the name of a file")
-        if not target.parent.is_dir():
-            raise FileFormatError("no such folder", at=name, got=str(target.parent), fix="create the folder first")
+    target = writable_target(name)
     temporary = target.with_name(f".{target.stem[:64]}.{secrets.token_hex(6)}.tmp{target.suffix}")
     try:
         yield temporary

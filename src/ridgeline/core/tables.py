@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ridgeline.core import _duck
 from ridgeline.core.errors import DomainError, FileFormatError, MissingExtraError
+from ridgeline.core.files import writable_target
 
 Floats = NDArray[np.float64]
 Kind = Literal["number", "text"]
@@ -153,6 +154,14 @@ def from_any(data: Any, *, columns: Mapping[str, Kind]) -> Table:
         return _table(_duck.make_source(connection, "input", "table"), columns)
 
 
+def check_out(out: str | os.PathLike[str]) -> None:
+    """Refuse an output that `write_table` could not write, before anything is evaluated. Raises FileFormatError."""
+    name = os.fspath(out)
+    _duck.table_kind(name)
+    if name != "-":
+        writable_target(name)
+
+
 def write_table(table: Table, results: Results, out: str | os.PathLike[str]) -> None:
     """Write the rows of `table`, in their order, with the results beside them; whole or not at all.
 
@@ -167,7 +176,24 @@ def write_table(table: Table, results: Results, out: str | os.PathLike[str]) -> 
         FileFormatError: not a writable file of these formats, or a result of another length.
     """
     source, checked = _joined(table, results)
+    if isinstance(source, _duck.Source) and _duck.table_kind(os.fspath(out))[0] == "parquet":
+        checked = _typed(table, source, checked)
     _duck.copy_out(source, checked, os.fspath(out))
+
+
+def _typed(table: Table, source: _duck.Source, results: dict[str, _duck.Result]) -> dict[str, _duck.Result]:
+    """The results, and the numbers of a CSV file, which duckdb holds as text, if each cell is one or is empty."""
+    wanted: Mapping[str, Kind] = dict.fromkeys(table.columns, "number")
+    taken = {name.casefold() for name in results}
+    numbers = {
+        name: column
+        for asked, name in _match(wanted, source.types)
+        if isinstance(column := table.columns[asked], np.ndarray)
+        and source.types[name] == "VARCHAR"
+        and asked not in table.bad
+        and name.casefold() not in taken
+    }
+    return {**numbers, **results}
 
 
 def to_like(data: Any, table: Table, results: Results) -> Any:
@@ -177,9 +203,13 @@ def to_like(data: Any, table: Table, results: Results) -> Any:
         A dict of arrays for a mapping, a duckdb relation for a relation, a data frame of pandas or polars for one, else
         a pyarrow table (a dict where pyarrow is not installed).
     """
+    if not isinstance(table.source, _duck.Source):
+        shown = {name: _array(_result(name, values, table.rows)) for name, values in results.items()}
+        folded = {name.casefold(): name for name in shown}
+        kept = {folded.get(name.casefold(), name): values for name, values in table.source.items()}
+        return kept | shown
     source, checked = _joined(table, results)
-    if source is None:
-        return {name: _array(values) for name, values in checked.items()}
+    assert source is not None, "rows in duckdb have a source"
     query = _duck.select_sql(source, source.connection, checked, harmless=False)
     with _duck.duckdb_errors("table", "not a readable table"):
         source.connection.execute(f"CREATE OR REPLACE TEMP TABLE output AS {query}")
