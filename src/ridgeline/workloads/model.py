@@ -38,7 +38,9 @@ class Precision:
 class GroupedQuery:
     """Softmax attention with grouped keys and values (MHA: kv_heads = heads, MQA: 1). `window` 0 is full attention.
 
-    `gated` has an output gate as wide as the queries; `shared_kv` reads another layer's cache and holds no keys itself.
+    `gated` has an output gate as wide as the queries; `shared_kv` reads another layer's cache and holds no keys itself;
+    `tied_values` takes values from the key projection (Gemma 4). `input_width` > 0: projections read that width instead
+    of the hidden one (Zamba reads two streams).
     """
 
     heads: Dim
@@ -55,6 +57,8 @@ class GroupedQuery:
     sinks: bool = False
     gated: bool = False
     shared_kv: bool = False
+    tied_values: bool = False
+    input_width: Dim = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +136,8 @@ class Block:
     """`count` equal layers: a mixer, a feed-forward (either may be absent) and normalisations of the hidden width.
 
     `norms` says where they stand: before the `mixer`, the `cross` attention, the `ffn`, or after one of them
-    (`mixer_out`, `ffn_out`); any other name stands before the feed-forward.
+    (`mixer_out`, `ffn_out`); any other name stands before the feed-forward. A `tied` block runs with the weights of an
+    earlier one.
     """
 
     name: str
@@ -143,6 +148,7 @@ class Block:
     norms: tuple[str, ...] = ("mixer", "ffn")
     norm_bias: bool = False
     parallel: bool = False
+    tied: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +168,7 @@ class Model:
         precision: formats as published.
         extra_parameters: parameters outside the blocks that no op of a forward step touches (poolers, projectors).
         card: where the facts come from.
+        notes: what the importer left out or assumed.
     """
 
     name: str
@@ -185,6 +192,7 @@ class Model:
     extra_parameters: Dim = 0.0
     precision: Precision = Precision()
     card: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def layers(self) -> Dim:
@@ -194,7 +202,7 @@ class Model:
 
     def signature(self) -> tuple[Any, ...]:
         """Types and flags of everything but sizes: models of one signature can be stacked."""
-        signature: tuple[Any, ...] = _signature(replace(self, name="", card="", towers=()))
+        signature: tuple[Any, ...] = _signature(replace(self, name="", family="", card="", notes=(), towers=()))
         return signature
 
 

@@ -442,7 +442,7 @@ class Scan:
         return self.heads * self.head_dim * self.state
 
     def flops(self) -> Dim:
-        """State update and read-out per token (6 per state value, 8 with the delta correction) plus in-chunk products."""
+        """Update and read-out per token (6 per state value, 8 with the delta correction) plus in-chunk products."""
         per_state = 8.0 if self.kind == "delta" else 6.0
         tokens = self.batch * self.q_len
         update = per_state * tokens * self.state_elements()
@@ -475,7 +475,7 @@ class Scan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fft:
-    """`batch` complex fast Fourier transforms of `length` points: 5 n log2 n operations each (Cooley-Tukey, radix 2)."""
+    """`batch` complex fast Fourier transforms of `length` points: 5 n log2 n operations each (Cooley-Tukey)."""
 
     name: str
     part: str

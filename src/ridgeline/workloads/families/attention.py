@@ -13,19 +13,19 @@ PART = "attention"
 
 def grouped_query(mixer: GroupedQuery, hidden: Dim, batch: Batch, precision: Precision) -> Iterator[Op]:
     """Projections over the merged tokens, then prefill and decode attention apart, then the output projection."""
-    scheme = precision.attention
+    scheme, width = precision.attention, hidden if is_zero(mixer.input_width) else mixer.input_width
     q_width = mixer.heads * mixer.head_dim * (2.0 if mixer.gated else 1.0)
-    kv_width = mixer.kv_heads * (mixer.head_dim + mixer.v_head_dim)
+    kv_width = mixer.kv_heads * (mixer.head_dim + (0.0 if mixer.tied_values else mixer.v_head_dim))
     out_width = mixer.heads * mixer.v_head_dim
     if mixer.cross:
-        yield _project("q", batch.tokens, q_width, hidden, precision, bias=mixer.qkv_bias)
+        yield _project("q", batch.tokens, q_width, width, precision, bias=mixer.qkv_bias)
         source = batch.prefill_seqs * batch.source_tokens
-        yield _project("kv", source, kv_width, hidden, precision, bias=mixer.qkv_bias, kv_width=kv_width)
+        yield _project("kv", source, kv_width, width, precision, bias=mixer.qkv_bias, kv_width=kv_width)
     elif mixer.shared_kv:
-        yield _project("q", batch.tokens, q_width, hidden, precision, bias=mixer.qkv_bias)
+        yield _project("q", batch.tokens, q_width, width, precision, bias=mixer.qkv_bias)
     else:
         n = q_width + kv_width
-        yield _project("qkv", batch.tokens, n, hidden, precision, bias=mixer.qkv_bias, kv_width=kv_width)
+        yield _project("qkv", batch.tokens, n, width, precision, bias=mixer.qkv_bias, kv_width=kv_width)
     keys = 0.0 if mixer.shared_kv else mixer.kv_heads
     rotated = batch.tokens * (mixer.heads + keys) * mixer.head_dim
     if mixer.qk_norm:

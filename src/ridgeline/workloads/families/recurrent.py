@@ -34,7 +34,7 @@ def state_space(mixer: StateSpace, hidden: Dim, batch: Batch, precision: Precisi
 
 
 def linear_attention(mixer: LinearAttention, hidden: Dim, batch: Batch, precision: Precision) -> Iterator[Op]:
-    """Gated delta rule as in Qwen3-Next (arXiv 2412.06464), or lightning attention as in MiniMax-01 (arXiv 2501.08313)."""
+    """Gated delta rule (Qwen3-Next, arXiv 2412.06464) or lightning attention (MiniMax-01, arXiv 2501.08313)."""
     tokens, scheme = batch.tokens, precision.attention
     keys, values = mixer.key_heads * mixer.key_dim, mixer.value_heads * mixer.value_dim
     delta = mixer.kind == "delta"

@@ -99,7 +99,19 @@ def _block(block: Block, model: Model, batch: Batch) -> Graph:
     elif block.ffn is not None:
         ops += mixture(block.ffn, hidden, tokens, precision)
     ops += norms("ffn_out")
-    return Graph(block.name, tuple(ops))
+    return Graph(block.name, tuple(_without_weights(op) for op in ops) if block.tied else tuple(ops))
+
+
+def _without_weights(op: Op) -> Op:
+    """The op of a layer that runs with the weights of another: they are read again, but held once."""
+    match op:
+        case Matmul():
+            return replace(op, tied=True)
+        case Vector():
+            return replace(op, weights=0.0)
+    if not is_zero(op.weight_elements()):
+        raise SpecError("this op cannot share its weights", at=op.name, got=type(op).__name__)
+    return op
 
 
 def _mixer(mixer: Mixer, hidden: Dim, batch: Batch, model: Model) -> Iterator[Op]:

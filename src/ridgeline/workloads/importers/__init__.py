@@ -1,0 +1,8 @@
+"""From what others publish to a `Model`: Hugging Face configurations, and plain numbers.
+
+Promises that every wrong field is one error with file, line and field, and that nothing in a file is executed.
+"""
+
+from ridgeline.workloads.importers.huggingface import from_config
+
+__all__ = ["from_config"]

@@ -1,0 +1,52 @@
+"""Decoders with multi-head latent attention: DeepSeek V2 to V3.2, Kimi K2, GLM-5."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ridgeline.workloads.importers.config import Config
+from ridgeline.workloads.importers.layers import Layer, experts, layer_count
+from ridgeline.workloads.importers.readers.common import Reader, decoder, draft_layers, paired
+from ridgeline.workloads.importers.readers.mixtures import feed_forwards
+from ridgeline.workloads.model import FeedForward, Latent, Model
+
+
+def latent(config: Config) -> Latent:
+    """The attention of DeepSeek-V2, with the indexer of V3.2 where its fields are there."""
+    return Latent(
+        heads=config.size("num_attention_heads"),
+        q_rank=config.amount("q_lora_rank", default=0.0),
+        kv_rank=config.size("kv_lora_rank"),
+        nope_dim=config.size("qk_nope_head_dim"),
+        rope_dim=config.size("qk_rope_head_dim"),
+        v_head_dim=config.size("v_head_dim"),
+        index_heads=config.amount("index_n_heads", default=0.0),
+        index_dim=config.amount("index_head_dim", default=0.0),
+        selected=config.amount("index_topk", default=0.0),
+    )
+
+
+def read(config: Config) -> Model:
+    """Dense first layers, then experts; layers that reuse the selection of another have no indexer."""
+    count = layer_count(config)
+    mixer = latent(config)
+    mixers = [mixer] * count
+    if config.has("indexer_types"):
+        kinds = config.per_layer("indexer_types", config.texts("indexer_types"), count)
+        mixers = [mixer if kind == "full" else replace(mixer, index_heads=0.0, index_dim=0.0) for kind in kinds]
+    if config.has("n_routed_experts"):
+        ffns = feed_forwards(config, count, experts(config))
+    else:
+        ffns = [FeedForward(inter=config.size("intermediate_size"))] * count
+    layers = paired(mixers, ffns)
+    return decoder(config, layers, drafts=draft_layers(config, Layer(mixer=mixer, ffn=ffns[-1])))
+
+
+READERS: dict[str, Reader] = {
+    "deepseek_v2": read,
+    "deepseek_v3": read,
+    "deepseek_v32": read,
+    "kimi_k2": read,
+    "glm_moe_dsa": read,
+    "glm4_moe_lite": read,
+}
