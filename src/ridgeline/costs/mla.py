@@ -16,7 +16,7 @@ from ridgeline.costs.attention_kernels import era, is_narrow
 from ridgeline.costs.attention_prefill import expanded, tiled_time
 from ridgeline.costs.coefficients import Coefficients
 from ridgeline.costs.price import Price, Setting
-from ridgeline.costs.room import facts_of, fastest, floor_of, priced
+from ridgeline.costs.room import Facts, Numbers, facts_of, fastest, floor_of, price_by_kernel, priced
 from ridgeline.hardware.chip import Chip, ChipColumns, Value
 from ridgeline.workloads.ops import Attention
 
@@ -25,7 +25,7 @@ KIND = "mla"
 
 def latent_kernels(op: Attention, chip: Chip, setting: Setting) -> tuple[str, ...]:
     """Families that may run: absorbed (latent-space) or expanded kernels of the runtime."""
-    form = "absorbed" if op.absorbed or op.phase == "decode" else "expanded"
+    form = "absorbed" if op.absorbed else "expanded"
     kind = era(chip)
     if kind == "other":
         return (f"generic-{form}",)
@@ -41,25 +41,41 @@ def latent_kernels(op: Attention, chip: Chip, setting: Setting) -> tuple[str, ..
 
 def price_latent(op: Attention, chips: ChipColumns, setting: Setting) -> Price:
     """Price the latent attention kernel; `captured=False` adds the host time that eager launches of vLLM show."""
-    kernels = latent_kernels(op, chips.chips[0], setting)
-    return fastest(tuple(_one(op, chips, setting, kernel) for kernel in kernels))
+
+    def choose(part: Attention, columns: ChipColumns, absorbed: int) -> Price:
+        kernels = latent_kernels(replace(part, absorbed=bool(absorbed)), columns.chips[0], setting)
+        return fastest(tuple(_one(part, columns, setting, kernel) for kernel in kernels))
+
+    absorbed = np.asarray(op.absorbed or op.phase == "decode") | (np.asarray(op.q_len) <= 1)
+    return price_by_kernel(op, chips, absorbed.astype(np.intp), choose)
+
+
+def latent_form(op: Attention, kernel: str) -> tuple[Attention, str]:
+    """The op as a family computes it, and the compute dtype of its products.
+
+    Absorbed kernels multiply in 16 bits whatever the cache holds; TensorRT-LLM's expanded kernel multiplies an 8-bit
+    cache in its own format.
+    """
+    if "absorbed" in kernel:
+        return replace(op, absorbed=True), "bf16"
+    return expanded(op), op.kv.compute if kernel == "trtllm-expanded-kv8" else op.compute
+
+
+def latent_time(op: Attention, facts: Facts, c: Numbers, resident: bool) -> tuple[Value, dict[str, Value]]:
+    """Device seconds of an op in the form that `latent_form` gave it, and their terms."""
+    if op.absorbed:
+        terms = split_time(op, facts, c, resident)
+        return decode_time(terms), terms
+    terms = tiled_time(op, facts, c, packed=False)
+    return sum(terms.values(), start=np.float64(0.0)), terms
 
 
 def _one(op: Attention, chips: ChipColumns, setting: Setting, kernel: str) -> Price:
     c = Coefficients(KIND, kernel, chips)
-    absorbed = "absorbed" in kernel
-    terms: dict[str, Value]
-    if absorbed:
-        latent = replace(op, absorbed=True)
-        facts = facts_of(chips, "bf16")
-        terms = split_time(latent, facts, c, resident=setting.weights_cache == "hot")
-        total, priced_op = decode_time(terms), latent
-    else:
-        priced_op = expanded(op)
-        facts = facts_of(chips, op.kv.compute if kernel == "trtllm-expanded-kv8" else op.compute)
-        terms = tiled_time(priced_op, facts, c, packed=False)
-        total = sum(terms.values(), start=np.float64(0.0))
+    form, compute = latent_form(op, kernel)
+    facts = facts_of(chips, compute)
+    total, terms = latent_time(form, facts, c, resident=setting.weights_cache == "hot")
     if not setting.captured:
-        terms["host"] = np.asarray(c["host_us"]) * 1e-6
+        terms = {**terms, "host": np.asarray(c["host_us"]) * 1e-6}
         total = np.maximum(total, terms["host"])
-    return priced(priced_op, total, floor_of(op, facts, setting), terms, c, kernel)
+    return priced(form, total, floor_of(form, facts, setting), terms, c, kernel)

@@ -7,21 +7,21 @@ in FOLDER and rewrites `costs/coefficients/{attention_prefill,attention_decode,m
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 
 from ridgeline.core.dtypes import dtype
 from ridgeline.costs.attention import engine
 from ridgeline.costs.attention_decode import decode_time, split_time
 from ridgeline.costs.attention_prefill import tiled_time
-from ridgeline.costs.fits.families import Family, Load, write
+from ridgeline.costs.fits.families import Family, Load, count_rows, distinct, gpus_of, write
 from ridgeline.costs.fits.robust import Array, Knob, Sample, read_rows
+from ridgeline.costs.mla import latent_form, latent_time
 from ridgeline.costs.price import Setting
-from ridgeline.costs.room import facts_of, floor_of
+from ridgeline.costs.room import Facts, facts_of, floor_of
 from ridgeline.hardware.catalogue import chip
 from ridgeline.hardware.chip import ChipColumns
 from ridgeline.workloads.ops import Attention
@@ -105,14 +105,22 @@ DECODE_ROWS: Mapping[str, tuple[str, Mapping[str, float]]] = {
 """TensorRT-LLM decode on A100 is left out: it exceeds the memory bandwidth (see the table's README)."""
 
 LATENT_ROWS: Mapping[str, str] = {
-    "trtllm{form}": "backend='trtllm' and kv_dtype='bfloat16'",
-    "trtllm{form}-kv8": "backend='trtllm' and kv_dtype='fp8'",
-    "flashmla{form}": "kernel='vllm_flash_attn_mla'",
-    "flashmla{form}-kv8": "kernel='vllm_flashmla'",
-    "triton{form}": "kernel='vllm_triton_mla'",
-    "generic{form}": "backend='trtllm' and kv_dtype='bfloat16'",
+    "trtllm-{form}": "backend='trtllm' and kv_dtype='bfloat16'",
+    "trtllm-{form}-kv8": "backend='trtllm' and kv_dtype='fp8'",
+    "flashmla-{form}": "kernel='vllm_flash_attn_mla'",
+    "flashmla-{form}-kv8": "kernel='vllm_flashmla'",
+    "triton-{form}": "kernel='vllm_triton_mla'",
+    "generic-{form}": "backend='trtllm' and kv_dtype='bfloat16'",
 }
 """Latent attention kernels; vLLM's rows were launched eagerly and show host time (`host_us`) where work is small."""
+
+EAGER_KNOBS = {
+    "host_us": Knob(start=150.0, low=20.0, high=600.0),
+    "launch_us": Knob(start=10.0, low=5.0, high=20.0, spread=0.1),
+    "combine_us": Knob(start=3.0, low=0.1, high=20.0, spread=0.1),
+    "cta_cycles": Knob(start=3000.0, low=100.0, high=60000.0, spread=0.3),
+}
+"""Where host time hides what small work takes on the device, its constants stay near those of captured kernels."""
 
 DEEPSEEK = {"latent": 512.0, "rope": 64.0, "head_dim": 192.0, "v_head_dim": 128.0}
 """The latent shape that the `mla` rows were measured with (DeepSeek-V3, arXiv 2412.19437, section 4.2)."""
@@ -154,7 +162,10 @@ def latent_rows(columns: Mapping[str, Any], phase: str, kv: str) -> Attention:
         kv_heads=columns["heads"],
         kv=dtype(kv),
         absorbed=not prompt,
-        **DEEPSEEK,
+        latent=DEEPSEEK["latent"],
+        rope=DEEPSEEK["rope"],
+        head_dim=DEEPSEEK["head_dim"],
+        v_head_dim=DEEPSEEK["v_head_dim"],
     )
 
 
@@ -163,7 +174,7 @@ def _samples(file: Path, phase: str, where: str, kernel: str) -> Load:
 
     def load(gpu: str, half: str, rows: int) -> tuple[Sample, ...]:
         found = []
-        for query, kv in _formats(file, f"op='attention' and {where} and gpu='{gpu}'"):
+        for query, kv in distinct(file, ("dtype", "kv_dtype"), f"op='attention' and {where} and gpu='{gpu}'"):
             mine = f"op='attention' and {where} and gpu='{gpu}' and dtype='{query}' and kv_dtype='{kv}'"
             if phase == "prefill":
                 mine += " and isl > 1"
@@ -175,7 +186,7 @@ def _samples(file: Path, phase: str, where: str, kernel: str) -> Load:
     return load
 
 
-def _predictor(op: Attention, gpu: str, phase: str, kernel: str) -> Any:
+def _predictor(op: Attention, gpu: str, phase: str, kernel: str) -> Callable[[Mapping[str, float]], Array]:
     facts = facts_of(ChipColumns((chip(gpu),)), engine(op, kernel) if phase == "prefill" else op.compute)
     floor = floor_of(op, facts, HOT)
 
@@ -190,22 +201,59 @@ def _predictor(op: Attention, gpu: str, phase: str, kernel: str) -> Any:
     return predict
 
 
-def _formats(file: Path, where: str) -> list[tuple[str, str]]:
-    with duckdb.connect() as connection:
-        query = f"select distinct dtype, kv_dtype from '{file}' where {where} order by all"
-        return [(str(a), str(b)) for a, b in connection.execute(query).fetchall()]
+def _latent_samples(file: Path, phase: str, where: str, kernel: str) -> Load:
+    key = ("batch", "isl" if phase == "prefill" else "kv_len", "heads")
+
+    def load(gpu: str, half: str, rows: int) -> tuple[Sample, ...]:
+        found = []
+        for query, kv in distinct(file, ("dtype", "kv_dtype"), f"op='mla' and {where} and gpu='{gpu}'"):
+            mine = f"op='mla' and {where} and gpu='{gpu}' and dtype='{query}' and kv_dtype='{kv}'"
+            columns = read_rows(file, key, ("latency_ms",), mine, half, rows)
+            columns = {**columns, "kv_heads": columns["heads"]}
+            op, compute = latent_form(latent_rows(columns, phase, kv), kernel)
+            facts = facts_of(ChipColumns((chip(gpu),)), compute)
+            found.append(Sample(measured_s=columns["latency_ms"] / 1e3, predict=_latent_predictor(op, facts)))
+        return tuple(found)
+
+    return load
 
 
-def _gpus(file: Path, where: str) -> tuple[str, ...]:
-    with duckdb.connect() as connection:
-        query = f"select distinct gpu from '{file}' where {where} order by all"
-        return tuple(str(gpu) for (gpu,) in connection.execute(query).fetchall())
+def _latent_predictor(op: Attention, facts: Facts) -> Callable[[Mapping[str, float]], Array]:
+    floor = floor_of(op, facts, HOT)
+
+    def predict(c: Mapping[str, float]) -> Array:
+        total, _ = latent_time(op, facts, c, resident=True)
+        seconds: Array = np.maximum(np.maximum(total, floor), c["host_us"] * 1e-6)
+        return seconds
+
+    return predict
 
 
-def _count(file: Path) -> int:
-    with duckdb.connect() as connection:
-        row = connection.execute(f"select count(*) from '{file}'").fetchone()
-    return int(row[0]) if row else 0
+def fit_latent(folder: Path) -> dict[str, Any]:
+    """Fit and write the latent kernels of both phases; returns errors by kernel and chip."""
+    families = []
+    for phase, form, knobs, habits in (
+        ("prefill", "expanded", PREFILL_KNOBS, UNPACKED_TILES),
+        ("decode", "absorbed", DECODE_KNOBS, LATENT_HABITS),
+    ):
+        file = folder / f"attention_{phase}.parquet"
+        for name, where in LATENT_ROWS.items():
+            kernel = name.format(form=form)
+            eager = "vllm" in where
+            families.append(
+                Family(
+                    kernel=kernel,
+                    gpus=gpus_of(file, f"op='mla' and {where}"),
+                    load=_latent_samples(file, phase, where, kernel),
+                    knobs={
+                        **knobs,
+                        **{n: k for n, k in EAGER_KNOBS.items() if eager and (n in knobs or n == "host_us")},
+                    },
+                    habits=habits if eager else {**habits, "host_us": 0.0},
+                )
+            )
+    data = [(folder / f"attention_{phase}.parquet") for phase in ("prefill", "decode")]
+    return write(TARGET / "mla.yaml", "mla", families, [(file, count_rows(file)) for file in data], {})
 
 
 def fit_attention(folder: Path, phase: str) -> dict[str, Any]:
@@ -215,7 +263,7 @@ def fit_attention(folder: Path, phase: str) -> dict[str, Any]:
     families = [
         Family(
             kernel=kernel,
-            gpus=_gpus(file, f"op='attention' and {where}"),
+            gpus=gpus_of(file, f"op='attention' and {where}"),
             load=_samples(file, phase, where, kernel),
             knobs=knobs,
             habits=habits,
@@ -223,14 +271,15 @@ def fit_attention(folder: Path, phase: str) -> dict[str, Any]:
         for kernel, (where, habits) in rows.items()
     ]
     target = TARGET / f"attention_{phase}.yaml"
-    return write(target, f"attention_{phase}", families, [(file, _count(file))], {})
+    return write(target, f"attention_{phase}", families, [(file, count_rows(file))], {})
 
 
 def main() -> None:
     """Fit what the command line names (default: everything) and print errors."""
     folder, *kinds = sys.argv[1:]
-    for kind in kinds or ["prefill", "decode"]:
-        for kernel, scores in fit_attention(Path(folder), kind).items():
+    for kind in kinds or ["prefill", "decode", "mla"]:
+        found = fit_latent(Path(folder)) if kind == "mla" else fit_attention(Path(folder), kind)
+        for kernel, scores in found.items():
             for name, by in scores.items():
                 line = "  ".join(f"{stage} {s['median_pct']}/{s['p90_pct']}" for stage, s in by.items())
                 print(f"{kind:8} {kernel:18} {name:16} {line}")

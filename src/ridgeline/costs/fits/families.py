@@ -8,10 +8,11 @@ values fitted without it (leave one chip out), as a chip with only a datasheet w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import yaml
 
@@ -38,13 +39,33 @@ class Family:
     next_from: tuple[str, ...] = field(default=())
 
 
+def distinct(file: Path, names: Sequence[str], where: str) -> list[tuple[str, ...]]:
+    """Every combination of labels that the chosen rows hold, sorted."""
+    listed = ", ".join(names)
+    query = f"select distinct {listed} from '{file}' where {where} order by all"  # noqa: S608 - our own constants
+    with duckdb.connect() as connection:
+        return [tuple(str(label) for label in row) for row in connection.execute(query).fetchall()]
+
+
+def gpus_of(file: Path, where: str) -> tuple[str, ...]:
+    """The chips that the chosen rows were measured on."""
+    return tuple(gpu for (gpu,) in distinct(file, ("gpu",), where))
+
+
+def count_rows(file: Path) -> int:
+    """Rows of a table."""
+    with duckdb.connect() as connection:
+        found = connection.execute("select count(*) from read_parquet(?)", [str(file)]).fetchone()
+    return int(found[0]) if found else 0
+
+
 def fit_family(family: Family) -> tuple[dict[str, Any], dict[str, Any]]:
     """(the family's entry of a coefficient file, errors by chip)."""
     pooled_rows = {gpu: family.load(gpu, "fit", POOLED_ROWS) for gpu in family.gpus}
     default = _pool(family, pooled_rows, family.gpus, {})
     by_generation = _generations(family.gpus)
     generations = {name: _pool(family, pooled_rows, gpus, default) for name, gpus in by_generation.items()}
-    for name in family.next_from:
+    for name in family.next_from if "hopper" in generations else ():
         generations[name] = generations["hopper"]
     chips: dict[str, dict[str, float]] = {}
     scores: dict[str, Any] = {}
@@ -95,7 +116,11 @@ def write(
 def _pool(
     family: Family, rows: Mapping[str, tuple[Sample, ...]], gpus: Sequence[str], centre: Mapping[str, float]
 ) -> dict[str, float]:
-    return fit(family.knobs, [sample for gpu in gpus for sample in rows[gpu]], family.habits, centre)
+    """One fit over several chips; each weighs the same, whatever its rows."""
+    sizes = {gpu: sum(sample.measured_s.size for sample in rows[gpu]) for gpu in gpus}
+    mean = sum(sizes.values()) / len(sizes)
+    samples = [replace(sample, weight=mean / sizes[gpu]) for gpu in gpus for sample in rows[gpu]]
+    return fit(family.knobs, samples, family.habits, centre)
 
 
 def _without(

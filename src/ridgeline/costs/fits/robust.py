@@ -35,16 +35,17 @@ class Knob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """Rows of one chip and what a prediction of them needs: `predict(coefficients)` gives seconds per row."""
+    """Rows and what a prediction of them needs: `predict(coefficients)` gives seconds per row; `weight` is per row."""
 
     measured_s: Array
     predict: Callable[[Mapping[str, float]], Array]
+    weight: float = 1.0
 
 
 def fit(
     knobs: Mapping[str, Knob], samples: Sequence[Sample], fixed: Mapping[str, float], centre: Mapping[str, float]
 ) -> dict[str, float]:
-    """Fitted values of the knobs; every sample weighs the same, whatever its rows.
+    """Fitted values of the knobs.
 
     Raises:
         MissingExtraError: scipy is not installed.
@@ -62,7 +63,7 @@ def fit(
     start = np.clip(np.log([centre.get(name, knobs[name].start) for name in names]), low + 1e-6, high - 1e-6)
     spread = np.array([knobs[name].spread for name in names])
     logs = [np.log(sample.measured_s) for sample in samples]
-    weights = [np.sqrt(rows / len(samples) / sample.measured_s.size) for sample in samples]
+    weights = [np.sqrt(sample.weight) for sample in samples]
 
     def residuals(point: Array) -> Array:
         values = {**fixed, **dict(zip(names, np.exp(point), strict=True))}

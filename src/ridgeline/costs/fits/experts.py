@@ -1,0 +1,145 @@
+"""Fit the expert room to the measured table of routed experts.
+
+`python -m ridgeline.costs.fits.experts FOLDER` reads `moe.parquet` in FOLDER and rewrites `costs/coefficients/experts.yaml`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ridgeline.core.dtypes import scheme
+from ridgeline.costs.expert_loads import loads_of
+from ridgeline.costs.experts import grouped_time, grouped_total
+from ridgeline.costs.fits.families import Family, Load, count_rows, distinct, gpus_of, write
+from ridgeline.costs.fits.robust import Array, Knob, Sample, read_rows
+from ridgeline.costs.price import Setting
+from ridgeline.costs.room import facts_of, floor_of
+from ridgeline.hardware.catalogue import chip
+from ridgeline.hardware.chip import ChipColumns
+from ridgeline.workloads.ops import Experts
+
+TARGET = Path(__file__).parents[1] / "coefficients" / "experts.yaml"
+KEY = ("tokens", "hidden", "inter", "topk", "experts", "tp", "ep")
+HOT = Setting(weights_cache="hot")
+
+KNOBS = {
+    "launch_us": Knob(start=18.0, low=3.0, high=150.0),
+    "share": Knob(start=0.7, low=0.05, high=1.0, spread=0.5),
+    "overhead_rows": Knob(start=60.0, low=1.0, high=400.0),
+    "memory_share": Knob(start=0.8, low=0.2, high=1.0, spread=0.2),
+    "cache_share": Knob(start=0.5, low=0.02, high=1.0, spread=0.7),
+    "cache_bytes_per_clock": Knob(start=32.0, low=4.0, high=200.0, spread=0.7),
+    "local_passes": Knob(start=1.3, low=0.05, high=20.0),
+    "global_passes": Knob(start=0.4, low=0.02, high=12.0),
+    "expert_us": Knob(start=0.15, low=0.005, high=4.0),
+}
+
+ROWS: Mapping[str, str] = {
+    "cutlass-16": "backend='trtllm' and dtype='bfloat16' and kernel<>'moe_torch_flow_nongated'",
+    "cutlass-fp8": "backend='trtllm' and dtype='fp8' and kernel<>'moe_torch_flow_nongated'",
+    "cutlass-fp8-block": "backend='trtllm' and dtype='fp8_block'",
+    "cutlass-w4": "backend='trtllm' and dtype='w4a16_mxfp4'",
+    "cutlass-plain-16": "kernel='moe_torch_flow_nongated' and dtype='bfloat16'",
+    "cutlass-plain-fp8": "kernel='moe_torch_flow_nongated' and dtype='fp8'",
+    "triton-16": "backend='vllm' and version<>'0.22.0' and dtype='bfloat16'",
+    "triton-fp8": "kernel='vllm_modeloptfp8moe_triton_tritonexperts'",
+    "triton-fp8-block": "kernel='vllm_fp8moe_triton_tritonexperts'",
+    "triton-w4": "kernel='vllm_gptossmxfp4moe_triton_oaitritonmxfp4expertsmonolithic'",
+    "flashinfer-fp8": "kernel='vllm_modeloptfp8moe_flashinfer_cutlass_flashinferexperts'",
+    "flashinfer-fp8-block": "kernel='vllm_fp8moe_flashinfer_cutlass_flashinferexperts'",
+    "marlin-int4": "kernel='vllm_compressedtensorswna16marlinmoe_marlin_marlinexperts'",
+    "marlin-mxfp4": "kernel='vllm_gptossmxfp4moe_marlin_marlinexperts'",
+    "marlin-mxfp4-wide": "kernel like 'vllm_compressedtensorsw4a4mxfp4moe_marlin%'",
+    "triton-16-v0.22": "version='0.22.0' and backend='vllm' and dtype='bfloat16'",
+    "triton-fp8-v0.22": "version='0.22.0' and backend='vllm' and dtype='fp8'",
+    "triton-fp8-block-v0.22": "version='0.22.0' and backend='vllm' and dtype='fp8_block'",
+    "generic": "dtype='bfloat16' and kernel<>'moe_torch_flow_nongated'",
+}
+"""Which rows show which family."""
+
+PLAIN_INNER = (1856.0, 2688.0, 5120.0)
+"""Inner widths of the measured models whose experts have no gate; only TensorRT-LLM's rows say so (Nemotron 3 family)."""
+
+
+def expert_rows(columns: Mapping[str, Any], number: str, distribution: str) -> tuple[Experts, ...]:
+    """The op of rows of a measured table that share a gate: (op,) - `gated` is one flag per op."""
+    plain = np.isin(columns["inter"], PLAIN_INNER) & np.isin(columns["topk"], (6.0, 22.0))
+    if plain.any() and not plain.all():
+        raise ValueError("gated and plain rows must be loaded apart")
+    dims = {name: columns[name] for name in KEY}
+    return (
+        Experts(
+            name="experts",
+            part="experts",
+            scheme=scheme(number),
+            distribution=distribution,
+            gated=not bool(plain.any()),
+            **dims,
+        ),
+    )
+
+
+def _samples(file: Path, where: str) -> Load:
+    plain = f"(inter in {tuple(int(n) for n in PLAIN_INNER)} and topk in (6, 22))"
+
+    def load(gpu: str, half: str, rows: int) -> tuple[Sample, ...]:
+        found = []
+        mine = f"{where} and gpu='{gpu}'"
+        for number, distribution in distinct(file, ("dtype", "distribution"), mine):
+            for side in (plain, f"not {plain}"):
+                narrow = f"{mine} and dtype='{number}' and distribution='{distribution}' and {side}"
+                columns = read_rows(file, KEY, ("latency_ms",), narrow, half, rows // 2)
+                if columns["latency_ms"].size >= MIN_ROWS:
+                    (op,) = expert_rows(columns, number, distribution)
+                    found.append(Sample(measured_s=columns["latency_ms"] / 1e3, predict=_predictor(op, gpu)))
+        return tuple(found)
+
+    return load
+
+
+MIN_ROWS = 8
+
+
+def _predictor(op: Experts, gpu: str) -> Callable[[Mapping[str, float]], Array]:
+    facts = facts_of(ChipColumns((chip(gpu),)), op.compute)
+    floor, loads = floor_of(op, facts, HOT), loads_of(op)
+
+    def predict(c: Mapping[str, float]) -> Array:
+        seconds: Array = np.maximum(grouped_total(grouped_time(op, loads, facts, c, resident=True)), floor)
+        return seconds
+
+    return predict
+
+
+def fit_experts(folder: Path) -> dict[str, Any]:
+    """Fit and write; returns errors by kernel and chip."""
+    file = folder / "moe.parquet"
+    families = [
+        Family(
+            kernel=kernel,
+            gpus=gpus_of(file, where),
+            load=_samples(file, where),
+            knobs=KNOBS,
+            habits={},
+            next_from=("blackwell", "blackwell-ultra"),
+        )
+        for kernel, where in ROWS.items()
+    ]
+    return write(TARGET, "experts", families, [(file, count_rows(file))], {})
+
+
+def main() -> None:
+    """Fit and print errors."""
+    for kernel, scores in fit_experts(Path(sys.argv[1])).items():
+        for name, by in scores.items():
+            line = "  ".join(f"{stage} {s['median_pct']}/{s['p90_pct']}" for stage, s in by.items())
+            print(f"{kernel:24} {name:16} {line}")
+
+
+if __name__ == "__main__":
+    main()
