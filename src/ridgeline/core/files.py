@@ -153,7 +153,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     name = os.fspath(path)
     target = writable_target(name)
-    temporary = target.with_name(f".{target.stem[:64]}.{secrets.token_hex(6)}.tmp{target.suffix}")
+    temporary = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(6)}.tmp{target.suffix}")
     try:
         yield temporary
         with _named_errors(name, "write"):

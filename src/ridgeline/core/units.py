@@ -44,9 +44,9 @@ _SECONDS = {p: s for p, s in _METRIC.items() if s <= 1}
 _UNITS: Mapping[str, Mapping[str, Decimal]] = MappingProxyType(
     {
         "1": _ONE | _family("%", factor="0.01") | _family("request requests req", _MULTIPLES),
-        "count": _MULTIPLES | _BINARY | {"B": Decimal(10) ** 9},
         "token": _family("token tokens tok", _MULTIPLES),
         "byte": _family("B byte bytes", _BYTES) | _family("bit bits", _BYTES, "0.125"),
+        "count": _MULTIPLES | _BINARY | {"B": Decimal(10) ** 9},
         "flop": _family(_OPERATIONS, _MULTIPLES) | _family("MAC MACs", _MULTIPLES, 2),
         "flop/s": _family("FLOPS OPS", _MULTIPLES) | _family("MACS", _MULTIPLES, 2),
         "s": _family("s sec second seconds", _SECONDS)
@@ -78,7 +78,7 @@ _LONGEST = 100
 EXAMPLES: Mapping[str, str] = MappingProxyType(
     {
         "1": "0.87 or 87%",
-        "count": "128, 8k or 70B",
+        "count": "8k or 70B",
         "token": "2 Mtoken",
         "token/s": "1200 token/s",
         "byte": "80 GiB or 80 GB",
@@ -271,13 +271,12 @@ def _scaled(value: float, scales: list[tuple[float, str]], digits: int) -> str:
     """`value` in the largest scale that leaves at least 1; rounding to `digits` may lift it to the next scale."""
     if value == 0:
         return f"0{next(unit for scale, unit in scales if scale == 1.0)}"
-    fitting = [i for i, (scale, _) in enumerate(scales) if abs(value) >= scale]
-    for i in range(fitting[-1] if fitting else 0, len(scales)):
-        scale, unit = scales[i]
-        text = _significant(value / scale, digits, whole=scale == 1.0)
-        if i + 1 == len(scales) or abs(float(text)) * scale < scales[i + 1][0]:
-            break
-    return f"{text}{unit}"
+    i = max((i for i, (scale, _) in enumerate(scales) if abs(value) >= scale), default=0)
+    text = _significant(value / scales[i][0], digits, whole=scales[i][0] == 1.0)
+    if i + 1 < len(scales) and abs(float(text)) * scales[i][0] >= scales[i + 1][0]:
+        i += 1
+        text = _significant(value / scales[i][0], digits, whole=scales[i][0] == 1.0)
+    return f"{text}{scales[i][1]}"
 
 
 def _significant(number: float, digits: int, *, whole: bool) -> str:
