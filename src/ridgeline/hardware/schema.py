@@ -21,6 +21,7 @@ Tier = Literal["registers", "shared", "l2", "dram", "host", "nvme"]
 PortName = Literal["scale_up", "scale_out", "host"]
 Joint = Literal[
     "on-package",
+    "on-board",
     "nvswitch",
     "nvlink-mesh",
     "nvlink-pair",
@@ -31,7 +32,9 @@ Joint = Literal[
     "torus",
     "hccs-mesh",
     "ub",
+    "roce-mesh",
     "roce",
+    "slingshot",
     "infiniband",
     "ethernet",
 ]

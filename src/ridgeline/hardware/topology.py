@@ -15,7 +15,7 @@ from ridgeline.hardware.chip import Chip, Fact, MemoryTier
 UNBOUNDED = 2**40
 """Size of a level that spans however many chips a machine has (a data-centre fabric)."""
 
-MESH_KINDS = frozenset({"nvlink-mesh", "xgmi-mesh", "hccs-mesh"})
+MESH_KINDS = frozenset({"nvlink-mesh", "xgmi-mesh", "hccs-mesh", "roce-mesh", "xe-link"})
 """Kinds in which a chip has one link to each peer, so that a smaller group uses fewer of its links."""
 
 
