@@ -79,6 +79,28 @@ class Latent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CompressedLatent:
+    """The attention of DeepSeek-V4: one latent per token serves all heads as key and value, within a `window`; beyond
+    it, every `ratio` tokens are pooled into one latent (0: none). `overlap` 2 pools over two neighbouring groups,
+    `selected` > 0 reads only as many pooled latents as an indexer chose (compressed sparse attention, else heavily
+    compressed attention). Outputs go through `out_groups` low-rank maps of `out_rank`.
+    """
+
+    heads: Dim
+    head_dim: Dim
+    rope_dim: Dim
+    q_rank: Dim
+    window: Dim
+    out_groups: Dim
+    out_rank: Dim
+    ratio: Dim = 0.0
+    overlap: Dim = 1.0
+    selected: Dim = 0.0
+    index_heads: Dim = 0.0
+    index_dim: Dim = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StateSpace:
     """Mamba: `kind` mamba1 or mamba2; `heads` x `head_dim` = inner width; `dt_rank` for Mamba 1 only; `conv` taps."""
 
@@ -104,7 +126,7 @@ class LinearAttention:
     conv: Dim = 0.0
 
 
-Mixer = GroupedQuery | Latent | StateSpace | LinearAttention
+Mixer = GroupedQuery | Latent | CompressedLatent | StateSpace | LinearAttention
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +188,8 @@ class Model:
             prediction blocks, `towers` vision or audio encoders as models of their own.
         head: whether it has a vocabulary projection.
         precision: formats as published.
+        streams: parallel residual streams of hyper-connections (DeepSeek-V4; 0: the one ordinary stream).
+        patch_values: values in a patch of a tower's image.
         extra_parameters: parameters outside the blocks that no op of a forward step touches (poolers, projectors).
         card: where the facts come from.
         notes: what the importer left out or assumed.
@@ -188,6 +212,7 @@ class Model:
     encoder: tuple[Block, ...] = ()
     drafts: tuple[Block, ...] = ()
     towers: tuple[Model, ...] = ()
+    streams: Dim = 0.0
     patch_values: Dim = 0.0
     extra_parameters: Dim = 0.0
     precision: Precision = Precision()

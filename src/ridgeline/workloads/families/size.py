@@ -12,6 +12,7 @@ from ridgeline.workloads.families.vision import forward_tower
 from ridgeline.workloads.model import (
     Batch,
     Block,
+    CompressedLatent,
     GroupedQuery,
     Latent,
     LinearAttention,
@@ -87,6 +88,8 @@ def _block_cache(block: Block, model: Model, context: Dim, tp: Dim) -> Dim:
             per_token = (mixer.kv_rank + mixer.rope_dim) * model.precision.kv.element_bytes
             index = np.where(np.asarray(mixer.index_heads) > 0, mixer.index_dim, 0.0) * DTYPES["fp8"].element_bytes
             held = held + context * (per_token + index)
+        case CompressedLatent() as mixer:
+            held = held + _compressed_cache(mixer, model, context)
         case StateSpace() as mixer:
             inner = mixer.heads * mixer.head_dim
             channels = inner + (2.0 * mixer.groups * mixer.state if mixer.kind == "mamba2" else 0.0)
@@ -106,6 +109,16 @@ def _grouped_cache(mixer: GroupedQuery, model: Model, context: Dim, tp: Dim) -> 
     values = heads * (mixer.head_dim + mixer.v_head_dim)
     held: Dim = np.minimum(context, window) * values * model.precision.kv.element_bytes
     return held
+
+
+def _compressed_cache(mixer: CompressedLatent, model: Model, context: Dim) -> Dim:
+    """Latents of the window, pooled latents beyond, indexer keys, and the fp32 sums of the groups being pooled."""
+    near: Dim = np.minimum(context, mixer.window) * mixer.head_dim * model.precision.kv.element_bytes
+    if is_zero(mixer.ratio):
+        return near
+    pooled = mixer.head_dim * model.precision.kv.element_bytes + mixer.index_dim * DTYPES["fp8"].element_bytes
+    open_groups = 2.0 * mixer.ratio * mixer.overlap**2 * (mixer.head_dim + mixer.index_dim)
+    return near + context / mixer.ratio * pooled + open_groups * DTYPES["fp32"].element_bytes
 
 
 def _state_bytes(state: Dim, channels: Dim, taps: Dim, tp: Dim) -> Dim:

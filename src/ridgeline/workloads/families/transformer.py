@@ -7,18 +7,21 @@ from dataclasses import replace
 
 from ridgeline.core.errors import SpecError
 from ridgeline.workloads.families.attention import grouped_query, latent
+from ridgeline.workloads.families.compressed import compressed_latent
 from ridgeline.workloads.families.feed_forward import dense, mixture
 from ridgeline.workloads.families.recurrent import linear_attention, state_space
 from ridgeline.workloads.graph import Graph, Repeat
 from ridgeline.workloads.model import (
     Batch,
     Block,
+    CompressedLatent,
     FeedForward,
     GroupedQuery,
     Latent,
     LinearAttention,
     Mixer,
     Model,
+    Precision,
     StateSpace,
     is_zero,
 )
@@ -87,12 +90,13 @@ def _block(block: Block, model: Model, batch: Batch) -> Graph:
                 yield _norm(f"norm_{place}", hidden, tokens, bias=block.norm_bias)
 
     known = ("mixer", "mixer_out", "cross", "ffn_out")
-    ops = [*norms("mixer")]
+    ops = [*_hyper("mixer", model, tokens), *norms("mixer")]
     if block.mixer is not None:
         ops += _mixer(block.mixer, hidden, batch, model)
     ops += norms("mixer_out", "cross")
     if block.cross is not None:
         ops += [_renamed(op, "cross_") for op in grouped_query(block.cross, hidden, batch, precision)]
+    ops += _hyper("ffn", model, tokens)
     ops += norms(*(place for place in block.norms if place not in known))
     if isinstance(block.ffn, FeedForward):
         ops += dense(block.ffn, hidden, tokens, precision)
@@ -114,12 +118,26 @@ def _without_weights(op: Op) -> Op:
     return op
 
 
+def _hyper(place: str, model: Model, tokens: Dim) -> Iterator[Op]:
+    """Hyper-connections (arXiv 2409.19606; manifold-constrained in DeepSeek-V4): weights from all streams, then their
+    mix.
+    """
+    if is_zero(model.streams):
+        return
+    width = model.streams * model.hidden
+    mixes = (2.0 + model.streams) * model.streams
+    yield Matmul(name=f"hyper_{place}", part="norm", m=tokens, n=mixes, k=width, scheme=Precision().ffn, bias=True)
+    yield Vector(name=f"hyper_{place}_mix", part="norm", kind="norm", elements=tokens * width, reads=2.0, writes=1.0)
+
+
 def _mixer(mixer: Mixer, hidden: Dim, batch: Batch, model: Model) -> Iterator[Op]:
     match mixer:
         case GroupedQuery():
             return grouped_query(mixer, hidden, batch, model.precision)
         case Latent():
             return latent(mixer, hidden, batch, model.precision)
+        case CompressedLatent():
+            return compressed_latent(mixer, hidden, batch, model.precision)
         case StateSpace():
             return state_space(mixer, hidden, batch, model.precision)
         case LinearAttention():

@@ -4,5 +4,6 @@ Promises that every wrong field is one error with file, line and field, and that
 """
 
 from ridgeline.workloads.importers.huggingface import from_config
+from ridgeline.workloads.importers.shapes import from_shape
 
-__all__ = ["from_config"]
+__all__ = ["from_config", "from_shape"]

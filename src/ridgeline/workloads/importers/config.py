@@ -54,7 +54,7 @@ class Config:
         return Config(self.document, (*self.path, key), self)
 
     def holder(self, key: str) -> Config:
-        """A whole number >= 1 under the first of `keys` that is there. Raises SpecError when there is none such."""
+        """The nearest mapping that has the field, or this one: some fields of a text part stand outside it."""
         if self.has(key) or self.outer is None:
             return self
         found = self.outer.holder(key)

@@ -9,6 +9,7 @@ from ridgeline.core.errors import SpecError
 from ridgeline.workloads.importers.config import Config
 from ridgeline.workloads.model import (
     Block,
+    CompressedLatent,
     FeedForward,
     GroupedQuery,
     Latent,
@@ -65,6 +66,8 @@ def _mixer_label(mixer: Mixer | None) -> str:
             return "window" if mixer.window else "attention"
         case Latent():
             return "latent"
+        case CompressedLatent():
+            return "window" if not mixer.ratio else "sparse" if mixer.selected else "compressed"
         case StateSpace():
             return "mamba"
         case LinearAttention():

@@ -70,7 +70,9 @@ def _base(config: Config) -> Precision:
 
 
 def _quantised(base: Precision, section: Config, config: Config) -> Precision:
-    default, exempt = _default_scheme(section, config), _exempt(section, config)
+    default = _default_scheme(section, config)
+    # Where single layers are named beside a format of the whole, what is listed as exempt is so from the former only.
+    exempt = set() if default and section.has("quantized_layers") else _exempt(section, config)
     chosen: dict[str, Scheme] = {} if default is None else {part: default for part in PARTS if part not in exempt}
     # A head is left alone unless it is named: every publisher does so, not all of them list it.
     chosen.pop("head", None)
