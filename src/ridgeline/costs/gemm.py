@@ -10,44 +10,59 @@ Sources: measured tables of four chips (docs/accuracy.md); roofline, CACM 2009; 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ridgeline.costs.coefficients import Coefficients
-from ridgeline.costs.gemm_kernels import Kernel, kernel_of
-from ridgeline.costs.gemm_tiles import Evaluated, Task, evaluate, pick
-from ridgeline.costs.price import Price, Setting, hardware_floor_s, work, zero_where_empty
+from ridgeline.costs.coefficients import Coefficients, is_calibrated, merged
+from ridgeline.costs.gemm_kernels import Kernel, kernel_of, loop_of
+from ridgeline.costs.gemm_tiles import Task, evaluate, pick
+from ridgeline.costs.price import Price, Setting, work, zero_where_empty
+from ridgeline.costs.residual import factor
 from ridgeline.hardware.chip import Chip, ChipColumns, Value
 from ridgeline.workloads.ops import Matmul
 
+Row = Mapping[str, Value]
+"""Dimensions, facts and coefficients by name: a number, or one value per row."""
+
 MICRO = 1e-6
+CHUNK_ROWS = 8192
+"""Rows priced at a time, so that the candidates' times stay in a core's cache."""
 PARTIAL_BYTES = 8.0
 """A split-K partial sum is written and read once in fp32."""
-CLIFF = 10.0
-"""Steepness of the hit-to-miss transition of the last-level cache (sharp in the measured tables)."""
 
-
-class Numbers(Protocol):
-    """Coefficients by name: a scalar or one value per row."""
-
-    def __getitem__(self, name: str) -> Value:
-        """The coefficient of that name."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What the price asks of the chips: one number, or one per row."""
-
-    units: Value
-    clock_hz: Value
-    peak_flops_per_s: Value
-    peak_16bit_flops_per_s: Value
-    dram_bytes_per_s: Value
-    cache_bytes: Value
+RESULTS = ("time_s", "floor_s", "flops", "read_bytes", "write_bytes")
+MACHINE = (
+    "launch_cycles",
+    "wave_cycles",
+    "step_cycles",
+    "feed_bytes_per_flop",
+    "dram_share",
+    "write_share",
+    "hot_share",
+    "cache_bytes_per_cycle",
+    "split_s",
+    "sustained_share",
+)
+"""Coefficients of a chip, whatever the kernel."""
+KERNEL = (
+    "compute_share",
+    "small_tile",
+    "fractional_waves",
+    "edge",
+    "launch_s",
+    "widen_cycles",
+    "quantise_cycles",
+    "quantise_launch_s",
+    "quantise_row_s",
+    "host_s",
+)
+"""Coefficients of a kernel family on a chip."""
+LOOP = ("weight_buffers", "fills_cache", "output_buffers")
+"""How a runtime's benchmark loop was written, for `weights_cache: hot`."""
 
 
 def price_matmul(op: Matmul, chips: ChipColumns, setting: Setting) -> Price:
@@ -59,11 +74,15 @@ def price_matmul(op: Matmul, chips: ChipColumns, setting: Setting) -> Price:
         setting: runtime, cache state, duration and launch mode.
     Returns: a Price whose arrays have the broadcast shape.
     """
-    if setting.runtime == "ideal":
-        return _ideal(op, chips, setting)
     kernel = kernel_of(op.scheme, setting.runtime, chips.chips[0])
-    numbers = Coefficients("gemm", kernel.name, chips)
-    return price_with(op, chips, setting, kernel, Coefficients("gemm", "machine", chips), numbers, numbers.calibrated)
+    numbers = {
+        **_coefficients("machine", MACHINE, chips),
+        **_coefficients(kernel.name, KERNEL, chips),
+        **_coefficients(loop_of(setting.runtime), LOOP, chips),
+    }
+    known = [is_calibrated("gemm", kernel.name, chip) for chip in chips.chips]
+    calibrated: bool | NDArray[np.bool_] = known[0] if chips.index is None else np.array(known)[chips.index]
+    return price_with(op, chips, setting, kernel, numbers, calibrated=calibrated, residual=True)
 
 
 def price_with(
@@ -71,246 +90,234 @@ def price_with(
     chips: ChipColumns,
     setting: Setting,
     kernel: Kernel,
-    machine: Numbers,
-    numbers: Numbers,
+    numbers: Row,
+    *,
     calibrated: bool | NDArray[np.bool_] = False,
+    residual: bool = False,
 ) -> Price:
-    """`price_matmul` with given coefficients: those of the chip (`machine`) and of the kernel family (`numbers`)."""
-    floor_s = gemm_floor_s(op, chips, setting)
-    shape = np.broadcast_shapes(np.shape(floor_s), np.shape(op.batch))
-    flat = _flatten(shape)
-    facts = _facts(op, chips, flat)
-    dims = tuple(np.broadcast_to(np.asarray(d, float), shape).ravel() for d in (op.m, op.n, op.k, op.batch))
-    machine, numbers = _Flat(machine, flat), _Flat(numbers, flat)
-    memory_s, cache_s = _traffic_s(op, setting, kernel, facts, machine, numbers, dims)
-    task = _task(op, setting, kernel, facts, machine, numbers, dims, (memory_s**4 + cache_s**4) ** 0.25)
+    """`price_matmul` by a given kernel with given numbers: all of MACHINE, KERNEL and LOOP, scalars or one per row."""
+    dims = {name: np.asarray(getattr(op, name), np.float64) for name in ("m", "n", "k", "batch")}
+    row_shape = () if chips.index is None else chips.index.shape
+    shape = np.broadcast_shapes(row_shape, *(dim.shape for dim in dims.values()))
+    row: dict[str, Value] = {name: np.broadcast_to(dim, shape).ravel() for name, dim in dims.items()}
+    for name, value in {**_facts(op, chips), **numbers}.items():
+        row[name] = value if np.ndim(value) == 0 else np.broadcast_to(value, shape).ravel()
+    if residual:
+        row["residual"] = _residual(op, chips, kernel, row, shape)
+    priced = _in_chunks(lambda part: _price_rows(op, setting, kernel, part), row)
+    named = {name: _shaped(values, shape) for name, values in priced.items()}
+    price = Price(
+        **{name: named.pop(name) for name in RESULTS},
+        detail={name: named.pop(name) for name in ("tile_m", "tile_n", "splits", "waves")},
+        terms=named,
+        calibrated=calibrated,
+        kernel=kernel.name,
+    )
+    return zero_where_empty(price, price.flops)
+
+
+def _shaped(values: Value, shape: tuple[int, ...]) -> Value:
+    if np.ndim(values) == 0:
+        return float(values)
+    flat = np.asarray(values)
+    return flat.reshape(shape) if shape else float(flat[0])
+
+
+def _price_rows(op: Matmul, setting: Setting, kernel: Kernel, row: Row) -> dict[str, Value]:
+    """Every field, term and detail of the price by name."""
+    op = replace(op, m=row["m"], n=row["n"], k=row["k"], batch=row["batch"])
+    flops, reads, writes = work(op)
+    hot = setting.weights_cache == "hot"
+    floor_s = _floor_s(flops, reads + writes, row, hot=hot)
+    fields = {"floor_s": floor_s, "flops": flops, "read_bytes": reads, "write_bytes": writes}
+    if setting.runtime == "ideal":
+        ones = {name: np.ones_like(floor_s) for name in ("tile_m", "tile_n", "splits", "waves")}
+        bounds = {"compute": flops / row["bound_flops_per_s"], "memory": floor_s}
+        return {**fields, **ones, **bounds, "time_s": floor_s}
+    memory_s, cache_s = _traffic_s(op, kernel, row, hot=hot)
+    task = _task(op, setting, kernel, row, _smooth_max(memory_s, cache_s))
     tile_m, tile_n, splits = pick(task, kernel.menu)
     result = evaluate(task, tile_m, tile_n, splits)
+    quantise_s = _quantise_s(kernel, row)
+    launch_s = row["launch_cycles"] / row["clock_hz"] + row["launch_s"]
+    time_s = (launch_s + quantise_s + result.time_us * MICRO) * row.get("residual", 1.0)
+    if not setting.captured:
+        time_s = _smooth_max(time_s, row["host_s"])
     terms = {
         "compute": result.compute_us * MICRO,
         "memory": memory_s,
         "l2": np.maximum(result.feed_us * MICRO, cache_s),
         "dequantise": result.widen_us * MICRO,
-        "launch": machine["launch_cycles"] / facts.clock_hz + numbers["launch_s"] + result.wave_us * MICRO,
+        "launch": launch_s + result.wave_us * MICRO,
         "split_k": result.split_us * MICRO,
-        "quantise": _quantise_s(kernel, facts, numbers, dims),
+        "quantise": quantise_s,
+        "host": 0.0 if setting.captured else row["host_s"],
     }
-    device_s = (
-        machine["launch_cycles"] / facts.clock_hz + numbers["launch_s"] + result.time_us * MICRO + terms["quantise"]
-    )
-    time_s = device_s
-    if not setting.captured:
-        terms["host"] = numbers["host_s"]
-        time_s = (device_s**4 + np.asarray(numbers["host_s"]) ** 4) ** 0.25
-    flops, reads, writes = work(op)
-    restore = _restore(shape)
-    price = Price(
-        time_s=np.maximum(restore(time_s), floor_s),
-        floor_s=floor_s,
-        flops=flops,
-        read_bytes=reads,
-        write_bytes=writes,
-        terms={name: restore(term) for name, term in terms.items()},
-        detail=_detail(result, tile_m, tile_n, splits, restore),
-        calibrated=calibrated,
-        kernel=kernel.name,
-    )
-    return zero_where_empty(price, flops)
+    detail = {"tile_m": tile_m, "tile_n": tile_n, "splits": splits, "waves": result.waves}
+    return {**fields, **detail, **terms, "time_s": np.maximum(time_s, floor_s)}
 
 
-def gemm_floor_s(op: Matmul, chips: ChipColumns, setting: Setting) -> Value:
-    """Peak rate and bandwidth; in a hot loop, what the last-level cache can hold need not come from memory."""
-    if setting.weights_cache == "cold":
-        return hardware_floor_s(op, chips)
-    flops, reads, writes = work(op)
-    moved = np.asarray(reads + writes)
-    kept = np.minimum(moved, chips.gather(_cache_bytes))
-    peak = chips.gather(lambda chip: chip.peak_flops_per_s(op.compute))
-    from_memory = (moved - kept) / chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s)
-    floor: Value = np.maximum(np.maximum(flops / peak, from_memory), kept / chips.gather(_cache_bandwidth))
-    return floor
+def _in_chunks(price: Callable[[Row], dict[str, Value]], row: Row) -> dict[str, Value]:
+    """`price` over slices of the rows, put together."""
+    count = np.size(row["m"])
+    if count <= CHUNK_ROWS:
+        return price(row)
+    out: dict[str, Value] = {}
+    for start in range(0, count, CHUNK_ROWS):
+        part = slice(start, start + CHUNK_ROWS)
+        for name, values in price({n: v[part] if isinstance(v, np.ndarray) else v for n, v in row.items()}).items():
+            if np.ndim(values) == 0:
+                out[name] = values
+                continue
+            if start == 0:
+                out[name] = np.empty(count, np.float64 if name in RESULTS else np.float32)
+            column: Any = out[name]
+            column[part] = values
+    return out
 
 
-def _cache_bytes(chip: Chip) -> float:
-    tier = chip.tier("l2")
-    return tier.capacity_bytes if tier else 0.0
+def _coefficients(kernel: str, names: tuple[str, ...], chips: ChipColumns) -> dict[str, Value]:
+    """The named coefficients of one family: floats where all chips agree, else one value per row."""
+    found = [merged("gemm", kernel, chip.name, chip.generation) for chip in chips.chips]
+    values: dict[str, Value] = {}
+    for name in names:
+        if any(name not in one for one in found):
+            values[name] = Coefficients("gemm", kernel, chips)[name]  # raises, naming the chip
+        else:
+            values[name] = _per_row([float(one[name]) for one in found], chips)
+    return values
+
+
+def _per_row(values: list[float], chips: ChipColumns) -> Value:
+    if chips.index is None or all(value == values[0] for value in values):
+        return values[0]
+    return np.array(values)[chips.index]
+
+
+def _facts(op: Matmul, chips: ChipColumns) -> dict[str, Value]:
+    """What the price asks of the chips."""
+    asked: Mapping[str, Callable[[Chip], float]] = {
+        "units": lambda chip: float(chip.compute_units),
+        "clock_hz": lambda chip: chip.clock_hz,
+        "bound_flops_per_s": lambda chip: chip.peak_flops_per_s(op.compute),
+        "peak_flops_per_s": lambda chip: _peak(op.compute, chip),
+        "peak_16bit_flops_per_s": lambda chip: chip.peak_flops_per_s("bf16"),
+        "dram_bytes_per_s": lambda chip: chip.dram.bandwidth_bytes_per_s,
+        "cache_bytes": lambda chip: tier.capacity_bytes if (tier := chip.tier("l2")) else 0.0,
+        "cache_bytes_per_s": _cache_bandwidth,
+    }
+    return {name: _per_row([ask(chip) for chip in chips.chips], chips) for name, ask in asked.items()}
+
+
+def _peak(compute: str, chip: Chip) -> float:
+    """Peak for a compute format; full fp32 is not lowered to tf32 unless the scheme says so."""
+    if compute == "fp32" and "fp32" not in chip.matrix_flops_per_s and "fp32" in chip.vector_flops_per_s:
+        return chip.vector_flops_per_s["fp32"]
+    return chip.peak_flops_per_s(compute)
 
 
 def _cache_bandwidth(chip: Chip) -> float:
+    """A chip without a last-level cache reads everything from memory."""
     tier = chip.tier("l2")
     return max(tier.bandwidth_bytes_per_s if tier else 0.0, chip.dram.bandwidth_bytes_per_s)
 
 
-def _rate(compute: str) -> Callable[[Chip], float]:
-    """Peak for a compute format; full fp32 is not lowered to tf32 unless the scheme says so."""
-
-    def rate(chip: Chip) -> float:
-        if compute == "fp32" and "fp32" not in chip.matrix_flops_per_s:
-            return chip.vector_flops_per_s.get("fp32") or chip.peak_flops_per_s("fp32")
-        return chip.peak_flops_per_s(compute)
-
-    return rate
+def _residual(op: Matmul, chips: ChipColumns, kernel: Kernel, row: Row, shape: tuple[int, ...]) -> Value:
+    """What measurements of these very chips add to the physics."""
+    spread = chips if chips.index is None else ChipColumns(chips.chips, np.broadcast_to(chips.index, shape).ravel())
+    rows: list[Any] = [row["m"] * row["batch"], row["n"], row["k"]]
+    return factor("gemm", kernel.name, op.scheme.name, spread, rows)
 
 
-def _flatten(shape: tuple[int, ...]) -> Callable[[Value], Value]:
-    """Values per row become one-dimensional; a number, or rows that all hold the same number, become a float."""
-
-    def flat(value: Value) -> Value:
-        if np.ndim(value) == 0:
-            return float(value)
-        values = np.asarray(value, float)
-        first = values.flat[0] if values.size else 0.0
-        if np.all(values == first):
-            return float(first)
-        return np.broadcast_to(values, shape).ravel()
-
-    return flat
+def _floor_s(flops: Value, moved: Value, row: Row, *, hot: bool) -> Value:
+    """Peak rate and bandwidth; in a hot loop, what the last-level cache can hold need not come from memory."""
+    busy = flops / row["bound_flops_per_s"]
+    if not hot:
+        return np.maximum(busy, moved / row["dram_bytes_per_s"])
+    kept = np.minimum(moved, row["cache_bytes"])
+    floor: Value = np.maximum(busy, (moved - kept) / row["dram_bytes_per_s"])
+    return np.maximum(floor, kept / row["cache_bytes_per_s"])
 
 
-def _restore(shape: tuple[int, ...]) -> Callable[[Value], Value]:
-    def restore(value: Value) -> Value:
-        if np.ndim(value) == 0:
-            return float(value)
-        return np.asarray(value).reshape(shape) if shape else float(np.asarray(value)[0])
-
-    return restore
-
-
-class _Flat:
-    """Coefficients whose rows match the flattened dimensions."""
-
-    __slots__ = ("_flat", "_numbers")
-
-    def __init__(self, numbers: Numbers, flat: Callable[[Value], Value]) -> None:
-        self._numbers, self._flat = numbers, flat
-
-    def __getitem__(self, name: str) -> Value:
-        return self._flat(self._numbers[name])
-
-
-def _facts(op: Matmul, chips: ChipColumns, flat: Callable[[Value], Value]) -> Facts:
-    return Facts(
-        units=flat(chips.gather(lambda chip: float(chip.compute_units))),
-        clock_hz=flat(chips.gather(lambda chip: chip.clock_hz)),
-        peak_flops_per_s=flat(chips.gather(_rate(op.compute))),
-        peak_16bit_flops_per_s=flat(chips.gather(lambda chip: chip.peak_flops_per_s("bf16"))),
-        dram_bytes_per_s=flat(chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s)),
-        cache_bytes=flat(chips.gather(_cache_bytes)),
-    )
+def _smooth_max(one: Value, other: Value) -> Value:
+    """Smooth maximum of order 4, as between compute and traffic."""
+    one2, other2 = np.square(one), np.square(other)
+    smooth: Value = np.sqrt(np.sqrt(one2 * one2 + other2 * other2))
+    return smooth
 
 
 def _cold(held_bytes: Value, cache_bytes: Value) -> Value:
-    """Share of a working set that comes from memory: near 0 below the cache's size, near 1 above it."""
+    """Share of a working set that comes from memory: near 0 below the cache's size, near 1 above it (16th power)."""
     if np.ndim(cache_bytes) == 0 and cache_bytes <= 0:
         return 1.0
-    ratio = np.minimum(held_bytes / np.maximum(cache_bytes, 1.0), 1e6)
-    square = ratio * ratio
-    missed = square * square
-    missed = missed * missed * square
+    missed = np.minimum(held_bytes / np.maximum(cache_bytes, 1.0), 1e6)
+    for _ in range(4):
+        missed = missed * missed
     share: Value = missed / (1.0 + missed)
     return share
 
 
-def _traffic_s(
-    op: Matmul,
-    setting: Setting,
-    kernel: Kernel,
-    facts: Facts,
-    machine: Numbers,
-    numbers: Numbers,
-    dims: tuple[Value, ...],
-) -> tuple[Value, Value]:
+def _traffic_s(op: Matmul, kernel: Kernel, row: Row, *, hot: bool) -> tuple[Value, Value]:
     """Seconds of DRAM traffic and of last-level cache traffic."""
-    m, n, k, batch = dims
-    a, b = batch * m * k * kernel.a_bytes, batch * n * k * op.scheme.weight.element_bytes
-    c = batch * m * n * op.out.element_bytes
-    cache = facts.cache_bytes * machine["hot_share"]
-    together = _cold(a + b + c, cache)
+    a = row["batch"] * row["m"] * row["k"] * kernel.a_bytes
+    b = row["batch"] * row["n"] * row["k"] * op.scheme.weight.element_bytes
+    c = row["batch"] * row["m"] * row["n"] * op.out.element_bytes
+    cache = row["cache_bytes"] * row["hot_share"]
+    total = a + b + c
+    together = _cold(total, cache)
     if not op.weights:
         b_cold = together
-    elif setting.weights_cache == "hot":
-        b_cold = _cold(numbers["weight_buffers"] * b + a + c, cache)
+    elif hot:
+        b_cold = _cold(_buffers(b, row) * b + a + c, cache)
     else:
         b_cold = 1.0
-    c_cold = _cold(numbers["output_buffers"] * c + a + b, cache)
-    dram = a * together + b * b_cold + c * c_cold / machine["write_share"]
-    memory_s = dram / (facts.dram_bytes_per_s * machine["dram_share"])
-    cache_s = (a + b + c) / (machine["cache_bytes_per_cycle"] * facts.units * facts.clock_hz)
-    return memory_s, cache_s
+    c_cold = _cold(row["output_buffers"] * c + a + b, cache)
+    dram = a * together + b * b_cold + c * c_cold / row["write_share"]
+    cache_bytes_per_s = row["cache_bytes_per_cycle"] * row["units"] * row["clock_hz"]
+    return dram / (row["dram_bytes_per_s"] * row["dram_share"]), total / cache_bytes_per_s
 
 
-def _task(
-    op: Matmul,
-    setting: Setting,
-    kernel: Kernel,
-    facts: Facts,
-    machine: Numbers,
-    numbers: Numbers,
-    dims: tuple[Value, ...],
-    stream_s: Value,
-) -> Task:
-    m, n, k, batch = dims
-    share = numbers["compute_share"] * (machine["sustained_share"] if setting.sustained else 1.0)
-    feed_bytes_per_s = machine["feed_bytes_per_flop"] * facts.peak_16bit_flops_per_s / facts.units
-    cache_bytes_per_s = machine["cache_bytes_per_cycle"] * facts.units * facts.clock_hz
+def _buffers(weight_bytes: Value, row: Row) -> Value:
+    """Weight buffers that a benchmark loop rotates: a number, or (`fills_cache`) no more than exceed the cache."""
+    enough = np.maximum(np.ceil(row["cache_bytes"] / np.maximum(weight_bytes, 1.0)), 1.0)
+    buffers: Value = np.where(
+        np.asarray(row["fills_cache"]) > 0, np.minimum(row["weight_buffers"], enough), row["weight_buffers"]
+    )
+    return buffers
+
+
+def _task(op: Matmul, setting: Setting, kernel: Kernel, row: Row, stream_s: Value) -> Task:
+    share = row["compute_share"] * (row["sustained_share"] if setting.sustained else 1.0)
+    cycle_us = 1.0 / (row["clock_hz"] * MICRO)
     return Task(
-        m=m,
-        n=n,
-        k=k,
-        batch=batch,
-        units=facts.units,
-        flop_us=facts.units / (facts.peak_flops_per_s * share) / MICRO,
-        feed_us=1.0 / (feed_bytes_per_s * MICRO),
-        widen_us=numbers["widen_cycles"] / facts.clock_hz / MICRO if kernel.widens else 0.0,
-        wave_us=machine["wave_cycles"] / facts.clock_hz / MICRO,
-        split_us=machine["split_s"] / MICRO,
-        reduce_us=PARTIAL_BYTES / (cache_bytes_per_s * MICRO),
+        m=row["m"],
+        n=row["n"],
+        k=row["k"],
+        batch=row["batch"],
+        units=row["units"],
+        flop_us=row["units"] / (row["peak_flops_per_s"] * share * MICRO),
+        feed_us=row["units"] / (row["feed_bytes_per_flop"] * row["peak_16bit_flops_per_s"] * MICRO),
+        widen_us=row["widen_cycles"] * cycle_us if kernel.widens else 0.0,
+        step_us=row["step_cycles"] * cycle_us,
+        wave_us=row["wave_cycles"] * cycle_us,
+        split_us=row["split_s"] / MICRO,
+        reduce_us=PARTIAL_BYTES / row["cache_bytes_per_cycle"] * cycle_us / row["units"],
         stream_us=stream_s / MICRO,
-        fractional=numbers["fractional_waves"],
-        edge=numbers["edge"],
-        small_tile=numbers["small_tile"],
+        fractional=row["fractional_waves"],
+        edge=row["edge"],
+        small_tile=row["small_tile"],
         a_bytes=kernel.a_bytes,
         b_bytes=op.scheme.weight.element_bytes,
         k_step=128.0 / kernel.a_bytes,
     )
 
 
-def _quantise_s(kernel: Kernel, facts: Facts, numbers: Numbers, dims: tuple[Value, ...]) -> Value:
+def _quantise_s(kernel: Kernel, row: Row) -> Value:
     """The kernel that converts activations: a launch, a cost per row, and cycles per element on every unit."""
     if not kernel.quantises:
         return 0.0
-    m, _, k, batch = dims
-    per_element = numbers["quantise_cycles"] / (facts.units * facts.clock_hz)
-    return numbers["quantise_launch_s"] + batch * m * (numbers["quantise_row_s"] + k * per_element)
+    per_element = row["quantise_cycles"] / (row["units"] * row["clock_hz"])
+    return row["quantise_launch_s"] + row["batch"] * row["m"] * (row["quantise_row_s"] + row["k"] * per_element)
 
 
-def _detail(
-    result: Evaluated, tile_m: Value, tile_n: Value, splits: Value, restore: Callable[[Value], Value]
-) -> dict[str, Value]:
-    return {
-        "tile_m": restore(tile_m),
-        "tile_n": restore(tile_n),
-        "splits": restore(splits),
-        "waves": restore(result.waves),
-    }
-
-
-def _ideal(op: Matmul, chips: ChipColumns, setting: Setting) -> Price:
-    """The hardware bound itself, for `runtime: ideal`."""
-    floor_s = gemm_floor_s(op, chips, setting)
-    flops, reads, writes = work(op)
-    peak = chips.gather(lambda chip: chip.peak_flops_per_s(op.compute))
-    memory = (reads + writes) / chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s)
-    price = Price(
-        time_s=floor_s,
-        floor_s=floor_s,
-        flops=flops,
-        read_bytes=reads,
-        write_bytes=writes,
-        terms={"compute": flops / peak, "memory": np.minimum(memory, floor_s)},
-        kernel="ideal",
-    )
-    return zero_where_empty(price, flops)
-
-
-__all__ = ["Facts", "gemm_floor_s", "price_matmul", "price_with"]
+__all__ = ["KERNEL", "LOOP", "MACHINE", "price_matmul", "price_with"]

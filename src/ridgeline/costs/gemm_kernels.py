@@ -65,6 +65,11 @@ def kernel_of(scheme: Scheme, runtime: str, chip: Chip) -> Kernel:
     )
 
 
+def loop_of(runtime: str) -> str:
+    """The coefficients of the benchmark loop that measured a runtime's tables."""
+    return "loop-trtllm" if runtime == "trtllm" else "loop-vllm"
+
+
 def _family(scheme: Scheme, runtime: str, chip: Chip, *, widens: bool) -> str:
     if widens:
         library = "trt-int{}-wo" if runtime == "trtllm" and not scheme.quantises else "marlin-int{}"

@@ -2,8 +2,8 @@
 
 A library cuts C into tiles of `tile_m` x `tile_n`, cuts k into `splits`, and hands one piece at a time to each compute
 unit; a round of pieces is a wave. `pick` evaluates every candidate of a menu for every row at once (menu on axis 0,
-rows on axis 1, in chunks that stay in cache and in float32: only the choice comes from it); `evaluate` then prices the
-chosen candidates in float64. Times here are in microseconds, so that fourth powers stay within float32.
+rows on axis 1, in float32: only the choice comes from it); `evaluate` then prices the chosen candidates in float64.
+Times here are in microseconds, so that fourth powers stay within float32.
 
 Sources: NVIDIA matrix multiplication guide (tile and wave quantisation); Stream-K, arXiv 2301.03598 (fractional waves);
 best-over-mappings as in LLMCompass, ISCA 2024.
@@ -12,7 +12,9 @@ best-over-mappings as in LLMCompass, ISCA 2024.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,11 +23,10 @@ from numpy.typing import NDArray
 from ridgeline.hardware.chip import Value
 
 FULL_TILE = 128.0 * 256.0 / (128.0 + 256.0)
-"""Intensity of the largest tile (multiply-accumulates per operand element it loads), where `small_tile` is 1."""
+"""Intensity of the largest tile (multiply-accumulates per operand element it loads), where `small_tile` is free."""
 MAX_SPLITS = 16.0
 MIN_SPLIT_K = 128.0
 """A piece of k shorter than this does not fill the pipeline of a tile."""
-CHUNK_ROWS = 1024
 INDEX_BITS = 31
 """Low bits of a float32 time that carry the candidate's index while the minimum is taken."""
 
@@ -35,7 +36,7 @@ class Menu:
     """The tiles a library has compiled, and for which m it uses each.
 
     Attributes:
-        tile_m, tile_n: rows and columns of each tile.
+        tile_m, tile_n: rows and columns of each tile; at most 16 tiles.
         m_above, m_upto: a tile is used for m_above < m <= m_upto (a library that chooses by m alone), or for any m.
         split_k: whether a second kernel may sum pieces of k.
     """
@@ -60,6 +61,7 @@ class Task:
         flop_us: microseconds per FLOP on one unit, with the largest tile.
         feed_us: per byte brought from the last-level cache to one unit.
         widen_us: per weight element widened on one unit (0: weights are multiplied as stored).
+        step_us: least time of one step of `k_step` along k: a load and a multiply in sequence.
         wave_us: start and drain of one wave.
         split_us, reduce_us: per split-K launch, and per element of one partial result.
         stream_us: the whole GEMM's traffic from memory and cache, which overlaps with compute.
@@ -78,6 +80,7 @@ class Task:
     flop_us: Value
     feed_us: Value
     widen_us: Value
+    step_us: Value
     wave_us: Value
     split_us: Value
     reduce_us: Value
@@ -89,10 +92,11 @@ class Task:
     b_bytes: float
     k_step: float
 
-    def rows(self, part: slice) -> Task:
-        """The rows of `part` in float32, numbers left as they are."""
-        narrow: dict[str, Any] = {name: value[part].astype(np.float32) for name, value in _arrays(self).items()}
-        return replace(self, **narrow)
+    def narrow(self) -> Task:
+        """The same in float32."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        arrays: dict[str, Any] = {n: v.astype(np.float32) for n, v in values.items() if isinstance(v, np.ndarray)}
+        return replace(self, **arrays)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,119 +112,158 @@ class Evaluated:
     waves: Value
 
 
-def _arrays(task: Task) -> dict[str, NDArray[np.float64]]:
-    values = {f.name: getattr(task, f.name) for f in fields(task)}
-    return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
-
-
-def tile_count(task: Task, tile_m: Value, tile_n: Value) -> Value:
-    """Tiles of C over all batches."""
-    return np.ceil(task.m / tile_m) * np.ceil(task.n / tile_n) * task.batch
-
-
 def wave_count(pieces: Value, units: Value, fractional: Value) -> Value:
     """Rounds of pieces over the units; a last, partly filled round counts whole, or by its share where `fractional`."""
     rounds = pieces / units
     return (1.0 - fractional) * np.ceil(rounds) + fractional * np.maximum(rounds, 1.0)
 
 
-def best_splits(tiles: Value, units: Value, k: Value) -> Value:
-    """As many pieces of k as fill the units once, while each piece keeps enough k."""
-    most = np.clip(np.floor(k / MIN_SPLIT_K), 1.0, MAX_SPLITS)
-    return np.clip(np.floor(units / np.maximum(tiles, 1.0)), 1.0, most)
+def split_count(tiles: Value, units: Value, k: Value) -> Value:
+    """As many pieces of k as fill the units once while each keeps enough k; below 2 where a split makes no sense."""
+    most = np.minimum(np.floor(k / MIN_SPLIT_K), MAX_SPLITS)
+    return np.minimum(np.floor(units / np.maximum(tiles, 1.0)), most)
 
 
-def _per_k(task: Task, tile_m: Value, tile_n: Value) -> tuple[Value, Value, Value]:
-    """Microseconds per unit of k that one tile spends multiplying, loading operands and widening weights."""
+def multiply_us(task: Task, tile_m: Value, tile_n: Value) -> Value:
+    """One step along k of one tile on the multipliers."""
     intensity = tile_m * tile_n / (tile_m + tile_n) / FULL_TILE
     rate = np.minimum(1.0, intensity**task.small_tile)
-    compute = 2.0 * tile_m * tile_n / rate * task.flop_us
-    feed = (np.minimum(tile_m, task.m) * task.a_bytes + np.minimum(tile_n, task.n) * task.b_bytes) * task.feed_us
-    return compute, feed, tile_n * task.widen_us
+    return 2.0 * tile_m * tile_n / rate * (task.flop_us * task.k_step)
 
 
-def _edge(task: Task, tile_m: Value) -> Value:
-    """Slow-down by the empty share of the last tile row."""
-    last = task.m - (np.ceil(task.m / tile_m) - 1.0) * tile_m
-    return 1.0 + task.edge * (1.0 - last / tile_m)
+def edge_factor(task: Task, tile_m: Value, rows: Value) -> Value:
+    """Slow-down by the empty share of the last of `rows` tile rows."""
+    return 1.0 + task.edge * (rows - task.m / tile_m)
 
 
-def _overlap(busy: Value, stream: Value) -> Value:
-    """Smooth maximum of order 4 (fourth powers and square roots: no general power in the inner loop)."""
-    busy2, stream2 = busy * busy, stream * stream
-    return np.sqrt(np.sqrt(busy2 * busy2 + stream2 * stream2))
+def pick(task: Task, menu: Menu) -> tuple[Value, Value, Value]:
+    """(tile_m, tile_n, splits) of the fastest candidate for each row; `task.m` is one-dimensional."""
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        chosen = _pick(task.narrow(), menu)
+    tile_m, tile_n = (np.take(_tiles(menu)[side], chosen, mode="wrap") for side in ("m", "n"))
+    if not menu.split_k:
+        return tile_m, tile_n, 1.0
+    tiles = np.ceil(task.m / tile_m) * np.ceil(task.n / tile_n) * task.batch
+    splits = np.maximum(split_count(tiles, task.units, task.k), 1.0)
+    return tile_m, tile_n, np.where(chosen >= len(menu), splits, 1.0)
 
 
-def _total(task: Task, waves: Value, per_k: Value, splits: Value | None) -> Value:
-    if splits is None:
-        piece_k = np.ceil(task.k / task.k_step) * task.k_step
-        return _overlap(waves * per_k * piece_k, task.stream_us) + waves * task.wave_us
-    piece_k = np.ceil(task.k / (splits * task.k_step)) * task.k_step
-    extra = task.split_us + splits * (task.reduce_us * task.m * task.n * task.batch)
-    return _overlap(waves * piece_k * per_k, task.stream_us) + waves * task.wave_us + extra
+@cache
+def _tiles(menu: Menu) -> Mapping[str, NDArray[Any]]:
+    """The menu on axis 0: each tile, the distinct heights and widths, and which of these a tile has."""
+    heights, high = np.unique(np.array(menu.tile_m), return_inverse=True)
+    widths, wide = np.unique(np.array(menu.tile_n), return_inverse=True)
+    return {
+        "m": np.array(menu.tile_m)[:, None],
+        "n": np.array(menu.tile_n)[:, None],
+        "heights": heights.astype(np.float32)[:, None],
+        "widths": widths.astype(np.float32)[:, None],
+        "high": high,
+        "wide": wide,
+        "above": np.array(menu.m_above, np.float32)[:, None],
+        "upto": np.array(menu.m_upto, np.float32)[:, None],
+    }
 
 
-def _ranked(time_us: Value, first: int) -> NDArray[np.int32]:
-    """Times as integers of the same order, whose low bits name the candidate."""
-    bits = np.asarray(time_us, np.float32).view(np.int32)
+def _pick(task: Task, menu: Menu) -> NDArray[np.int32]:
+    """Index of the best candidate: a tile of the menu, or (from `len(menu)` on) the same tile with k split."""
+    at = _tiles(menu)
+    down: Any = np.ceil(task.m / at["heights"])
+    across: Any = np.ceil(task.n / at["widths"])
+    feed_m = np.minimum(at["heights"], task.m) * (task.a_bytes * task.feed_us * task.k_step)
+    feed_n = np.minimum(at["widths"], task.n) * (task.b_bytes * task.feed_us * task.k_step)
+    least = np.maximum(multiply_us(task, at["m"], at["n"]), at["n"] * (task.widen_us * task.k_step))
+    least = np.maximum(least, task.step_us).astype(np.float32)
+    per_step = feed_m[at["high"]]
+    per_step += feed_n[at["wide"]]
+    np.maximum(per_step, least, out=per_step)
+    if np.any(task.edge):
+        per_step *= np.take(edge_factor(task, at["heights"], down), at["high"], axis=0)
+    down *= task.batch
+    tiles = down[at["high"]]
+    tiles *= across[at["wide"]]
+    best = _unsplit(task, tiles, per_step, menu)
+    if menu.split_k:
+        best = np.minimum(best, _split(task, tiles, per_step, len(menu)))
+    best &= INDEX_BITS
+    return best
+
+
+def _unsplit(task: Task, tiles: Any, per_step: Any, menu: Menu) -> NDArray[np.int32]:
+    waves = tiles / task.units
+    whole = np.ceil(waves)
+    if np.any(task.fractional):
+        np.maximum(waves, 1.0, out=waves)
+        waves -= whole
+        waves *= task.fractional
+        waves += whole
+    else:
+        waves = whole
+    busy = waves * per_step
+    busy *= np.ceil(task.k / task.k_step)
+    time = _overlap(busy, task.stream_us)
+    waves *= task.wave_us
+    time += waves
+    if menu.m_upto:
+        at = _tiles(menu)
+        time = np.where((task.m > at["above"]) & (task.m <= at["upto"]), time, np.float32(np.inf))
+    return _ranked(time, 0)
+
+
+def _split(task: Task, tiles: Any, per_step: Any, first: int) -> NDArray[np.int32]:
+    """Splits fill the units at most once: one wave. Where not even one piece fits, the division by 0 gives infinity."""
+    splits = task.units / tiles
+    np.floor(splits, out=splits)
+    np.minimum(splits, np.minimum(np.floor(task.k / MIN_SPLIT_K), MAX_SPLITS), out=splits)
+    busy = (task.k / task.k_step) / splits
+    np.ceil(busy, out=busy)
+    busy *= per_step
+    time = _overlap(busy, task.stream_us)
+    splits *= task.reduce_us * (task.m * task.n * task.batch)
+    time += splits
+    time += task.split_us + task.wave_us
+    return _ranked(time, first)
+
+
+def _overlap(busy: Any, stream: Value) -> Any:
+    """Smooth maximum of order 4 (squares and square roots: no general power in the inner loop); `busy` is consumed."""
+    busy *= busy
+    busy *= busy
+    square = stream * stream
+    busy += square * square
+    np.sqrt(busy, out=busy)
+    return np.sqrt(busy, out=busy)
+
+
+def _ranked(time: Any, first: int) -> NDArray[np.int32]:
+    """The least time of each row as an integer of the same order, whose low bits name the candidate."""
+    bits: NDArray[np.int32] = time.view(np.int32)
     bits &= ~INDEX_BITS
     bits |= np.arange(first, first + len(bits), dtype=np.int32)[:, None]
-    return bits
-
-
-def _column(values: tuple[float, ...]) -> Any:
-    """One value per candidate, on axis 0."""
-    return np.array(values, np.float32)[:, None]
-
-
-def _pick_chunk(task: Task, menu: Menu) -> NDArray[np.int32]:
-    tile_m, tile_n = _column(menu.tile_m), _column(menu.tile_n)
-    compute, feed, widen = _per_k(task, tile_m, tile_n)
-    per_k = np.maximum(np.maximum(compute, feed), widen) * _edge(task, tile_m)
-    tiles = tile_count(task, tile_m, tile_n)
-    whole = _total(task, wave_count(tiles, task.units, task.fractional), per_k, None)
-    if menu.m_upto:
-        used = (task.m > _column(menu.m_above)) & (task.m <= _column(menu.m_upto))
-        whole = np.where(used, whole, np.float32(np.inf))
-    best: NDArray[np.int32] = _ranked(whole, 0).min(axis=0)
-    if menu.split_k:
-        splits = best_splits(tiles, task.units, task.k)
-        waves = wave_count(tiles * splits, task.units, task.fractional)
-        split = _total(task, waves, per_k, splits)
-        best = np.minimum(best, _ranked(split, len(menu)).min(axis=0))
-    return best & INDEX_BITS
-
-
-def pick(task: Task, menu: Menu) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """(tile_m, tile_n, splits) of the fastest candidate for each row. `task.m` is one-dimensional."""
-    count = np.size(task.m)
-    chosen = np.empty(count, np.int32)
-    for start in range(0, count, CHUNK_ROWS):
-        part = slice(start, min(start + CHUNK_ROWS, count))
-        chosen[part] = _pick_chunk(task.rows(part), menu)
-    splits_k, tile = chosen >= len(menu), chosen % len(menu)
-    tile_m, tile_n = np.array(menu.tile_m)[tile], np.array(menu.tile_n)[tile]
-    if not menu.split_k:
-        return tile_m, tile_n, np.ones(count)
-    splits = best_splits(tile_count(task, tile_m, tile_n), task.units, task.k)
-    return tile_m, tile_n, np.where(splits_k, splits, 1.0)
+    least: NDArray[np.int32] = bits.min(axis=0)
+    return least
 
 
 def evaluate(task: Task, tile_m: Value, tile_n: Value, splits: Value) -> Evaluated:
     """The price of given candidates, one per row."""
-    compute, feed, widen = _per_k(task, tile_m, tile_n)
-    edge = _edge(task, tile_m)
-    waves = wave_count(tile_count(task, tile_m, tile_n) * splits, task.units, task.fractional)
-    depth = waves * np.ceil(task.k / (splits * task.k_step)) * task.k_step * edge
-    busy = np.maximum(np.maximum(compute, feed), widen) * depth
+    down = np.ceil(task.m / tile_m)
+    pieces = down * np.ceil(task.n / tile_n) * task.batch * splits
+    waves = wave_count(pieces, task.units, task.fractional)
+    steps = waves * np.ceil(task.k / (splits * task.k_step)) * edge_factor(task, tile_m, down)
+    compute = multiply_us(task, tile_m, tile_n) * steps
+    loaded = np.minimum(tile_m, task.m) * task.a_bytes + np.minimum(tile_n, task.n) * task.b_bytes
+    feed = np.maximum(loaded * (task.feed_us * task.k_step), task.step_us) * steps
+    widen = tile_n * (task.widen_us * task.k_step) * steps
+    wave_us = waves * task.wave_us
     partial = task.split_us + splits * (task.reduce_us * task.m * task.n * task.batch)
     split_us = np.where(np.asarray(splits) > 1.0, partial, 0.0)
+    busy = np.maximum(np.maximum(compute, feed), widen)
     return Evaluated(
-        time_us=_overlap(busy, task.stream_us) + waves * task.wave_us + split_us,
-        compute_us=compute * depth,
-        feed_us=feed * depth,
-        widen_us=widen * depth,
-        wave_us=waves * task.wave_us,
+        time_us=_overlap(busy, task.stream_us) + wave_us + split_us,
+        compute_us=compute,
+        feed_us=feed,
+        widen_us=widen,
+        wave_us=wave_us,
         split_us=split_us,
         waves=waves,
     )
@@ -228,7 +271,6 @@ def evaluate(task: Task, tile_m: Value, tile_n: Value, splits: Value) -> Evaluat
 
 LIBRARY_TILES = (
     (16.0, 64.0),
-    (16.0, 128.0),
     (32.0, 64.0),
     (32.0, 128.0),
     (64.0, 64.0),
@@ -238,7 +280,6 @@ LIBRARY_TILES = (
     (128.0, 64.0),
     (128.0, 128.0),
     (128.0, 256.0),
-    (256.0, 64.0),
     (256.0, 128.0),
 )
 """Tile shapes that a vendor library compiles (cuBLAS kernel names, CUTLASS profiler lists)."""
