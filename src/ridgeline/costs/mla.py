@@ -58,7 +58,7 @@ def latent_form(op: Attention, kernel: str) -> tuple[Attention, str]:
     """
     if "absorbed" in kernel:
         return replace(op, absorbed=True), "bf16"
-    return expanded(op), op.kv.compute if kernel == "trtllm-expanded-kv8" else op.compute
+    return expanded(op), op.kv.compute if kernel.endswith("trtllm-expanded-kv8") else op.compute
 
 
 def latent_time(op: Attention, facts: Facts, c: Numbers, resident: bool) -> tuple[Value, dict[str, Value]]:

@@ -14,7 +14,7 @@ from ridgeline.costs.price import Price, Setting, work
 from ridgeline.hardware.chip import Chip, ChipColumns, Value
 from ridgeline.workloads.ops import Op
 
-OpT = TypeVar("OpT", bound=Op)
+Dims = TypeVar("Dims")
 
 
 class Numbers(Protocol):
@@ -107,8 +107,8 @@ def ideal(op: Op, chips: ChipColumns, setting: Setting) -> Price:
     )
 
 
-def rows_of(op: OpT, chips: ChipColumns, rows: NDArray[np.bool_]) -> tuple[OpT, ChipColumns]:
-    """The op and chips of the rows where `rows` is True; dims that are not arrays stay as they are."""
+def rows_of(op: Dims, chips: ChipColumns, rows: NDArray[np.bool_]) -> tuple[Dims, ChipColumns]:
+    """The op (any dataclass of dims) and chips of the rows where `rows` is True; dims that are not arrays stay as they are."""
     taken: dict[str, object] = {}
     for field in fields(op):  # type: ignore[arg-type]
         value = getattr(op, field.name)
@@ -119,10 +119,10 @@ def rows_of(op: OpT, chips: ChipColumns, rows: NDArray[np.bool_]) -> tuple[OpT, 
 
 
 def price_by_kernel(
-    op: OpT,
+    op: Dims,
     chips: ChipColumns,
     codes: NDArray[np.intp],
-    price: Callable[[OpT, ChipColumns, int], Price],
+    price: Callable[[Dims, ChipColumns, int], Price],
 ) -> Price:
     """Price each row by its kernel: `codes` (0-d, or one per row) go to `price`, results are put back in row order."""
     present = np.unique(codes)

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from ridgeline.core.dtypes import dtype
+from ridgeline.core.dtypes import dtype, scheme
 from ridgeline.costs.attention import engine
 from ridgeline.costs.attention_decode import decode_time, split_time
 from ridgeline.costs.attention_prefill import tiled_time
 from ridgeline.costs.fits.families import Family, Load, count_rows, distinct, gpus_of, write
 from ridgeline.costs.fits.robust import Array, Knob, Sample, read_rows
 from ridgeline.costs.mla import latent_form, latent_time
+from ridgeline.costs.mla_module import Block, LatentShape, Work, block_floor, block_time, block_work
 from ridgeline.costs.price import Setting
 from ridgeline.costs.room import Facts, facts_of, floor_of
 from ridgeline.hardware.catalogue import chip
@@ -147,6 +148,38 @@ def attention_rows(columns: Mapping[str, Any], phase: str, kv: str, query: str) 
     )
 
 
+MODULE_KNOBS = {
+    "launch_us": Knob(start=40.0, low=10.0, high=250.0),
+    "linear_share": Knob(start=0.7, low=0.05, high=1.0, spread=0.4),
+    "linear_memory_share": Knob(start=0.8, low=0.2, high=1.0, spread=0.2),
+    "linear_cache_share": Knob(start=0.5, low=0.02, high=1.0, spread=0.7),
+    "linear_passes": Knob(start=1.5, low=0.05, high=20.0),
+    "linear_share_narrow": Knob(start=0.6, low=0.05, high=1.0, spread=0.4),
+    "linear_passes_narrow": Knob(start=2.5, low=0.05, high=20.0),
+    "quantise_us": Knob(start=8.0, low=0.5, high=100.0),
+}
+MODULE_SHAPE = {"hidden": 7168.0, "q_rank": 1536.0, "latent": 512.0, "rope": 64.0, "nope": 128.0, "value": 128.0}
+"""The measured block (DeepSeek-V3, arXiv 2412.19437, section 4.2)."""
+ABSORBED_UP_TO = {"kv16": 512.0, "kv8": 128.0}
+"""Longest prompt that vLLM 0.24 computes in the latent space on Hopper, by the kernels that its rows report."""
+
+MODULE_ROWS: Mapping[str, tuple[str, str]] = {
+    "module-trtllm-expanded": ("prefill", "backend='trtllm' and kv_dtype='bfloat16' and isl>1"),
+    "module-trtllm-expanded-kv8": ("prefill", "backend='trtllm' and kv_dtype='fp8' and isl>1"),
+    "module-vllm-expanded": ("prefill", "version='0.24.0' and kernel='FLASH_ATTN' and kv_dtype='bfloat16'"),
+    "module-vllm-expanded-kv8": ("prefill", "version='0.24.0' and kernel='FLASH_ATTN' and kv_dtype='fp8'"),
+    "module-vllm-expanded-v0.22": ("prefill", "version='0.22.0' and kv_dtype='bfloat16' and isl>512"),
+    "module-vllm-expanded-kv8-v0.22": ("prefill", "version='0.22.0' and kv_dtype='fp8' and isl>128"),
+    "module-trtllm-absorbed": ("decode", "backend='trtllm' and kv_dtype='bfloat16'"),
+    "module-trtllm-absorbed-kv8": ("decode", "backend='trtllm' and kv_dtype='fp8'"),
+    "module-vllm-absorbed": ("decode", "version='0.24.0' and kv_dtype='bfloat16'"),
+    "module-vllm-absorbed-kv8": ("decode", "version='0.24.0' and kv_dtype='fp8'"),
+    "module-vllm-absorbed-v0.22": ("decode", "version='0.22.0' and kv_dtype='bfloat16'"),
+    "module-vllm-absorbed-kv8-v0.22": ("decode", "version='0.22.0' and kv_dtype='fp8'"),
+}
+"""Whole blocks: which rows show which family. The short prompts that vLLM absorbs are scored, not fitted."""
+
+
 def latent_rows(columns: Mapping[str, Any], phase: str, kv: str) -> Attention:
     """The latent op of rows of a measured table."""
     prompt = phase == "prefill"
@@ -229,9 +262,69 @@ def _latent_predictor(op: Attention, facts: Facts) -> Callable[[Mapping[str, flo
     return predict
 
 
+def block_rows(columns: Mapping[str, Any], phase: str, kv: str, query: str, linears: str) -> Block:
+    """The block of rows of a measured table."""
+    length = columns["isl"] if phase == "prefill" else columns["kv_len"]
+    return Block(
+        batch=columns["batch"],
+        q_len=length if phase == "prefill" else 1.0,
+        kv_len=length,
+        heads=columns["heads"],
+        phase=phase,
+        scheme=scheme("bf16" if linears == "bfloat16" else linears),
+        kv=dtype(kv),
+        dtype=dtype(query),
+    )
+
+
+def _module_samples(file: Path, phase: str, where: str, kernel: str) -> Load:
+    key = ("batch", "isl" if phase == "prefill" else "kv_len", "heads")
+
+    def load(gpu: str, half: str, rows: int) -> tuple[Sample, ...]:
+        found = []
+        mine = f"op='mla_module' and {where} and gpu='{gpu}'"
+        for query, kv, linears in distinct(file, ("dtype", "kv_dtype", "gemm_dtype"), mine):
+            narrow = f"{mine} and dtype='{query}' and kv_dtype='{kv}' and gemm_dtype='{linears}'"
+            columns = read_rows(file, key, ("latency_ms",), narrow, half, rows)
+            block = block_rows(columns, phase, kv, query, linears)
+            work = block_work(block, LatentShape(**MODULE_SHAPE), ChipColumns((chip(gpu),)), kernel)
+            found.append(Sample(measured_s=columns["latency_ms"] / 1e3, predict=_block_predictor(work)))
+        return tuple(found)
+
+    return load
+
+
+def _block_predictor(work: Work) -> Callable[[Mapping[str, float]], Array]:
+    floor = block_floor(work, hot=True)
+
+    def predict(c: Mapping[str, float]) -> Array:
+        seconds: Array = np.maximum(block_time(work, c, resident=True)[0], floor)
+        return seconds
+
+    return predict
+
+
+def module_families(folder: Path) -> list[Family]:
+    """Families of whole latent blocks."""
+    families = []
+    for kernel, (phase, where) in MODULE_ROWS.items():
+        file = folder / f"attention_{phase}.parquet"
+        knobs, habits = (PREFILL_KNOBS, UNPACKED_TILES) if phase == "prefill" else (DECODE_KNOBS, LATENT_HABITS)
+        families.append(
+            Family(
+                kernel=kernel,
+                gpus=gpus_of(file, f"op='mla_module' and {where}"),
+                load=_module_samples(file, phase, where, kernel),
+                knobs={**knobs, **MODULE_KNOBS},
+                habits=habits,
+            )
+        )
+    return families
+
+
 def fit_latent(folder: Path) -> dict[str, Any]:
     """Fit and write the latent kernels of both phases; returns errors by kernel and chip."""
-    families = []
+    families = module_families(folder)
     for phase, form, knobs, habits in (
         ("prefill", "expanded", PREFILL_KNOBS, UNPACKED_TILES),
         ("decode", "absorbed", DECODE_KNOBS, LATENT_HABITS),
@@ -252,8 +345,9 @@ def fit_latent(folder: Path) -> dict[str, Any]:
                     habits=habits if eager else {**habits, "host_us": 0.0},
                 )
             )
+    extra = {"shape": MODULE_SHAPE, "absorbed_up_to": ABSORBED_UP_TO}
     data = [(folder / f"attention_{phase}.parquet") for phase in ("prefill", "decode")]
-    return write(TARGET / "mla.yaml", "mla", families, [(file, count_rows(file)) for file in data], {})
+    return write(TARGET / "mla.yaml", "mla", families, [(file, count_rows(file)) for file in data], extra)
 
 
 def fit_attention(folder: Path, phase: str) -> dict[str, Any]:

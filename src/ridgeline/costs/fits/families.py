@@ -95,7 +95,7 @@ def write(
     target: Path, kind: str, families: Sequence[Family], data: Sequence[tuple[Path, int]], extra: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Fit every family and write `target`; returns the errors by kernel and chip."""
-    kernels: dict[str, Any] = dict(extra)
+    kernels: dict[str, Any] = {}
     scores: dict[str, Any] = {}
     for family in families:
         kernels[family.kernel], scores[family.kernel] = fit_family(family)
@@ -106,6 +106,7 @@ def write(
             "data": [{"file": file.name, "sha256": digest(file), "rows": rows} for file, rows in data],
             "errors": scores,
         },
+        **extra,
         "kernels": kernels,
     }
     text = yaml.safe_dump(document, sort_keys=False, width=120, default_flow_style=None)
