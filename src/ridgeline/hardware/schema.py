@@ -196,7 +196,7 @@ def _spec_error(fault: ValidationError, model: type[BaseModel], document: Docume
     field = ".".join(str(part) for part in loc)
     if first["type"] == "missing":
         return SpecError(f"{field} is missing", at=where, fix="add it, with its source")
-    return SpecError(f"{field}: {first['msg']}", at=where, got=first["input"], fix="see docs/hardware.md")
+    return SpecError(f"{field}: {first['msg']}", at=where, got=first["input"], fix="see hardware/catalogue/README.md")
 
 
 def _unknown(what: str, wrong: str, known: Iterable[str], where: str) -> SpecError:
