@@ -1,3 +1,52 @@
-"""ridgeline: what AI workloads cost on computing hardware, in time, memory, power and money."""
+"""ridgeline: predict, simulate and optimise what AI workloads cost on computing hardware.
+
+`rl.predict(...)` answers for one case, `rl.predict_table(...)` for many. Start with docs/index.md.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from ridgeline.api.predict import Prediction, predict
+    from ridgeline.api.tasks import predict_table
+    from ridgeline.core.errors import RidgelineError
+    from ridgeline.hardware.catalogue import chip, node
+    from ridgeline.hardware.machine import machine
+    from ridgeline.plans import Plan, parse_plan
+    from ridgeline.workloads.catalogue import model
+
+_HOMES = {
+    "predict": "ridgeline.api.predict",
+    "Prediction": "ridgeline.api.predict",
+    "predict_table": "ridgeline.api.tasks",
+    "RidgelineError": "ridgeline.core.errors",
+    "chip": "ridgeline.hardware.catalogue",
+    "node": "ridgeline.hardware.catalogue",
+    "machine": "ridgeline.hardware.machine",
+    "model": "ridgeline.workloads.catalogue",
+    "Plan": "ridgeline.plans",
+    "parse_plan": "ridgeline.plans",
+}
+
+__all__ = [
+    "Plan",
+    "Prediction",
+    "RidgelineError",
+    "chip",
+    "machine",
+    "model",
+    "node",
+    "parse_plan",
+    "predict",
+    "predict_table",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names load their module on first use, so that `import ridgeline` stays light."""
+    from importlib import import_module
+
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'ridgeline' has no attribute {name!r}")

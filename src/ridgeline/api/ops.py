@@ -18,7 +18,7 @@ from ridgeline.core.names import fold
 from ridgeline.core.tables import Labels
 from ridgeline.costs.interval import interval
 from ridgeline.costs.machine_columns import MachineColumns
-from ridgeline.costs.mla_module import price_mla_module
+from ridgeline.costs.mla_module import Block, price_mla_module
 from ridgeline.costs.power import kernel_power_w
 from ridgeline.costs.price import Price, Setting
 from ridgeline.costs.price_op import interval_kind, price
@@ -103,15 +103,10 @@ def _price_rows(
     numbers: dict[str, Column],
     texts: dict[str, _Texts],
 ) -> None:
-    op, setting = build(cells), setting_of(cells.texts)
-    if isinstance(op, Attention) and _variant(cells) == "mlamodule":
-        linear = scheme(cells.texts["gemm_dtype"] or "bf16", at="gemm_dtype")
-        result = price_mla_module(op, machines.chips, setting, linear)
-        kind = "mla_module"
-    else:
-        result, kind = price(op, machines, setting), interval_kind(op)
+    op = build(cells)
+    result, kind = _price(op, cells, machines)
     low, high = interval(kind, result.kernel, result.calibrated)
-    power = kernel_power_w(result, op, machines.chips, setting)
+    power = kernel_power_w(result, op, machines.chips, setting_of(cells.texts))
     values = {
         "time_s": result.time_s,
         "time_low_s": np.maximum(result.time_s * np.asarray(low), result.floor_s),
@@ -127,6 +122,24 @@ def _price_rows(
     texts["bound"].put(rows, *bound_codes(result))
     texts["regime"].put(rows, np.asarray(result.calibrated).astype(np.int32), ("datasheet", "calibrated"))
     texts["kernel_family"].put(rows, np.zeros(1, dtype=np.int32), (result.kernel,))
+
+
+def _price(op: Op, cells: Cells, machines: MachineColumns) -> tuple[Price, str]:
+    """The price, and the kind whose validation its interval comes from."""
+    setting = setting_of(cells.texts)
+    if isinstance(op, Attention) and _variant(cells) == "mlamodule":
+        block = Block(
+            batch=op.batch,
+            q_len=op.q_len,
+            kv_len=op.kv_len,
+            heads=op.heads,
+            phase=op.phase,
+            scheme=scheme(cells.texts["gemm_dtype"] or "bf16", at="gemm_dtype"),
+            kv=op.kv,
+            dtype=op.dtype,
+        )
+        return price_mla_module(block, machines.chips, setting), "mla"
+    return price(op, machines, setting), interval_kind(op)
 
 
 def bound_codes(result: Price) -> tuple[NDArray[np.int32], tuple[str, ...]]:
@@ -383,3 +396,16 @@ KINDS: Mapping[str, tuple[Callable[[Cells], Op], tuple[str, ...]]] = {
     "copy": (_copy, ("message_bytes",)),
 }
 """Kind of op -> how a row becomes one, and the columns that must be positive."""
+
+
+def explain_op(cases: Cases) -> Price | None:
+    """The full price of a table's first row: terms, detail, kernel family. None if the row has a problem."""
+    problems = Problems(cases.rows)
+    for cells, machines, index, rows in _groups(cases, problems):
+        if 0 in rows:
+            place = np.flatnonzero(rows == 0)
+            one = Cells(lambda name: cells[name][place], cells.texts)
+            build, _ = KINDS[fold(cells.texts["kind"])]
+            chosen = MachineColumns((machines[int(index[place[0]])],))
+            return _price(build(one), one, chosen)[0]
+    return None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from ridgeline.api.columns import TASKS
 from ridgeline.api.intake import intake, wanted
 from ridgeline.api.ops import predict_ops
 from ridgeline.core.cases import Cases, Problems
+from ridgeline.core.errors import SpecError
 from ridgeline.core.tables import Labels, Table, from_any, read_table, to_like, write_table
 from ridgeline.serving.predict import predict_serving
 
@@ -71,3 +73,23 @@ def predict_file(task: str, cases: str | os.PathLike[str], out: str | os.PathLik
     write_table(read, results, out)
     good = int(problems.ok.sum())
     return good, problems.rows - good
+
+
+def task_of_file(path: str | os.PathLike[str]) -> str:
+    """The task whose columns a file of cases has, by the column that only this task needs.
+
+    Raises SpecError when none fits.
+    """
+    names = set(read_table(path, columns=_SIGNS).columns)
+    found = [task for task, sign in _SIGN_OF.items() if sign in names][:1]
+    if not found:
+        raise SpecError(
+            "cannot tell which task these cases are for",
+            at=str(path),
+            fix=f"say it: `ridgeline predict {'|'.join(TASKS)} --cases FILE`",
+        )
+    return found[0]
+
+
+_SIGN_OF: Mapping[str, str] = {"ops": "kind", "serving": "isl", "training": "seq", "vision": "resolution"}
+_SIGNS: Mapping[str, Literal["number", "text"]] = dict.fromkeys(_SIGN_OF.values(), "text")

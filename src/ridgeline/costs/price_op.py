@@ -78,3 +78,21 @@ def throttled(op: Op, priced: Price, chips: ChipColumns, setting: Setting) -> Pr
         return priced
     factor = np.asarray(kernel_power(priced, op, chips, setting).throttle)
     return replace(priced, time_s=priced.time_s * factor, detail={**priced.detail, "throttle": factor})
+
+
+def interval_kind(op: Op) -> str:
+    """The kind of measurement whose validation says how far the op's price may be off (`costs.interval`)."""
+    match op:
+        case Matmul() | Convolution():
+            return "gemm"
+        case Attention():
+            return "mla" if op.is_latent else f"attention_{op.phase}"
+        case Experts():
+            return "experts"
+        case Collective():
+            return "collective"
+        case Copy():
+            return "transfer"
+        case Scan():
+            return "scan"
+    return "vector"

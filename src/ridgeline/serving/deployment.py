@@ -58,6 +58,8 @@ class Outcome:
     tpot_s: Value
     steady_ttft_s: Value
     steady_tpot_s: Value
+    tpot_low_s: Value
+    tpot_high_s: Value
     e2e_s: Value
     request_per_s: Value
     output_tokens_per_s: Value
@@ -199,7 +201,10 @@ def report(d: Deployment, pool: Pool, load: Load, state: Steady, step: Step) -> 
     resident = np.minimum(state.batch + state.request_per_s * state.steady_ttft_s, pool.limits.slots)
     kv = resident * pool.memory.sequence_bytes * np.asarray(pool.stepper.plan.pp)
     power = _power_w(d, load, state, step)
+    low_s, high_s = step.interval()
     return Outcome(
+        tpot_low_s=tpot_s * low_s / step.time_s,
+        tpot_high_s=tpot_s * high_s / step.time_s,
         ttft_s=ttft_s,
         tpot_s=tpot_s,
         steady_ttft_s=state.steady_ttft_s + stretch_s,

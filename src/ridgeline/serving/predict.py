@@ -77,11 +77,26 @@ def predict_serving(cases: Cases, problems: Problems) -> dict[str, NDArray[np.fl
 
 def _evaluate(group: _Group, part: slice, cases: Cases, problems: Problems) -> Outcome:
     rows = group.rows[part]
+    deployment = _deployment(group, rows, cases)
+    if group.mode == "disagg":
+        return evaluate_pools(deployment, problems, rows)
+    return evaluate(deployment, problems, rows)
+
+
+def deployment_of(cases: Cases, problems: Problems, row: int) -> Deployment | None:
+    """The deployment of one row by itself, None if the row has a problem."""
+    for group in _groups(cases, problems):
+        if row in group.rows:
+            return _deployment(group, np.array([row], dtype=np.intp), cases)
+    return None
+
+
+def _deployment(group: _Group, rows: Rows, cases: Cases) -> Deployment:
     models, model_index = group.models.used(rows)
     machines, machine_index = group.machines.used(rows)
     load = cases.labels("load")
     saturated = np.array([value == "saturated" for value in load.values])[load.codes[rows]]
-    deployment = Deployment(
+    return Deployment(
         model=stack(models, model_index),
         machines=MachineColumns(machines, None if len(machines) == 1 else machine_index),
         runtime=runtime(group.runtime),
@@ -90,9 +105,6 @@ def _evaluate(group: _Group, part: slice, cases: Cases, problems: Problems) -> O
         cases={name: cases.number(name)[rows] for name in cases.numbers},
         saturated=saturated,
     )
-    if group.mode == "disagg":
-        return evaluate_pools(deployment, problems, rows)
-    return evaluate(deployment, problems, rows)
 
 
 def _groups(cases: Cases, problems: Problems) -> Iterator[_Group]:

@@ -9,9 +9,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from ridgeline.costs.interval import Part, interval, total
 from ridgeline.costs.machine_columns import MachineColumns
 from ridgeline.costs.price import Price, Setting
-from ridgeline.costs.price_op import price
+from ridgeline.costs.price_op import interval_kind, price
 from ridgeline.hardware.chip import Value
 from ridgeline.workloads.graph import Graph, Repeat
 from ridgeline.workloads.ops import Collective, Experts, Op
@@ -86,6 +87,17 @@ class Step:
     def bound(self) -> NDArray[np.str_]:
         """The bound that holds the most time of the step, per configuration."""
         return largest_name(self.time_by_bound())
+
+    def interval(self) -> tuple[Value, Value]:
+        """(p10, p90) of the step's time, in seconds: errors of one kind of op add, those of different kinds in squares."""
+        parts = []
+        for cost in self.ops:
+            kind = interval_kind(cost.op)
+            low, high = interval(kind, cost.price.kernel, cost.price.calibrated)
+            time_s = cost.time_s
+            parts.append(Part(kind=kind, time_s=time_s, low_s=time_s * low, high_s=time_s * high))
+        low_s, high_s = total(parts)
+        return np.maximum(low_s, self.floor_s), np.maximum(high_s, self.time_s)
 
     def calibrated(self) -> Value:
         """Share of the time priced with coefficients of this very chip."""

@@ -1,0 +1,115 @@
+"""The catalogue as tables and as plain values: chips, nodes, sites, models, runtimes, each fact with its source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields, is_dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import RenderableType
+from rich.table import Table
+
+from ridgeline.core import units
+from ridgeline.core.errors import UnknownNameError, did_you_mean
+from ridgeline.hardware import catalogue as hardware
+from ridgeline.hardware.chip import Chip
+from ridgeline.hardware.topology import Node
+from ridgeline.serving.runtime import runtime, runtime_names
+from ridgeline.workloads import catalogue as workloads
+from ridgeline.workloads.families.size import parameters
+
+
+def kinds() -> Mapping[str, tuple[Callable[[], tuple[str, ...]], Callable[[str], Any]]]:
+    """Kind -> (its names, how to get one)."""
+    return {
+        "chips": (hardware.chips, hardware.chip),
+        "nodes": (hardware.nodes, hardware.node),
+        "sites": (hardware.sites, hardware.site),
+        "models": (workloads.models, workloads.model),
+        "runtimes": (lambda: runtime_names().canonical, runtime),
+    }
+
+
+def entries(kind: str, name: str = "") -> list[dict[str, Any]]:
+    """Plain values of one entry, or of all of a kind. Raises UnknownNameError for a kind or name that is not there."""
+    names, find = _shelf(kind)
+    return [_plain(find(each)) for each in ((name,) if name else names())]
+
+
+def view(kind: str, name: str = "") -> RenderableType:
+    """A table for people: one line per entry, or every fact of one entry with its source."""
+    names, find = _shelf(kind)
+    if name:
+        return _facts(find(name))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    rows = [_summary(find(each)) for each in names()]
+    for heading in rows[0]:
+        table.add_column(heading, justify="left" if heading in ("name", "title", "chip") else "right")
+    for row in rows:
+        table.add_row(*row.values())
+    return table
+
+
+def _shelf(kind: str) -> tuple[Callable[[], tuple[str, ...]], Callable[[str], Any]]:
+    shelves = kinds()
+    if kind not in shelves:
+        fix = did_you_mean(kind, shelves, listing=f"kinds: {', '.join(shelves)}")
+        raise UnknownNameError(f"unknown kind of catalogue {kind!r}", at="catalogue", fix=fix)
+    return shelves[kind]
+
+
+def _summary(entry: Any) -> dict[str, str]:
+    if isinstance(entry, Chip):
+        return {
+            "name": entry.name,
+            "title": entry.title,
+            "bf16 peak": units.si(entry.peak_flops_per_s("bf16"), "FLOP/s"),
+            "memory": units.size(entry.dram.capacity_bytes),
+            "bandwidth": units.si(entry.dram.bandwidth_bytes_per_s, "B/s"),
+            "TDP": units.si(entry.tdp_w, "W"),
+        }
+    if isinstance(entry, Node):
+        levels = " / ".join(f"{level.kind} {units.si(level.bandwidth_bytes_per_s, 'B/s')}" for level in entry.levels)
+        return {"name": entry.name, "title": entry.title, "chip": entry.chip, "chips": str(entry.chips), "links": levels}
+    if hasattr(entry, "blocks"):
+        size = parameters(entry)
+        return {
+            "name": entry.name,
+            "family": entry.family,
+            "parameters": units.count(float(np.asarray(size.total))),
+            "active": units.count(float(np.asarray(size.active))),
+            "layers": f"{float(np.asarray(entry.layers)):g}",
+            "context": units.count(float(np.asarray(entry.context))),
+        }
+    return {"name": entry.name, "title": entry.title}
+
+
+def _facts(entry: Any) -> RenderableType:
+    facts = getattr(entry, "facts", None)
+    title = getattr(entry, "title", entry.name)
+    table = Table(title=str(title), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("fact", "value", "kind", "source"):
+        table.add_column(heading, overflow="fold")
+    if not facts:
+        for key, value in _plain(entry).items():
+            table.add_row(key, str(value), "", "")
+        return table
+    for key, fact in facts.items():
+        cells = asdict(fact) if is_dataclass(fact) and not isinstance(fact, type) else dict(fact)
+        how = f" ({cells['how']})" if cells.get("how") else ""
+        table.add_row(key, f"{cells['value']}", str(cells.get("kind", "")), f"{cells.get('source', '')}{how}")
+    return table
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses, mappings and arrays as values that JSON holds."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return value

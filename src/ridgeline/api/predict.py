@@ -1,0 +1,192 @@
+"""`rl.predict`: one case in, one typed result out that says what, how sure, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ridgeline.api.columns import NUMBER, Column
+from ridgeline.api.intake import intake, task_columns, wanted
+from ridgeline.api.tasks import evaluate_table
+from ridgeline.core import units
+from ridgeline.core.errors import DomainError, RidgelineError, SpecError, UnknownNameError, did_you_mean
+from ridgeline.core.tables import Labels, from_mapping
+from ridgeline.hardware.machine import machine
+from ridgeline.plans.plan import FORMATS, parse_plan
+
+
+class CaseError(RidgelineError):
+    """A case that cannot be evaluated; the message is the one that its row of a table would hold."""
+
+    code = "RL0110"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The result of one case.
+
+    `values` holds the result columns of the task by name (SI units in the names); they are attributes too:
+    `prediction.tpot_s`. `case` holds the inputs as they were understood.
+    """
+
+    task: str
+    case: Mapping[str, float | str]
+    values: Mapping[str, float | str]
+    phases: tuple[Any, ...] = field(default=(), repr=False)
+
+    def __getattr__(self, name: str) -> float | str:
+        """A result column. Raises AttributeError with the nearest columns."""
+        values: Mapping[str, float | str] = self.__dict__["values"] if "values" in self.__dict__ else {}
+        if name in values:
+            return values[name]
+        raise AttributeError(f"no result {name!r}; {did_you_mean(name, values)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Inputs, results and breakdown as plain values, for JSON. Absent results are None."""
+        values = {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in self.values.items()}
+        breakdown = {phase.name: breakdown_of(phase.step) for phase in self.phases}
+        return {"task": self.task, "case": dict(self.case), "results": values, "breakdown": breakdown}
+
+    def __rich__(self) -> Any:
+        """The table that a terminal shows."""
+        from ridgeline.api.show import prediction_view
+
+        return prediction_view(self)
+
+    def __str__(self) -> str:
+        """The same as plain text."""
+        from ridgeline.api.show import plain
+
+        return plain(self)
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        from ridgeline.api.show import html
+
+        return html(self)
+
+
+def predict(task: str = "serving", *, on: str = "", plan: str = "", **case: Any) -> Prediction:
+    """Predict one case.
+
+    Args:
+        task: serving, ops, training or vision.
+        on:   machines, as "8x h100-sxm" or "4x dgx-h100", instead of `chip` (and `chips`, `node`).
+        plan: the plan's notation ("tp8 pp2 kv=fp8") instead of its columns.
+        case: the task's columns; quantities may be text with a unit ("40ms").
+    Raises:
+        UnknownNameError: an unknown column, with the nearest ones. DomainError, UnitError: a value that cannot be.
+        CaseError: the case cannot be evaluated (it does not fit, the plan is illegal, ...).
+
+    Example: `rl.predict(model="meta-llama/Llama-3.1-70B", on="8x h100-sxm", tp=8, isl=1024, osl=1024, concurrency=64)`
+    """
+    columns = {name: column for column in task_columns(task) for name in (column.name, *column.aliases)}
+    given: dict[str, Any] = dict(case)
+    for name in given:
+        if name not in columns:
+            fix = did_you_mean(name, columns, listing=f"`ridgeline predict {task} --help` lists them")
+            raise UnknownNameError(f"unknown column {name!r} of predict {task}", at=name, fix=fix)
+    if plan:
+        given = _with_plan(given, plan)
+    machines = machine(on, at="on") if on else None
+    if machines is not None:
+        given.setdefault("chip", machines.chip.name)
+        if machines.node is not None and "node" in columns:
+            given.setdefault("node", machines.node.name)
+        if task == "training":
+            given.setdefault("chips", machines.count)
+    values = {name: _value(columns[name], value) for name, value in given.items() if value is not None}
+    if machines is not None and task == "serving":
+        values.update(_fill_machine(values, machines.count))
+    return _evaluate(task, values)
+
+
+def _evaluate(task: str, values: Mapping[str, float | str]) -> Prediction:
+    table = from_mapping({name: [value] for name, value in values.items()}, columns=wanted(task))
+    results, _ = evaluate_table(task, table)
+    plain = {name: _cell(column) for name, column in results.items()}
+    error = plain.pop("error")
+    if error:
+        raise CaseError(str(error), at=f"predict {task}")
+    cases, _ = intake(task, table)
+    case = {name: float(cases.number(name)[0]) for name in cases.numbers} | {name: cases.text(name, 0) for name in cases.texts}
+    phases: tuple[Any, ...] = ()
+    if task == "serving":
+        from ridgeline.serving.explain import explain
+
+        with np.errstate(all="ignore"):
+            phases = explain(cases)
+    return Prediction(task, case, plain, phases)
+
+
+def _with_plan(given: dict[str, Any], plan: str) -> dict[str, Any]:
+    """The case with the plan's words as columns; saying one thing twice is refused."""
+    parsed = parse_plan(plan)
+    words: dict[str, Any] = {name: getattr(parsed, name) for name in FORMATS.values() if getattr(parsed, name)}
+    for name, default in (("tp", 1.0), ("pp", 1.0), ("dp", 1.0), ("cp", 1.0), ("ep", 0.0), ("moe_tp", 0.0)):
+        if getattr(parsed, name) != default:
+            words[name] = getattr(parsed, name)
+    twice = sorted(name for name in words if given.get(name) is not None)
+    if twice:
+        raise SpecError("the plan and a column both give a degree", at=", ".join(twice), got=plan, fix="give one of them")
+    return {**given, **words}
+
+
+def _fill_machine(values: Mapping[str, float | str], chips: int) -> dict[str, float]:
+    """As many replicas as the machine holds, unless the case says how many. Raises DomainError when there is no room."""
+    if values.get("mode") == "disagg":
+        return {}
+    per = float(np.prod([float(values.get(name, 1.0)) for name in ("tp", "pp", "dp", "cp")]))
+    asked = float(values.get("replicas", max(chips // per, 1.0)))
+    if asked * per > chips:
+        raise DomainError(
+            f"the plan needs {asked * per:g} chips and the machine has {chips}",
+            at="on",
+            got=chips,
+            fix=f"name at least {asked * per:g} chips, or lower tp, pp, dp or replicas",
+        )
+    return {"replicas": asked}
+
+
+def _value(column: Column, value: Any) -> float | str:
+    """A value as a cell: text with a unit becomes SI."""
+    if column.kind != NUMBER:
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, str):
+        return units.parse(value, column.unit or "count", at=column.name, bare_ok=True)
+    if isinstance(value, bool) or not np.isfinite(float(value)):
+        raise DomainError(f"{column.name} must be a finite number", at=column.name, got=value, fix=column.doc)
+    return float(value)
+
+
+def _cell(column: Any) -> float | str:
+    if isinstance(column, Labels):
+        return column.texts()[0]
+    value = column[0]
+    return value if isinstance(value, str) else float(value)
+
+
+def breakdown_of(step: Any) -> list[dict[str, Any]]:
+    """A step op by op, longest first: block, name, runs, seconds, share, what bounds it, kernel family."""
+    whole = float(np.ravel(step.time_s)[0])
+    rows = [
+        {
+            "block": cost.block,
+            "op": cost.op.name,
+            "part": cost.op.part,
+            "times": _scalar(cost.times),
+            "time_s": _scalar(cost.time_s),
+            "share": _scalar(cost.time_s) / whole if whole else 0.0,
+            "bound": str(np.ravel(cost.price.bound())[0]),
+            "kernel": cost.price.kernel,
+        }
+        for cost in step.ops
+    ]
+    return sorted(rows, key=lambda row: -float(row["time_s"]))  # type: ignore[arg-type]
+
+
+def _scalar(value: Any) -> float:
+    return float(np.ravel(np.asarray(value, dtype=np.float64))[0])

@@ -1,0 +1,50 @@
+"""The `ridgeline` command. Each command is a module here and imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from ridgeline.apps.cli import catalogue, predict
+
+app = typer.Typer(
+    name="ridgeline",
+    help="Predict what AI workloads cost on computing hardware: latency, throughput, memory, power, energy, money.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,
+)
+app.add_typer(predict.app, name="predict")
+app.command("catalogue", epilog=catalogue.EXAMPLES)(catalogue.catalogue)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from ridgeline import __version__
+
+        typer.echo(f"ridgeline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="print the version"),
+) -> None:
+    """Keep the options that every command shares."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line: exit code 0 done, 2 bad input, 3 no row of a table could be evaluated, 1 our mistake."""
+    from ridgeline.core.errors import RidgelineError
+
+    try:
+        app(args=arguments)
+    except RidgelineError as error:
+        typer.echo(error.screen(), err=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
