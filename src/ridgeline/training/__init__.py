@@ -1,0 +1,43 @@
+"""Training runs: seconds per step, tokens per second, memory and what bounds them, for many layouts at once.
+
+`work_of` sums a model's forward graph; `train_step` prices a step of every layout in closed form; `predict_training`
+does both for a table of cases. The numbers behind it are in `coefficients.yaml`, fitted to published runs by
+`python -m ridgeline.training.fit`; what frameworks do is in `profiles/`. Not known here: failures and restarts, data
+loading, routing that is not balanced, and links shared with other jobs. Read `step.py` first.
+"""
+
+from ridgeline.training.layout import OFFLOADS, Layout, check, completed
+from ridgeline.training.links import Links, links_of
+from ridgeline.training.memory import Memory, memory_of
+from ridgeline.training.predict import COLUMNS, RESULTS, Catalogue, predict_training
+from ridgeline.training.profile import Coefficients, Profile, Recipe, coefficients, frameworks, profile, recipe
+from ridgeline.training.step import Host, Setup, TrainingStep, train_step
+from ridgeline.training.work import Work, work_of
+
+__all__ = [
+    "COLUMNS",
+    "OFFLOADS",
+    "RESULTS",
+    "Catalogue",
+    "Coefficients",
+    "Host",
+    "Layout",
+    "Links",
+    "Memory",
+    "Profile",
+    "Recipe",
+    "Setup",
+    "TrainingStep",
+    "Work",
+    "check",
+    "coefficients",
+    "completed",
+    "frameworks",
+    "links_of",
+    "memory_of",
+    "predict_training",
+    "profile",
+    "recipe",
+    "train_step",
+    "work_of",
+]

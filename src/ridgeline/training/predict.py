@@ -1,0 +1,349 @@
+"""A table of training set-ups in, their steps out: rows are grouped by what cannot be a column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ridgeline.core.cases import Problems, Rows, groups
+from ridgeline.core.errors import RidgelineError
+from ridgeline.core.tables import Labels, Table
+from ridgeline.hardware.chip import Chip, ChipColumns
+from ridgeline.hardware.topology import Machine, Node
+from ridgeline.training import numbers as plain
+from ridgeline.training.layout import Layout, check, completed
+from ridgeline.training.links import links_of
+from ridgeline.training.profile import Coefficients, Profile, Recipe, coefficients, is_release_from, profile, recipe
+from ridgeline.training.step import Host, Setup, TrainingStep, train_step
+from ridgeline.training.switches import OFFLOAD_NAMES, flags, offloads, redone, zeros
+from ridgeline.training.work import Work, work_of
+from ridgeline.workloads.model import Model, stack
+
+Column = NDArray[np.float64]
+Kind = Literal["number", "text"]
+T = TypeVar("T")
+
+TEXT = (
+    "model",
+    "chip",
+    "gpu",
+    "precision",
+    "framework",
+    "framework_version",
+    "version",
+    "recompute",
+    "offload",
+    "zero",
+    "zero_stage",
+    "sequence_parallel",
+    "flash",
+    "lora",
+    "captured",
+)
+NUMBERS = (
+    *plain.COLUMNS,
+    "chips",
+    "n_gpus",
+    "seq",
+    "global_batch",
+    "micro_batch",
+    "tp",
+    "pp",
+    "dp",
+    "cp",
+    "ep",
+    "vp",
+)
+COLUMNS: Mapping[str, Kind] = {**dict.fromkeys(TEXT, "text"), **dict.fromkeys(NUMBERS, "number")}
+"""Columns that this task reads; `gpu`, `n_gpus`, `zero_stage` and `version` are aliases of `chip`, `chips`, `zero` and
+`framework_version`."""
+
+RESULTS = (
+    "step_s",
+    "tokens_per_s",
+    "tokens_per_s_per_chip",
+    "model_flops_per_s_per_chip",
+    "hardware_flops_per_s_per_chip",
+    "mfu",
+    "hfu",
+    "memory_bytes_per_chip",
+    "fits",
+    "bubble_frac",
+    "exposed_comm_frac",
+    "bound",
+    "regime",
+)
+"""Result columns, in the order of the case tables (power and energy join them where a power model is at hand)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """Where names become values; each raises a RidgelineError that names the nearest."""
+
+    model: Callable[[str], Model]
+    chip: Callable[[str], Chip]
+    node: Callable[[Chip], Node]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows that are evaluated at once: what they are made of, ready for any coefficients."""
+
+    rows: Rows
+    work: Work
+    layout: Layout
+    setup: Setup
+
+    def step(self, fitted: Coefficients | None = None) -> TrainingStep:
+        """The predicted step, with the committed coefficients or with others."""
+        setup = self.setup if fitted is None else replace(self.setup, coefficients=fitted)
+        return train_step(self.work, self.layout, setup)
+
+
+def predict_training(cases: Table, problems: Problems, catalogue: Catalogue) -> dict[str, NDArray[np.float64] | Labels]:
+    """Result columns of every row; rows with a problem are NaN or missing there.
+
+    Args:
+        cases:     rows with the COLUMNS above.
+        problems:  collects what is wrong with which row.
+        catalogue: resolves models, chips and the nodes that chips stand in.
+    """
+    found: dict[str, Column] = {name: np.full(cases.rows, np.nan) for name in RESULTS[:-2]}
+    bound, regime = (np.full(cases.rows, "", dtype="U24") for _ in range(2))
+    fitted = coefficients()
+    for group in prepare(cases, problems, catalogue):
+        step = group.step()
+        for name, value in _results(step).items():
+            found[name][group.rows] = value
+        bound[group.rows] = step.bound()
+        regime[group.rows] = _regime(group, fitted)
+    bad = ~problems.ok
+    for column in found.values():
+        column[bad] = np.nan
+    bound[bad], regime[bad] = "", ""
+    return {**found, "bound": _labels(bound), "regime": _labels(regime)}
+
+
+def prepare(cases: Table, problems: Problems, catalogue: Catalogue) -> list[Group]:
+    """Resolve names, complete and check layouts; what remains is arithmetic."""
+    _flag_bad_numbers(cases, problems)
+    profiles, profile_of = _resolved(cases.labels("framework"), profile, problems, default="")
+    recipes, recipe_of = _resolved(cases.labels("precision"), recipe, problems, default="")
+    chips, chip_of = _resolved(_either(cases, "chip", "gpu"), catalogue.chip, problems, required="chip")
+    nodes = [catalogue.node(chip) for chip in chips]
+    layout = _layout(cases, profiles, profile_of, problems)
+    kinds, models, model_of = _models(cases, problems, catalogue)
+    ok = np.flatnonzero(problems.ok & (profile_of >= 0) & (recipe_of >= 0) & (chip_of >= 0))
+    prepared = []
+    for (kind, p, r), rows in groups((kinds, profile_of, recipe_of), ok):
+        model = _model(cases, rows, kind, models, model_of)
+        part = _taken(layout, rows)
+        work = work_of(model, part.seq)
+        part = _experts_spread(part, work, profiles[p])
+        # Published pairs of releases show no gain of capture for hybrids: their recurrences break the graph.
+        part = replace(part, captured=part.captured * (not work.recurrent))
+        check(part, work, problems, rows)
+        kept = problems.ok[rows]
+        if not kept.all():
+            rows, part = rows[kept], _taken(part, np.flatnonzero(kept))
+            work = work_of(_model(cases, rows, kind, models, model_of), part.seq)
+        if rows.size:
+            setup = _setup(chips, nodes, chip_of[rows], profiles[p], recipes[r])
+            prepared.append(Group(rows, work, part, setup))
+    return prepared
+
+
+def _setup(
+    chips: Sequence[Chip], nodes: Sequence[Node], index: NDArray[np.int32], framework: Profile, precision: Recipe
+) -> Setup:
+    used = index.astype(np.intp)
+    pairs = zip(chips, nodes, strict=True)
+    machines = [Machine(name=chip.name, chip=chip, count=1, levels=(), node=node) for chip, node in pairs]
+    hosts, drives = [m.host_tier() for m in machines], [m.nvme_tier() for m in machines]
+    return Setup(
+        chips=ChipColumns(tuple(chips), used),
+        links=links_of(nodes, used),
+        profile=framework,
+        recipe=precision,
+        coefficients=coefficients(),
+        host=Host(
+            host_bytes_per_s=np.array([tier.bandwidth_bytes_per_s if tier else 0.0 for tier in hosts])[used],
+            nvme_bytes_per_s=np.array([tier.bandwidth_bytes_per_s if tier else 0.0 for tier in drives])[used],
+        ),
+    )
+
+
+def _results(step: TrainingStep) -> dict[str, Column]:
+    per_chip = step.step_s * step.chips
+    return {
+        "step_s": step.step_s,
+        "tokens_per_s": step.tokens_per_s,
+        "tokens_per_s_per_chip": step.tokens / per_chip,
+        "model_flops_per_s_per_chip": step.model_flops / per_chip,
+        "hardware_flops_per_s_per_chip": step.hardware_flops / per_chip,
+        "mfu": step.mfu(),
+        "hfu": step.hfu(),
+        "memory_bytes_per_chip": step.memory.total_bytes,
+        "fits": step.memory.fits.astype(np.float64),
+        "bubble_frac": step.bubble_frac,
+        "exposed_comm_frac": step.exposed_comm_frac,
+    }
+
+
+def _regime(group: Group, fitted: Coefficients) -> NDArray[np.str_]:
+    """Calibrated where runs of this framework on this very chip were in the fit."""
+    chips = group.setup.chips
+    known = chips.gather(lambda chip: float((group.setup.profile.name, chip.name) in fitted.calibrated))
+    return np.where(np.asarray(known) > 0, "calibrated", "datasheet")
+
+
+def _labels(texts: NDArray[np.str_]) -> Labels:
+    values, codes = np.unique(texts, return_inverse=True)
+    known = [str(value) for value in values]
+    position = np.cumsum([value != "" for value in known]) - 1
+    lookup = np.where([value != "" for value in known], position, -1)
+    return Labels(lookup[codes].astype(np.int32), tuple(value for value in known if value))
+
+
+def _flag_bad_numbers(cases: Table, problems: Problems) -> None:
+    for name, texts in cases.bad.items():
+        for code, text in enumerate(texts.values):
+            problems.flag(texts.codes == code, f"{name} is not a number (got {text!r})")
+    for name in NUMBERS:
+        if cases.has(name):
+            values = cases.number(name)
+            problems.flag(np.nan_to_num(values, nan=1.0) <= 0, f"{name} must be positive")
+
+
+def _either(cases: Table, name: str, alias: str) -> Labels:
+    return cases.labels(name if cases.has(name) else alias)
+
+
+def _resolved(
+    labels: Labels, find: Callable[[str], T], problems: Problems, *, default: str | None = None, required: str = ""
+) -> tuple[list[T], NDArray[np.int32]]:
+    """What each distinct text names, and for each row which; rows with unknown names are flagged."""
+    values: list[T] = []
+    target = np.full(len(labels.values) + 1, -1, dtype=np.int32)
+    for code, text in enumerate((*labels.values, default)):
+        rows = labels.codes == (code if code < len(labels.values) else -1)
+        if text is None or not rows.any():
+            continue
+        try:
+            values.append(find(text))
+            target[code] = len(values) - 1
+        except RidgelineError as error:
+            problems.flag(rows, error)
+    if required:
+        problems.flag(labels.codes < 0, f"{required} is missing; name one of the catalogue")
+    return values, target[labels.codes]
+
+
+def _layout(cases: Table, profiles: Sequence[Profile], profile_of: NDArray[np.int32], problems: Problems) -> Layout:
+    """The layout columns of all rows, completed from the framework's habits."""
+    of = np.where(profile_of >= 0, profile_of, 0)
+
+    def habit(value: Callable[[Profile], float]) -> Column:
+        return np.array([value(p) for p in profiles] or [0.0])[of]
+
+    def given(name: str, default: float = 1.0) -> Column:
+        return cases.number(name, default)
+
+    chips = cases.number("chips" if cases.has("chips") else "n_gpus")
+    zero = zeros(_either(cases, "zero", "zero_stage"), problems)
+    matmul, attention, vector = redone(cases.labels("recompute"), profiles, of, problems)
+    fused = habit(lambda p: float(p.attention != "unfused"))
+    layout = Layout(
+        chips=chips,
+        seq=given("seq", np.nan),
+        global_batch=given("global_batch", np.nan),
+        micro_batch=given("micro_batch", np.nan),
+        tp=given("tp"),
+        pp=given("pp"),
+        dp=given("dp", np.nan),
+        cp=given("cp"),
+        ep=given("ep", np.nan),
+        vp=given("vp"),
+        zero=np.where(np.isnan(zero), habit(lambda p: float(p.zero)), zero),
+        redone_matmul=matmul,
+        redone_attention=attention,
+        redone_vector=vector,
+        sequence_parallel=_or(flags(cases, "sequence_parallel", problems), habit(lambda p: float(p.sequence_parallel))),
+        flash=_or(flags(cases, "flash", problems), np.ones(cases.rows)) * fused,
+        lora=_or(flags(cases, "lora", problems), np.zeros(cases.rows)),
+        captured=_or(flags(cases, "captured", problems), _captured(cases, profiles, of)),
+        offload=offloads(cases.labels("offload"), problems),
+    )
+    problems.flag(np.isnan(np.asarray(layout.seq)), "seq is missing; give the tokens per sequence")
+    return _split_micro_batches(completed(layout), habit(lambda p: float(p.splits_micro_batch)))
+
+
+def _split_micro_batches(layout: Layout, splits: Column) -> Layout:
+    """Frameworks whose micro-batch is the local batch cut it into single sequences under a pipeline."""
+    single = (splits > 0) & (np.asarray(layout.pp) > 1)
+    return replace(layout, micro_batch=np.where(single, 1.0, layout.micro_batch))
+
+
+def _captured(cases: Table, profiles: Sequence[Profile], of: NDArray[np.intp]) -> Column:
+    labels = _either(cases, "framework_version", "version")
+    since = [profile.captured_since for profile in profiles] or [""]
+    known = np.array([[is_release_from(text, release) for text in (*labels.values, "")] for release in since], float)
+    return known[of, labels.codes]
+
+
+def _or(value: Column, other: Column) -> Column:
+    return np.where(np.isnan(value), other, value)
+
+
+def _models(
+    cases: Table, problems: Problems, catalogue: Catalogue
+) -> tuple[NDArray[np.int32], list[Model], NDArray[np.int32]]:
+    """A code of structure per row, the distinct named models, and which of them each row has (-1: plain numbers)."""
+    labels = cases.labels("model")
+    columns = {name: cases.number(name) for name in plain.COLUMNS}
+    shapes = plain.kinds(columns)
+    models: list[Model] = []
+    target = np.full(len(labels.values) + 1, -1, dtype=np.int32)
+    for code, text in enumerate(labels.values):
+        rows = (labels.codes == code) & problems.ok
+        try:
+            models.append(catalogue.model(text))
+            target[code] = len(models) - 1
+        except RidgelineError as error:
+            problems.flag(rows & (shapes < 0), error)
+    model_of = target[labels.codes]
+    message = "model is missing; name one, or give layers, hidden and heads"
+    problems.flag((model_of < 0) & (shapes < 0), message)
+    signatures: dict[object, int] = {}
+    numbered = [3 + signatures.setdefault(model.signature(), len(signatures)) for model in models]
+    kinds = np.where(model_of >= 0, np.array([*numbered, 0], dtype=np.int32)[model_of], shapes)
+    return kinds.astype(np.int32), models, model_of
+
+
+def _model(cases: Table, rows: Rows, kind: int, models: Sequence[Model], model_of: NDArray[np.int32]) -> Model:
+    if kind < 3:
+        columns = {name: cases.number(name)[rows] for name in plain.COLUMNS}
+        return plain.model_of(columns, kind, cases.number("seq")[rows])
+    used, index = np.unique(model_of[rows], return_inverse=True)
+    return stack([models[i] for i in used], index.astype(np.intp))
+
+
+def _experts_spread(layout: Layout, work: Work, framework: Profile) -> Layout:
+    """Without `ep`, experts stay where they are, or go round all ranks where the framework does that."""
+    ep = np.asarray(layout.ep, float)
+    experts = np.asarray(work.expert_count, float)
+    everywhere = np.minimum(np.asarray(layout.tp * layout.cp * layout.dp, float), experts)
+    unstated = np.where((experts > 0) & framework.experts_everywhere, everywhere, 1.0)
+    return replace(layout, ep=np.where(np.isnan(ep), unstated, ep))
+
+
+def _taken(layout: Layout, rows: Rows) -> Layout:
+    columns = {name: getattr(layout, name) for name in Layout.__dataclass_fields__}
+    return Layout(**{name: np.asarray(value)[rows] for name, value in columns.items()})
+
+
+__all__ = ["COLUMNS", "OFFLOAD_NAMES", "RESULTS", "Catalogue", "Group", "predict_training", "prepare"]

@@ -1,0 +1,102 @@
+"""Switches of a training case as people write them: yes or no, ZeRO stages, what is recomputed, what is offloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ridgeline.core.cases import Problems
+from ridgeline.core.errors import UnknownNameError, did_you_mean
+from ridgeline.core.names import Names
+from ridgeline.core.tables import Labels, Table
+from ridgeline.training.layout import OFFLOADS
+from ridgeline.training.profile import Profile, Redone, modules
+
+Column = NDArray[np.float64]
+
+YES_NO = Names("switch", {"true": ("1", "1.0", "yes", "on", "y"), "false": ("0", "0.0", "no", "off", "n")})
+ZERO_NAMES = Names(
+    "ZeRO stage",
+    {"0": ("0.0", "none", "ddp"), "1": ("1.0",), "2": ("2.0",), "3": ("3.0", "fsdp", "fsdp2", "hsdp")},
+    listing="0, 1, 2, 3 or fsdp",
+)
+OFFLOAD_NAMES = Names(
+    "offload",
+    {"none": ("no", "false"), "optimizer": ("cpu", "optimizer state", "adam"), "params": ("parameters",), "nvme": ()},
+    listing="none, optimizer, params or nvme",
+)
+RECOMPUTE_NAMES = Names(
+    "recompute",
+    {
+        "none": ("no", "false", "off"),
+        "selective": ("selective per-op", "selective_op", "core_attn", "attention", "sac"),
+        "full": ("block", "uniform", "yes", "true"),
+    },
+    listing="none, selective, full, or module names (norm, act, moe, ...)",
+)
+
+
+def flags(cases: Table, name: str, problems: Problems) -> Column:
+    """1, 0, or NaN where the case does not say. Unknown words are problems."""
+    return _coded(cases.labels(name), YES_NO, {"true": 1.0, "false": 0.0}, np.nan, problems, name)
+
+
+def zeros(labels: Labels, problems: Problems) -> Column:
+    """ZeRO stage, NaN where the case does not say."""
+    return _coded(labels, ZERO_NAMES, {str(stage): float(stage) for stage in range(4)}, np.nan, problems, "zero")
+
+
+def offloads(labels: Labels, problems: Problems) -> Column:
+    """Index into OFFLOADS."""
+    values = {name: float(index) for index, name in enumerate(OFFLOADS)}
+    return _coded(labels, OFFLOAD_NAMES, values, 0.0, problems, "offload")
+
+
+def redone(
+    labels: Labels, profiles: Sequence[Profile], profile_of: NDArray[np.intp], problems: Problems
+) -> tuple[Column, Column, Column]:
+    """Shares of matmul, attention and memory-bound work that are computed again; "selective" is the framework's own."""
+    shares = np.zeros((len(labels.values) + 1, max(len(profiles), 1), 3))
+    for code, text in enumerate(labels.values):
+        for index, profile in enumerate(profiles):
+            try:
+                what = _redone(text, profile)
+            except UnknownNameError as error:
+                problems.flag(labels.codes == code, error)
+                break
+            shares[code, index] = (what.matmul, what.attention, what.vector)
+    # Code -1, a missing cell, is the last row: nothing is recomputed.
+    matmul, attention, vector = shares[labels.codes, profile_of].T
+    return matmul, attention, vector
+
+
+def _redone(text: str, profile: Profile) -> Redone:
+    if text in RECOMPUTE_NAMES:
+        kind = RECOMPUTE_NAMES.resolve(text)
+        full = Redone(matmul=1.0, attention=1.0, vector=1.0)
+        return {"none": Redone(), "full": full, "selective": profile.selective}[kind]
+    parts = [part.strip().lower() for part in text.replace(";", ",").split(",")]
+    known = modules()
+    for part in parts:
+        if part not in known:
+            listing = "or none, selective, full"
+            fix = did_you_mean(part, [*known, "none", "selective", "full"], listing=listing)
+            raise UnknownNameError(f"unknown recompute {part!r}", at="recompute", got=text, fix=fix)
+    chosen = [known[part] for part in parts]
+    sums = (sum(getattr(module, name) for module in chosen) for name in ("matmul", "attention", "vector"))
+    matmul, attention, vector = (min(1.0, total) for total in sums)
+    return Redone(matmul=matmul, attention=attention, vector=vector)
+
+
+def _coded(
+    labels: Labels, names: Names, values: Mapping[str, float], missing: float, problems: Problems, at: str
+) -> Column:
+    lookup = np.full(len(labels.values) + 1, missing)
+    for code, text in enumerate(labels.values):
+        try:
+            lookup[code] = values[names.resolve(text, at=at)]
+        except UnknownNameError as error:
+            problems.flag(labels.codes == code, error)
+    return lookup[labels.codes]
