@@ -33,6 +33,7 @@ class Streams:
     stream_bytes: Array
     blocks: Array
     splittable: NDArray[np.bool_]
+    grouped: NDArray[np.bool_]
     again: Array
     padding: Array
 
@@ -48,7 +49,7 @@ def cut_streams(op: Attention, c: Numbers) -> Streams:
     kv_heads = np.ones(()) if op.is_latent else np.maximum(np.asarray(op.kv_heads, float), 1.0)
     group = heads / kv_heads
     reads = np.asarray(op.cached_tokens_read(), float)
-    windowed = (np.asarray(op.window) > 0) & (np.asarray(op.window) < op.kv_len)
+    windowed = np.asarray(op.window) > 0
     grouped = (group > 1.0) & (group <= c["group_limit"]) & (~windowed | (np.asarray(c["windowed_groups"]) > 0))
     rows = np.where(grouped, group, 1.0) * q
     tiles = np.ceil(rows / c["tile_rows"])
@@ -57,6 +58,7 @@ def cut_streams(op: Attention, c: Numbers) -> Streams:
         stream_bytes=reads * np.asarray(op.kv_values_per_token()) / kv_heads * op.kv.element_bytes,
         blocks=np.maximum(reads / c["tile_keys"], 1.0),
         splittable=grouped | (~windowed & (np.asarray(c["lone_splits"]) > 0)),
+        grouped=grouped,
         again=np.where(grouped, 1.0, group) * tiles,
         padding=np.ceil(rows / c["pad_rows"]) * c["pad_rows"] / np.maximum(rows, 1.0),
     )
@@ -76,8 +78,10 @@ def split_time(op: Attention, facts: Facts, c: Numbers, resident: bool) -> dict[
     levels = two_level(cut.count * cut.stream_bytes / cut.again, facts, c, resident)
     partial_bytes = 8.0 * np.asarray(op.batch, float) * op.q_len * op.heads * op.v_head_dim * splits
     combine_s = np.asarray(c["combine_us"]) * 1e-6 + c["combine_passes"] * partial_bytes / facts.bandwidth_bytes_per_s
+    copied = cut.grouped & (np.asarray(op.batch) > 1) & (np.asarray(op.kv_heads) > 1)
     return {
         "launch": np.asarray(c["launch_us"]) * 1e-6,
+        "regroup": np.where(copied, np.asarray(c["regroup_us"]) * 1e-6, 0.0),
         "ctas": cta_s * np.maximum(cut.count * splits / slots, 1.0),
         "memory": levels["memory"],
         "l2": levels["l2"] * cut.again,
@@ -87,6 +91,7 @@ def split_time(op: Attention, facts: Facts, c: Numbers, resident: bool) -> dict[
 
 
 def decode_time(terms: dict[str, Value]) -> Value:
-    """CTAs, compute and memory overlap (a 2-norm); launch and combine do not."""
+    """CTAs, compute and memory overlap (a 2-norm); launch, the copy that regroups queries, and combine do not."""
     memory = np.asarray(terms["memory"]) + terms["l2"]
-    return terms["launch"] + pnorm(2.0, terms["ctas"], memory, terms["compute"]) + terms["combine"]
+    overlapped = pnorm(2.0, terms["ctas"], memory, terms["compute"])
+    return terms["launch"] + terms["regroup"] + overlapped + terms["combine"]

@@ -23,6 +23,10 @@ HOPPER = ("hopper",)
 WIDE_HEAD = 256
 """FlashAttention 2 and 3 end here; wider heads go to FlashAttention 4 or Triton."""
 
+XQA_GROUP = 32.0
+"""Largest group of query heads that TensorRT-LLM's XQA kernel serves; others run its masked multi-head kernel, which
+reads the cache once per query head (inferred from timings)."""
+
 FLASHINFER_WIDTHS = (64.0, 128.0, 256.0)
 """Head widths that FlashInfer compiles; vLLM falls back to Triton for others."""
 
@@ -72,10 +76,12 @@ def decode_menu(op: Attention, chip: Chip, setting: Setting) -> Menu:
     if kind == "other":
         return _all(("generic",))
     narrow = is_narrow(op.kv)
+    tail = "-kv8" if narrow else ""
     if kind == "next":
-        return _all(("xqa-kv8", "fa3-kv8") if narrow else ("xqa", "fa3"))
+        return _all((f"xqa{tail}", f"mmha{tail}", f"fa3{tail}"))
     if setting.runtime == "trtllm":
-        return _all(("xqa-kv8" if narrow else "xqa",))
+        group = np.asarray(op.heads, float) / np.maximum(op.kv_heads, 1.0)
+        return _either((group > 1.0) & (group <= XQA_GROUP), f"xqa{tail}", f"mmha{tail}")
     return _flash(op, setting, kind, narrow)
 
 

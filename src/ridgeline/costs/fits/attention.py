@@ -68,10 +68,13 @@ SPLIT_HABITS = {
     "group_limit": 1e9,
     "windowed_groups": 1.0,
     "lone_splits": 1.0,
+    "regroup_us": 0.0,
 }
-FLASH2_HABITS = {**SPLIT_HABITS, "windowed_groups": 0.0, "lone_splits": 0.0}
+FLASH2_HABITS = {**SPLIT_HABITS, "tile_keys": 128.0, "windowed_groups": 0.0, "lone_splits": 0.0}
+FLASH2_KNOBS = {"regroup_us": Knob(start=3.0, low=0.1, high=10.0)}
 FLASH3_HABITS = {**SPLIT_HABITS, "pad_rows": 64.0}
-XQA_HABITS = {**SPLIT_HABITS, "group_limit": 32.0}
+LONE_HABITS = {**SPLIT_HABITS, "group_limit": 0.0}
+GROUPED = "(heads > kv_heads and heads <= 32 * kv_heads)"
 LATENT_HABITS = {**SPLIT_HABITS, "pad_rows": 64.0}
 
 PREFILL_ROWS: Mapping[str, tuple[str, Mapping[str, float]]] = {
@@ -91,8 +94,10 @@ PREFILL_ROWS: Mapping[str, tuple[str, Mapping[str, float]]] = {
 """Which rows show which family, and how that family cuts work."""
 
 DECODE_ROWS: Mapping[str, tuple[str, Mapping[str, float]]] = {
-    "xqa": ("backend='trtllm' and kv_dtype='bfloat16' and gpu<>'a100_sxm'", XQA_HABITS),
-    "xqa-kv8": ("backend='trtllm' and kv_dtype='fp8'", XQA_HABITS),
+    "xqa": (f"backend='trtllm' and kv_dtype='bfloat16' and gpu<>'a100_sxm' and {GROUPED}", SPLIT_HABITS),
+    "xqa-kv8": (f"backend='trtllm' and kv_dtype='fp8' and {GROUPED}", SPLIT_HABITS),
+    "mmha": (f"backend='trtllm' and kv_dtype='bfloat16' and gpu<>'a100_sxm' and not {GROUPED}", LONE_HABITS),
+    "mmha-kv8": (f"backend='trtllm' and kv_dtype='fp8' and not {GROUPED}", LONE_HABITS),
     "fa2": ("kernel in ('vllm_flash_attn', 'vllm_flash_attn_fa2') and gpu in ('a100_sxm', 'l40s')", FLASH2_HABITS),
     "fa3": ("kernel='vllm_flash_attn_fa3' and kv_dtype='bfloat16'", FLASH3_HABITS),
     "fa3-kv8": ("kernel='vllm_flash_attn_fa3' and kv_dtype='fp8'", FLASH3_HABITS),
@@ -359,8 +364,8 @@ def fit_attention(folder: Path, phase: str) -> dict[str, Any]:
             kernel=kernel,
             gpus=gpus_of(file, f"op='attention' and {where}"),
             load=_samples(file, phase, where, kernel),
-            knobs=knobs,
-            habits=habits,
+            knobs={**knobs, **FLASH2_KNOBS} if habits is FLASH2_HABITS else knobs,
+            habits={name: value for name, value in habits.items() if habits is not FLASH2_HABITS or name != "regroup_us"},
         )
         for kernel, (where, habits) in rows.items()
     ]
