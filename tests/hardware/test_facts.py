@@ -95,7 +95,7 @@ def test_the_catalogue_agrees_with_the_specifications_beside_the_measurements(sh
 # Who ran it (often with a count); makers not yet in; boards that carry other GPUs.
 NOT_IN_THE_CATALOGUE = re.compile(
     r"(LambdaCloud|1CC|SMC|Dell(Texas)?|RAIDZ1) .*"
-    r"|.*\bTT .*|Untether.*|syntiant.*|NUCLEO.*|Apple M2 Max 32GB CPU"
+    r"|TT Galaxy .*|\d+ x TT .*|Untether.*|syntiant.*|NUCLEO.*|Apple M2 Max 32GB CPU"
     r"|(Pi CM5|Raspberry Pi CM5|Pi 5|Intel 265K|HiFive|System76|Radxa|GMKtec|Framework|DC-ROMA) .*"
 )
 

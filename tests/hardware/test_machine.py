@@ -154,3 +154,8 @@ def test_a_level_without_meaning_is_refused(field: str) -> None:
     good = {"name": "x", "kind": "pcie", "size": 2, "bandwidth_bytes_per_s": 1e9, "latency_s": 1e-6}
     with pytest.raises(SpecError):
         Level(**(good | {field: -1}))
+
+
+def test_chips_nodes_and_machines_can_key_a_cache() -> None:
+    assert len({machine("8x h100"), machine("8xH100_SXM"), machine("4x h100")}) == 2
+    assert {chip("h100"): 1}[chip("h100-sxm")] == 1

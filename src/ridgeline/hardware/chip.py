@@ -100,6 +100,10 @@ class Chip:
         if not any(tier.name == "dram" for tier in self.tiers):
             raise SpecError("a chip needs a memory tier named 'dram'", at=self.name, fix="add its main memory")
 
+    def __hash__(self) -> int:
+        """By name, so that chips can key a cache although their mappings cannot be hashed."""
+        return hash(self.name)
+
     def tier(self, name: str) -> MemoryTier | None:
         """The tier of that name, or None."""
         return next((tier for tier in self.tiers if tier.name == name), None)

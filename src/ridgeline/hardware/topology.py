@@ -95,6 +95,10 @@ class Node:
                 fix="order them and leave out the size of the outermost",
             )
 
+    def __hash__(self) -> int:
+        """By name, so that nodes can key a cache although their facts cannot be hashed."""
+        return hash(self.name)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
