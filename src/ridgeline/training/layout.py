@@ -97,10 +97,13 @@ def check(layout: Layout, work: Work, problems: Problems, rows: Rows) -> None:
         position = {int(row): i for i, row in enumerate(rows)}
         problems.flag_each(where, lambda row: message.format(*(f"{value[position[row]]:g}" for value in values)))
 
-    product = tp * pp * cp * dp
-    fixed = np.maximum(1.0, np.floor(chips / (tp * pp * cp)))
+    block = tp * pp * cp
+    more = np.ceil(chips / block) * block
+    flag(dp != np.round(dp), "tp x pp x cp = {} does not divide {} chips; take {} chips", block, chips, more)
+    product = block * dp
+    fixed = np.maximum(1.0, np.floor(chips / block))
     message = "tp x pp x dp x cp = {} but there are {} chips; dp = {} needs {} chips"
-    flag(np.abs(product - chips) > 0.01, message, product, chips, fixed, fixed * tp * pp * cp)
+    flag(np.abs(product - chips) > 0.01, message, product, chips, fixed, fixed * block)
     for heads in work.query_heads:
         count = _column(heads, rows)
         legal = _largest_divisor(count, tp)

@@ -148,10 +148,10 @@ def prepare(cases: Table, problems: Problems, catalogue: Catalogue) -> list[Grou
         part = replace(part, captured=part.captured * (not work.recurrent))
         check(part, work, problems, rows)
         kept = problems.ok[rows]
-        if not kept.all():
+        if kept.any() and not kept.all():
             rows, part = rows[kept], _taken(part, np.flatnonzero(kept))
             work = work_of(_model(cases, rows, kind, models, model_of), part.seq)
-        if rows.size:
+        if kept.any():
             setup = _setup(chips, nodes, chip_of[rows], profiles[p], recipes[r])
             prepared.append(Group(rows, work, part, setup))
     return prepared

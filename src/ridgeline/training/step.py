@@ -166,7 +166,7 @@ def _sixteen_bit_rate(setup: Setup) -> Value:
 def _stage_share(work: Work, layout: Layout) -> Dim:
     """Share of the layers that the fullest pipeline rank holds: frameworks place whole layers."""
     layers = np.asarray(work.layers, float)
-    return np.ceil(layers / layout.pp - 1e-9) / layers
+    return np.asarray(np.ceil(layers / layout.pp - 1e-9) / layers)
 
 
 def _micro_batch_terms(work: Work, layout: Layout, setup: Setup) -> dict[str, Dim]:
