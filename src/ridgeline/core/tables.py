@@ -201,7 +201,7 @@ def to_like(data: Any, table: Table, results: Results) -> Any:
 
     Returns:
         A dict of arrays for a mapping, a duckdb relation for a relation, a data frame of pandas or polars for one, else
-        a pyarrow table (a dict where pyarrow is not installed).
+        a pyarrow table (a dict of arrays where the library for that is not installed).
     """
     if not isinstance(table.source, _duck.Source):
         shown = {name: _array(_result(name, values, table.rows)) for name, values in results.items()}
@@ -218,14 +218,11 @@ def to_like(data: Any, table: Table, results: Results) -> Any:
         family = type(data).__module__.partition(".")[0]
         if "duckdb" in family:
             return relation
-        if family == "pandas":
-            return relation.df()
-        if family == "polars":
-            return relation.pl()
+        give: Any = {"pandas": relation.df, "polars": relation.pl}.get(family, relation.to_arrow_table)
         try:
-            return relation.fetch_arrow_table()
+            return give()
         except ImportError:
-            return dict(relation.fetchnumpy())
+            return dict(source.connection.execute("FROM output").fetchnumpy())
 
 
 class _Stream:
@@ -290,11 +287,11 @@ def _result(name: str, values: Any, rows: int) -> _duck.Result:
         )
     if isinstance(values, Labels):
         return values.codes, values.values
-    array = np.asarray(values) if not isinstance(values, np.ma.MaskedArray) else values
-    if array.dtype.kind in "biuf" and not isinstance(array, np.ma.MaskedArray):
-        return array
+    array = _as_numbers(values)
+    if array is not None and not isinstance(array, np.ma.MaskedArray):
+        return array.astype(np.float64) if array.dtype in (np.float16, np.longdouble) else array
     plain = _plain(values)
-    if all(value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in plain):
+    if all(value is None or type(value) in (int, float) for value in plain):
         return np.array([np.nan if value is None else value for value in plain], dtype=np.float64)
     labels = encode(_text(value) for value in plain)
     return labels.codes, labels.values
@@ -320,10 +317,20 @@ def _plain(values: Any) -> list[Any]:
     return values.tolist() if isinstance(values, np.ndarray) else list(values)
 
 
+def _as_numbers(values: Any) -> NDArray[Any] | None:
+    """The values as an array, masked or not, if all of them are numbers of one kind that numpy has."""
+    if isinstance(values, list | tuple):
+        kinds = set(map(type, values))
+        array = np.array(values) if kinds <= {int, float} or kinds == {bool} else np.empty(0, dtype=object)
+    else:
+        array = values if isinstance(values, np.ndarray) else np.asarray(values)
+    return array if array.dtype.kind in "biuf" else None
+
+
 def _numbers(values: Any) -> tuple[Floats, Labels | None]:
     """float64 with NaN for what is missing or no finite number, and the texts of the latter, if any."""
-    array = np.asarray(values) if not isinstance(values, np.ma.MaskedArray) else values
-    if array.dtype.kind in "biuf":
+    array = _as_numbers(values)
+    if array is not None:
         number = np.ma.filled(array.astype(np.float64), np.nan)
         if not np.isinf(number).any():
             return number, None
