@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ridgeline.core.errors import RidgelineError, SpecError, UnitError
+from ridgeline.core.errors import RidgelineError, SpecError, UnitError, UnknownNameError
 from ridgeline.core.files import load_yaml
-from ridgeline.hardware import chip, index, load_chip_file
+from ridgeline.hardware import chip, index, load_chip_file, machine_of
 from ridgeline.hardware.reading import read_node, read_site
 
 CHIP = """\
@@ -139,3 +139,37 @@ def test_a_site_that_uses_less_than_its_machines_is_refused(tmp_path: Path) -> N
     (tmp_path / "s.yaml").write_text(text.replace("value: 1.09", "value: 0.9"), encoding="utf-8")
     with pytest.raises(SpecError, match="pue is not plausible"):
         read_site(load_yaml(tmp_path / "s.yaml"))
+
+
+def test_a_chip_of_ones_own_stands_in_the_node_that_its_file_names(tmp_path: Path) -> None:
+    path = tmp_path / "toy.yaml"
+    path.write_text(CHIP.replace("generation: toys", "generation: toys\ndefault_node: dgx-h100"), encoding="utf-8")
+    built = machine_of(load_chip_file(path), 16)
+    assert [level.name for level in built.levels] == ["nvlink", "infiniband"]
+    assert built.node is not None and built.node.chip == "toy"
+
+
+def test_a_chip_of_ones_own_without_a_node_stands_in_a_template_for_its_ports(tmp_path: Path) -> None:
+    plain, linked = tmp_path / "plain.yaml", tmp_path / "linked.yaml"
+    plain.write_text(CHIP, encoding="utf-8")
+    linked.write_text(
+        CHIP.replace("  host:\n", "  scale_up:\n").replace("technology: PCIe", "technology: own"), "utf-8"
+    )
+    assert [level.kind for level in machine_of(load_chip_file(plain), 16).levels] == ["pcie", "roce"]
+    assert [level.name for level in machine_of(load_chip_file(linked), 16).levels] == ["scale_up", "roce"]
+
+
+def test_a_default_node_that_does_not_exist_is_an_error_with_the_nearest(tmp_path: Path) -> None:
+    path = tmp_path / "toy.yaml"
+    path.write_text(CHIP.replace("generation: toys", "generation: toys\ndefault_node: dgx-h10"), encoding="utf-8")
+    with pytest.raises(UnknownNameError, match="dgx-h100"):
+        machine_of(load_chip_file(path), 2)
+
+
+def test_a_flag_or_a_name_that_is_a_number_is_refused(tmp_path: Path) -> None:
+    text = (index.ROOT / "nodes" / "dgx-h100.yaml").read_text(encoding="utf-8")
+    for old, new in (("value: true", "value: 1"), ("value: 2x Intel Xeon Platinum 8480C", "value: 8480")):
+        assert old in text
+        (tmp_path / "n.yaml").write_text(text.replace(old, new), encoding="utf-8")
+        with pytest.raises(SpecError, match="this fact is"):
+            read_node(load_yaml(tmp_path / "n.yaml"))

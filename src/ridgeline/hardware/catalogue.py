@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TypeVar
@@ -83,9 +84,13 @@ def site(name: str, *, at: str = "site") -> Site:
 
 
 def default_node(chip: Chip) -> Node:
-    """The node that chips of this kind stand in: the one their file names, else a template for their widest port."""
+    """The node that chips of this kind stand in: the one their file names, else a template for their widest port.
+
+    A chip of one's own may name a node of the catalogue; it then stands there in place of that node's chips.
+    """
     if chip.default_node:
-        return node(chip.default_node, at=f"default_node of {chip.name}")
+        home = node(chip.default_node, at=f"default_node of {chip.name}")
+        return home if home.chip == chip.name else replace(home, chip=chip.name)
     port = next((name for name in TEMPLATES if name and chip.port(name)), "")
     return _from_template(TEMPLATES[port], chip)
 
