@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -91,40 +92,46 @@ def check(layout: Layout, work: Work, problems: Problems, rows: Rows) -> None:
     columns = {name: _column(getattr(layout, name), rows) for name in ("chips", "tp", "pp", "dp", "cp", "ep", "vp")}
     chips, tp, pp, dp, cp, ep, vp = columns.values()
 
-    def flag(bad: NDArray[np.bool_], message: str, *values: Column) -> None:
-        where = np.zeros(problems.rows, dtype=bool)
-        where[rows[bad]] = True
-        position = {int(row): i for i, row in enumerate(rows)}
-        problems.flag_each(where, lambda row: message.format(*(f"{value[position[row]]:g}" for value in values)))
+    def flag(bad: NDArray[np.bool_], message: str, values: Callable[[NDArray[np.bool_]], Sequence[Column]]) -> None:
+        """Fill the message with the values of each bad row; nothing is worked out where all is well."""
+        if not bad.any():
+            return
+        # Rows with equal values share a message: a table of a million rows has few distinct mistakes.
+        distinct, which = np.unique(np.stack(values(bad)), axis=1, return_inverse=True)
+        for i, row in enumerate(distinct.T.tolist()):
+            text = message.format(*(f"{value:g}" for value in row))
+            problems.flag(rows[bad][which.reshape(-1) == i], text)
 
     block = tp * pp * cp
-    more = np.ceil(chips / block) * block
-    flag(dp != np.round(dp), "tp x pp x cp = {} does not divide {} chips; take {} chips", block, chips, more)
-    product = block * dp
-    fixed = np.maximum(1.0, np.floor(chips / block))
-    message = "tp x pp x dp x cp = {} but there are {} chips; dp = {} needs {} chips"
-    flag(np.abs(product - chips) > 0.01, message, product, chips, fixed, fixed * block)
+    message = "tp x pp x cp = {} does not divide {} chips; take {} chips"
+    flag(dp != np.round(dp), message, lambda b: (block[b], chips[b], np.ceil(chips[b] / block[b]) * block[b]))
+    message = "tp x pp x dp x cp = {} but there are {} chips; with dp = {} it takes {}"
+
+    def fixed(b: NDArray[np.bool_]) -> Column:
+        return np.maximum(1.0, np.floor(chips[b] / block[b]))
+
+    wrong = np.abs(block * dp - chips) > 0.01
+    flag(wrong, message, lambda b: ((block * dp)[b], chips[b], fixed(b), fixed(b) * block[b]))
     for heads in work.query_heads:
-        count = _column(heads, rows)
-        legal = _largest_divisor(count, tp)
-        flag(count % tp > 0, "tp = {} does not divide {} attention heads; nearest tp is {}", tp, count, legal)
+        _check_divides("tp", tp, _column(heads, rows), "attention heads", flag)
     experts = _column(work.expert_count, rows)
-    flag((ep > 1) & (experts == 0), "ep = {} but the model has no routed experts; use ep = 1", ep)
-    legal = _largest_divisor(np.maximum(experts, 1.0), ep)
-    flag((experts > 0) & (experts % ep > 0), "ep = {} does not divide {} experts; nearest ep is {}", ep, experts, legal)
-    ranks = tp * cp * dp
-    message = "ep = {} does not divide the {} ranks of tp x cp x dp; nearest ep is {}"
-    flag(ranks % ep > 0, message, ep, ranks, _largest_divisor(ranks, ep))
+    flag((ep > 1) & (experts == 0), "ep = {} but the model has no routed experts; use ep = 1", lambda b: (ep[b],))
+    _check_divides("ep", np.where(experts > 0, ep, 1.0), np.maximum(experts, 1.0), "experts", flag)
+    _check_divides("ep", ep, tp * cp * dp, "ranks of tp x cp x dp", flag)
     slots = _column(work.layers, rows) + 2.0
     message = "pp x vp = {} stages but only {} layers, embedding and head included; use at most vp = {}"
-    flag(pp * vp > slots, message, pp * vp, slots, np.maximum(1.0, np.floor(slots / pp)))
-    seq = _column(layout.seq, rows)
-    flag(seq % cp > 0, "cp = {} does not divide {} tokens; nearest cp is {}", cp, seq, _largest_divisor(seq, cp))
-    batch, micro = _column(layout.global_batch, rows), _column(layout.micro_batch, rows)
-    step = micro * dp
-    nearest = np.maximum(1.0, np.round(batch / step)) * step
+    flag(pp * vp > slots, message, lambda b: ((pp * vp)[b], slots[b], np.maximum(1.0, np.floor(slots[b] / pp[b]))))
+    _check_divides("cp", cp, _column(layout.seq, rows), "tokens", flag)
+    batch = _column(layout.global_batch, rows)
+    step = _column(layout.micro_batch, rows) * dp
     message = "global_batch = {} is no multiple of micro_batch x dp = {}; nearest is {}"
-    flag(batch % step > 0, message, batch, step, nearest)
+    bad_batch = batch % step > 0
+    flag(bad_batch, message, lambda b: (batch[b], step[b], np.maximum(1.0, np.round(batch[b] / step[b])) * step[b]))
+
+
+def _check_divides(name: str, degree: Column, count: Column, what: str, flag: Callable[..., None]) -> None:
+    message = f"{name} = {{}} does not divide {{}} {what}; nearest {name} is {{}}"
+    flag(count % degree > 0, message, lambda b: (degree[b], count[b], _largest_divisor(count[b], degree[b])))
 
 
 def _check_counts(layout: Layout, problems: Problems, rows: Rows) -> None:

@@ -113,19 +113,20 @@ def predict_training(cases: Table, problems: Problems, catalogue: Catalogue) -> 
         catalogue: resolves models, chips and the nodes that chips stand in.
     """
     found: dict[str, Column] = {name: np.full(cases.rows, np.nan) for name in RESULTS[:-2]}
-    bound, regime = (np.full(cases.rows, "", dtype="U24") for _ in range(2))
+    bound, regime = (np.full(cases.rows, -1, dtype=np.int32) for _ in range(2))
+    names: tuple[str, ...] = ()
     fitted = coefficients()
     for group in prepare(cases, problems, catalogue):
         step = group.step()
         for name, value in _results(step).items():
             found[name][group.rows] = value
-        bound[group.rows] = step.bound()
+        names, bound[group.rows] = tuple(step.terms), step.bound_index()
         regime[group.rows] = _regime(group, fitted)
     bad = ~problems.ok
     for column in found.values():
         column[bad] = np.nan
-    bound[bad], regime[bad] = "", ""
-    return {**found, "bound": _labels(bound), "regime": _labels(regime)}
+    bound[bad] = regime[bad] = -1
+    return {**found, "bound": Labels(bound, names), "regime": Labels(regime, REGIMES)}
 
 
 def prepare(cases: Table, problems: Problems, catalogue: Catalogue) -> list[Group]:
@@ -194,19 +195,14 @@ def _results(step: TrainingStep) -> dict[str, Column]:
     }
 
 
-def _regime(group: Group, fitted: Coefficients) -> NDArray[np.str_]:
-    """Calibrated where runs of this framework on this very chip were in the fit."""
+REGIMES = ("datasheet", "calibrated")
+
+
+def _regime(group: Group, fitted: Coefficients) -> NDArray[np.int32]:
+    """Index into REGIMES: calibrated where runs of this framework on this very chip were in the fit."""
     chips = group.setup.chips
     known = chips.gather(lambda chip: float((group.setup.profile.name, chip.name) in fitted.calibrated))
-    return np.where(np.asarray(known) > 0, "calibrated", "datasheet")
-
-
-def _labels(texts: NDArray[np.str_]) -> Labels:
-    values, codes = np.unique(texts, return_inverse=True)
-    known = [str(value) for value in values]
-    position = np.cumsum([value != "" for value in known]) - 1
-    lookup = np.where([value != "" for value in known], position, -1)
-    return Labels(lookup[codes].astype(np.int32), tuple(value for value in known if value))
+    return (np.asarray(known) > 0).astype(np.int32)
 
 
 def _flag_bad_numbers(cases: Table, problems: Problems) -> None:

@@ -100,11 +100,9 @@ class TrainingStep:
         total = sum((self.terms[name] for name in COMMUNICATION), start=np.zeros(1))
         return np.asarray(total / self.step_s)
 
-    def bound(self) -> NDArray[np.str_]:
-        """The largest term, per layout."""
-        names = np.array(list(self.terms))
-        found: NDArray[np.str_] = names[np.argmax(np.stack(list(self.terms.values())), axis=0)]
-        return found
+    def bound_index(self) -> NDArray[np.int32]:
+        """Which of `terms` is the largest, per layout."""
+        return np.asarray(np.argmax(np.stack(list(self.terms.values())), axis=0), dtype=np.int32)
 
 
 OFFLOAD_PARAMS, OFFLOAD_NVME = OFFLOADS.index("params"), OFFLOADS.index("nvme")
