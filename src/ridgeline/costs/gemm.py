@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.costs.coefficients import Coefficients, is_calibrated, merged
-from ridgeline.costs.gemm_kernels import Kernel, kernel_of, loop_of
+from ridgeline.costs.gemm_kernels import Kernel, kernel_of, lineage, loop_of
 from ridgeline.costs.gemm_tiles import Task, evaluate, pick
 from ridgeline.costs.price import Price, Setting, work, zero_where_empty
 from ridgeline.costs.residual import factor
@@ -31,6 +31,8 @@ Row = Mapping[str, Value]
 MICRO = 1e-6
 CHUNK_ROWS = 8192
 """Rows priced at a time, so that the candidates' times stay in a core's cache."""
+FEW_ROWS = 32.0
+"""Below this many rows vLLM takes another block-scaled kernel (FlashInfer's instead of DeepGEMM's)."""
 PARTIAL_BYTES = 8.0
 """A split-K partial sum is written and read once in fp32."""
 
@@ -38,7 +40,6 @@ RESULTS = ("time_s", "floor_s", "flops", "read_bytes", "write_bytes")
 MACHINE = (
     "launch_cycles",
     "wave_cycles",
-    "step_cycles",
     "feed_bytes_per_flop",
     "dram_share",
     "write_share",
@@ -53,12 +54,16 @@ KERNEL = (
     "small_tile",
     "fractional_waves",
     "edge",
+    "step_cycles",
+    "epilogue_cycles",
     "launch_s",
     "widen_cycles",
     "quantise_cycles",
     "quantise_launch_s",
     "quantise_row_s",
     "host_s",
+    "host_few_rows_s",
+    "host_odd_s",
 )
 """Coefficients of a kernel family on a chip."""
 LOOP = ("weight_buffers", "fills_cache", "output_buffers")
@@ -101,7 +106,7 @@ def price_with(
     shape = np.broadcast_shapes(row_shape, *(dim.shape for dim in dims.values()))
     row: dict[str, Value] = {name: np.broadcast_to(dim, shape).ravel() for name, dim in dims.items()}
     for name, value in {**_facts(op, chips), **numbers}.items():
-        row[name] = value if np.ndim(value) == 0 else np.broadcast_to(value, shape).ravel()
+        row[name] = float(value) if np.ndim(value) == 0 else np.broadcast_to(value, shape).ravel()
     if residual:
         row["residual"] = _residual(op, chips, kernel, row, shape)
     priced = _in_chunks(lambda part: _price_rows(op, setting, kernel, part), row)
@@ -142,7 +147,7 @@ def _price_rows(op: Matmul, setting: Setting, kernel: Kernel, row: Row) -> dict[
     launch_s = row["launch_cycles"] / row["clock_hz"] + row["launch_s"]
     time_s = (launch_s + quantise_s + result.time_us * MICRO) * row.get("residual", 1.0)
     if not setting.captured:
-        time_s = _smooth_max(time_s, row["host_s"])
+        time_s = _smooth_max(time_s, _host_s(row))
     terms = {
         "compute": result.compute_us * MICRO,
         "memory": memory_s,
@@ -151,10 +156,19 @@ def _price_rows(op: Matmul, setting: Setting, kernel: Kernel, row: Row) -> dict[
         "launch": launch_s + result.wave_us * MICRO,
         "split_k": result.split_us * MICRO,
         "quantise": quantise_s,
-        "host": 0.0 if setting.captured else row["host_s"],
+        "host": 0.0 if setting.captured else _host_s(row),
     }
     detail = {"tile_m": tile_m, "tile_n": tile_n, "splits": splits, "waves": result.waves}
     return {**fields, **detail, **terms, "time_s": np.maximum(time_s, floor_s)}
+
+
+def _host_s(row: Row) -> Value:
+    """What the host takes to launch an eager kernel; vLLM's block-scaled path has three kernels, chosen by shape."""
+    if np.ndim(row["host_s"]) == 0 and row["host_s"] <= 0:
+        return 0.0
+    host = np.where(row["m"] < FEW_ROWS, row["host_few_rows_s"], row["host_s"])
+    odd = (np.mod(row["k"], 128.0) > 0) | (np.mod(row["n"], 64.0) > 0)
+    return np.where(odd, row["host_odd_s"], host)
 
 
 def _in_chunks(price: Callable[[Row], dict[str, Value]], row: Row) -> dict[str, Value]:
@@ -178,7 +192,7 @@ def _in_chunks(price: Callable[[Row], dict[str, Value]], row: Row) -> dict[str, 
 
 def _coefficients(kernel: str, names: tuple[str, ...], chips: ChipColumns) -> dict[str, Value]:
     """The named coefficients of one family: floats where all chips agree, else one value per row."""
-    found = [merged("gemm", kernel, chip.name, chip.generation) for chip in chips.chips]
+    found = [merged("gemm", kernel, chip.name, lineage(chip)) for chip in chips.chips]
     values: dict[str, Value] = {}
     for name in names:
         if any(name not in one for one in found):
@@ -300,6 +314,7 @@ def _task(op: Matmul, setting: Setting, kernel: Kernel, row: Row, stream_s: Valu
         widen_us=row["widen_cycles"] * cycle_us if kernel.widens else 0.0,
         step_us=row["step_cycles"] * cycle_us,
         wave_us=row["wave_cycles"] * cycle_us,
+        epilogue_us=row["epilogue_cycles"] * cycle_us,
         split_us=row["split_s"] / MICRO,
         reduce_us=PARTIAL_BYTES / row["cache_bytes_per_cycle"] * cycle_us / row["units"],
         stream_us=stream_s / MICRO,

@@ -6,27 +6,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ridgeline.core.dtypes import Scheme
-from ridgeline.costs.gemm_tiles import AUTO, BY_M, FEWEST_WAVES, Menu
+from ridgeline.costs.gemm_tiles import AUTO, BLOCK_WIDE, BY_M, BY_M_ADA, WHOLE_K, Menu
 from ridgeline.hardware.chip import Chip
 
 CUTLASS_RUNTIMES = ("vllm", "sglang")
 NARROW = ("fp8", "fp4", "int8", "int4")
 """Compute formats that a chip either multiplies natively or widens to 16 bits first."""
+BEFORE_HOPPER = ("maxwell", "volta", "turing", "ampere", "ada")
 
 FAMILIES: Mapping[str, Menu] = {
     "cublas": AUTO,
     "cublas-fp8": AUTO,
     "cutlass-fp8": BY_M,
-    "trtllm-fp8-block": FEWEST_WAVES,
-    "deepgemm": FEWEST_WAVES,
-    "triton-fp8-block": AUTO,
-    "trt-int8-wo": AUTO,
-    "trt-int4-wo": AUTO,
+    "cutlass-fp8-ada": BY_M_ADA,
+    "trtllm-fp8-block": WHOLE_K,
+    "trtllm-fp8-block-ada": BLOCK_WIDE,
+    "deepgemm": WHOLE_K,
+    "triton-fp8-block": BLOCK_WIDE,
+    "trt-int8-wo": WHOLE_K,
+    "trt-int4-wo": WHOLE_K,
     "marlin-int8": AUTO,
     "marlin-int4": AUTO,
-    "smooth-quant": AUTO,
-    "trtllm-fp4": AUTO,
-    "cutlass-fp4": AUTO,
+    "smooth-quant": WHOLE_K,
+    "trtllm-fp4": WHOLE_K,
+    "cutlass-fp4": WHOLE_K,
     "generic": AUTO,
 }
 """Kernel families and the menus they choose from."""
@@ -55,7 +58,8 @@ def kernel_of(scheme: Scheme, runtime: str, chip: Chip) -> Kernel:
     """The kernel that `runtime` runs for `scheme` on chips like `chip`; new ones get the nearest known."""
     native = scheme.compute not in NARROW or scheme.compute in chip.matrix_flops_per_s
     widens = scheme.weight_only or not native
-    name = "generic" if chip.vendor.casefold() != "nvidia" else _family(scheme, runtime, chip, widens=widens)
+    foreign = chip.vendor.casefold() != "nvidia" or chip.kind == "cpu"
+    name = "generic" if foreign else _family(scheme, runtime, chip, widens=widens)
     return Kernel(
         name=name,
         menu=FAMILIES[name],
@@ -70,6 +74,19 @@ def loop_of(runtime: str) -> str:
     return "loop-trtllm" if runtime == "trtllm" else "loop-vllm"
 
 
+def lineage(chip: Chip) -> str:
+    """Whose numbers stand in for a chip that was never measured: those of its generation, or of its kind of board.
+
+    Boards with graphics or laptop memory run near their power limit, so that they keep less of their peak than server
+    parts of the same generation do: the one such board that was measured stands for them.
+    """
+    if chip.vendor.casefold() != "nvidia" or chip.kind == "cpu":
+        return chip.generation
+    if chip.dram.technology.upper().startswith(("GDDR", "LPDDR")):
+        return "ada"
+    return "ampere" if chip.generation in BEFORE_HOPPER else chip.generation
+
+
 def _family(scheme: Scheme, runtime: str, chip: Chip, *, widens: bool) -> str:
     if widens:
         library = "trt-int{}-wo" if runtime == "trtllm" and not scheme.quantises else "marlin-int{}"
@@ -80,13 +97,13 @@ def _family(scheme: Scheme, runtime: str, chip: Chip, *, widens: bool) -> str:
         return "cutlass-fp4" if runtime in CUTLASS_RUNTIMES else "trtllm-fp4"
     if scheme.name == "fp8_block":
         return _block_scaled(runtime, chip)
-    if scheme.compute == "fp8":
-        return "cutlass-fp8" if runtime in CUTLASS_RUNTIMES else "cublas-fp8"
-    return "cublas"
+    if scheme.compute == "fp8" and runtime in CUTLASS_RUNTIMES:
+        return "cutlass-fp8-ada" if chip.generation in BEFORE_HOPPER else "cutlass-fp8"
+    return "cublas-fp8" if scheme.compute == "fp8" else "cublas"
 
 
 def _block_scaled(runtime: str, chip: Chip) -> str:
-    """DeepGEMM needs Hopper or later; before it, vLLM compiles a Triton kernel."""
-    if runtime not in CUTLASS_RUNTIMES:
-        return "trtllm-fp8-block"
-    return "triton-fp8-block" if chip.generation in ("ada", "ampere", "turing", "volta") else "deepgemm"
+    """DeepGEMM needs Hopper or later; before it, vLLM compiles a Triton kernel and TensorRT-LLM has a CUTLASS one."""
+    if chip.generation in BEFORE_HOPPER:
+        return "triton-fp8-block" if runtime in CUTLASS_RUNTIMES else "trtllm-fp8-block-ada"
+    return "deepgemm" if runtime in CUTLASS_RUNTIMES else "trtllm-fp8-block"

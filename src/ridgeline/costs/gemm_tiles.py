@@ -24,7 +24,6 @@ from ridgeline.hardware.chip import Value
 
 FULL_TILE = 128.0 * 256.0 / (128.0 + 256.0)
 """Intensity of the largest tile (multiply-accumulates per operand element it loads), where `small_tile` is free."""
-MAX_SPLITS = 16.0
 MIN_SPLIT_K = 128.0
 """A piece of k shorter than this does not fill the pipeline of a tile."""
 INDEX_BITS = 31
@@ -38,12 +37,12 @@ class Menu:
     Attributes:
         tile_m, tile_n: rows and columns of each tile; at most 16 tiles.
         m_above, m_upto: a tile is used for m_above < m <= m_upto (a library that chooses by m alone), or for any m.
-        split_k: whether a second kernel may sum pieces of k.
+        max_splits: most pieces of k, summed by a second kernel; 1: k is never split.
     """
 
     tile_m: tuple[float, ...]
     tile_n: tuple[float, ...]
-    split_k: bool = False
+    max_splits: float = 1.0
     m_above: tuple[float, ...] = ()
     m_upto: tuple[float, ...] = ()
 
@@ -63,6 +62,7 @@ class Task:
         widen_us: per weight element widened on one unit (0: weights are multiplied as stored).
         step_us: least time of one step of `k_step` along k: a load and a multiply in sequence.
         wave_us: start and drain of one wave.
+        epilogue_us: per element of a tile of C that is scaled, converted and written when its sum is complete.
         split_us, reduce_us: per split-K launch, and per element of one partial result.
         stream_us: the whole GEMM's traffic from memory and cache, which overlaps with compute.
         fractional: share of a partly filled last wave that is saved (0: waves are whole, 1: stream-K).
@@ -82,6 +82,7 @@ class Task:
     widen_us: Value
     step_us: Value
     wave_us: Value
+    epilogue_us: Value
     split_us: Value
     reduce_us: Value
     stream_us: Value
@@ -118,9 +119,9 @@ def wave_count(pieces: Value, units: Value, fractional: Value) -> Value:
     return (1.0 - fractional) * np.ceil(rounds) + fractional * np.maximum(rounds, 1.0)
 
 
-def split_count(tiles: Value, units: Value, k: Value) -> Value:
+def split_count(tiles: Value, units: Value, k: Value, limit: float) -> Value:
     """As many pieces of k as fill the units once while each keeps enough k; below 2 where a split makes no sense."""
-    most = np.minimum(np.floor(k / MIN_SPLIT_K), MAX_SPLITS)
+    most = np.minimum(np.floor(k / MIN_SPLIT_K), limit)
     return np.minimum(np.floor(units / np.maximum(tiles, 1.0)), most)
 
 
@@ -129,6 +130,11 @@ def multiply_us(task: Task, tile_m: Value, tile_n: Value) -> Value:
     intensity = tile_m * tile_n / (tile_m + tile_n) / FULL_TILE
     rate = np.minimum(1.0, intensity**task.small_tile)
     return 2.0 * tile_m * tile_n / rate * (task.flop_us * task.k_step)
+
+
+def wave_us(task: Task, tile_m: Value, tile_n: Value) -> Value:
+    """What every wave adds, whatever k is."""
+    return task.wave_us + tile_m * tile_n * task.epilogue_us
 
 
 def edge_factor(task: Task, tile_m: Value, rows: Value) -> Value:
@@ -141,10 +147,10 @@ def pick(task: Task, menu: Menu) -> tuple[Value, Value, Value]:
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         chosen = _pick(task.narrow(), menu)
     tile_m, tile_n = (np.take(_tiles(menu)[side], chosen, mode="wrap") for side in ("m", "n"))
-    if not menu.split_k:
+    if menu.max_splits <= 1.0:
         return tile_m, tile_n, 1.0
     tiles = np.ceil(task.m / tile_m) * np.ceil(task.n / tile_n) * task.batch
-    splits = np.maximum(split_count(tiles, task.units, task.k), 1.0)
+    splits = np.maximum(split_count(tiles, task.units, task.k, menu.max_splits), 1.0)
     return tile_m, tile_n, np.where(chosen >= len(menu), splits, 1.0)
 
 
@@ -182,14 +188,15 @@ def _pick(task: Task, menu: Menu) -> NDArray[np.int32]:
     down *= task.batch
     tiles = down[at["high"]]
     tiles *= across[at["wide"]]
-    best = _unsplit(task, tiles, per_step, menu)
-    if menu.split_k:
-        best = np.minimum(best, _split(task, tiles, per_step, len(menu)))
+    fixed = np.asarray(wave_us(task, at["m"], at["n"]), np.float32)
+    best = _unsplit(task, tiles, per_step, fixed, menu)
+    if menu.max_splits > 1.0:
+        best = np.minimum(best, _split(task, tiles, per_step, fixed, menu))
     best &= INDEX_BITS
     return best
 
 
-def _unsplit(task: Task, tiles: Any, per_step: Any, menu: Menu) -> NDArray[np.int32]:
+def _unsplit(task: Task, tiles: Any, per_step: Any, fixed: Any, menu: Menu) -> NDArray[np.int32]:
     waves = tiles / task.units
     whole = np.ceil(waves)
     if np.any(task.fractional):
@@ -202,7 +209,7 @@ def _unsplit(task: Task, tiles: Any, per_step: Any, menu: Menu) -> NDArray[np.in
     busy = waves * per_step
     busy *= np.ceil(task.k / task.k_step)
     time = _overlap(busy, task.stream_us)
-    waves *= task.wave_us
+    waves *= fixed
     time += waves
     if menu.m_upto:
         at = _tiles(menu)
@@ -210,19 +217,19 @@ def _unsplit(task: Task, tiles: Any, per_step: Any, menu: Menu) -> NDArray[np.in
     return _ranked(time, 0)
 
 
-def _split(task: Task, tiles: Any, per_step: Any, first: int) -> NDArray[np.int32]:
+def _split(task: Task, tiles: Any, per_step: Any, fixed: Any, menu: Menu) -> NDArray[np.int32]:
     """Splits fill the units at most once: one wave. Where not even one piece fits, the division by 0 gives infinity."""
     splits = task.units / tiles
     np.floor(splits, out=splits)
-    np.minimum(splits, np.minimum(np.floor(task.k / MIN_SPLIT_K), MAX_SPLITS), out=splits)
+    np.minimum(splits, np.minimum(np.floor(task.k / MIN_SPLIT_K), menu.max_splits), out=splits)
     busy = (task.k / task.k_step) / splits
     np.ceil(busy, out=busy)
     busy *= per_step
     time = _overlap(busy, task.stream_us)
     splits *= task.reduce_us * (task.m * task.n * task.batch)
     time += splits
-    time += task.split_us + task.wave_us
-    return _ranked(time, first)
+    time += fixed + task.split_us
+    return _ranked(time, len(menu))
 
 
 def _overlap(busy: Any, stream: Value) -> Any:
@@ -254,16 +261,16 @@ def evaluate(task: Task, tile_m: Value, tile_n: Value, splits: Value) -> Evaluat
     loaded = np.minimum(tile_m, task.m) * task.a_bytes + np.minimum(tile_n, task.n) * task.b_bytes
     feed = np.maximum(loaded * (task.feed_us * task.k_step), task.step_us) * steps
     widen = tile_n * (task.widen_us * task.k_step) * steps
-    wave_us = waves * task.wave_us
+    fixed_us = waves * wave_us(task, tile_m, tile_n)
     partial = task.split_us + splits * (task.reduce_us * task.m * task.n * task.batch)
     split_us = np.where(np.asarray(splits) > 1.0, partial, 0.0)
     busy = np.maximum(np.maximum(compute, feed), widen)
     return Evaluated(
-        time_us=_overlap(busy, task.stream_us) + wave_us + split_us,
+        time_us=_overlap(busy, task.stream_us) + fixed_us + split_us,
         compute_us=compute,
         feed_us=feed,
         widen_us=widen,
-        wave_us=wave_us,
+        wave_us=fixed_us,
         split_us=split_us,
         waves=waves,
     )
@@ -284,8 +291,17 @@ LIBRARY_TILES = (
 )
 """Tile shapes that a vendor library compiles (cuBLAS kernel names, CUTLASS profiler lists)."""
 
-AUTO = Menu(tile_m=tuple(m for m, _ in LIBRARY_TILES), tile_n=tuple(n for _, n in LIBRARY_TILES), split_k=True)
+_HEIGHTS = tuple(height for height, _ in LIBRARY_TILES)
+_WIDTHS = tuple(width for _, width in LIBRARY_TILES)
+
+AUTO = Menu(tile_m=_HEIGHTS, tile_n=_WIDTHS, max_splits=16.0)
 """cuBLAS and its kind: whichever tile and split is fastest."""
+
+WHOLE_K = Menu(tile_m=_HEIGHTS, tile_n=_WIDTHS)
+"""Libraries with as many tiles, k never split: DeepGEMM, the TensorRT weight-only and int8 plug-ins, CUTLASS fp4."""
+
+BLOCK_WIDE = Menu(tile_m=(16.0, 32.0, 64.0, 128.0), tile_n=(128.0,) * 4)
+"""Kernels whose tile is as wide as one 128-column block of weight scales."""
 
 BY_M = Menu(
     tile_m=(64.0, 64.0, 128.0),
@@ -295,9 +311,10 @@ BY_M = Menu(
 )
 """CUTLASS scaled-mm kernels of serving runtimes: the tile follows from m (vLLM csrc/quantization, sm90 dispatch)."""
 
-_BLOCK_N = tuple(float(n) for n in range(16, 136, 16))
-FEWEST_WAVES = Menu(
-    tile_m=(64.0,) * len(_BLOCK_N) + (128.0,) * len(_BLOCK_N),
-    tile_n=_BLOCK_N * 2,
+BY_M_ADA = Menu(
+    tile_m=(16.0, 32.0, 64.0, 128.0, 128.0, 128.0),
+    tile_n=(64.0, 64.0, 64.0, 64.0, 64.0, 128.0),
+    m_above=(-math.inf, 16.0, 32.0, 64.0, 128.0, 256.0),
+    m_upto=(16.0, 32.0, 64.0, 128.0, 256.0, math.inf),
 )
-"""DeepGEMM: 64 or 128 rows, and the width among multiples of 16 that wastes least of the last wave."""
+"""The same for sm89, whose smaller tiles follow m in powers of two."""
