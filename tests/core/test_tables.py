@@ -1,5 +1,6 @@
 """Case tables: the same rows in the same order, every cell accounted for."""
 
+import gc
 import gzip
 import io
 import sys
@@ -496,10 +497,13 @@ def test_a_table_is_given_back_as_the_kind_of_thing_it_was() -> None:
 
 
 def test_a_duckdb_relation_comes_back_as_one() -> None:
-    relation = duckdb.connect().sql("SELECT i AS m, 'k' || i AS kind, DATE '2026-11-20' AS d FROM range(3) t(i)")
+    connection = duckdb.connect()
+    relation = connection.sql("SELECT i AS m, 'k' || i AS kind, DATE '2026-11-20' AS d FROM range(3) t(i)")
     table = from_any(relation, columns=WANTED)
     assert (table.number("m").tolist(), table.labels("kind").texts()) == ([0, 1, 2], ["k0", "k1", "k2"])
     out = to_like(relation, table, {"m": [5.0, 6.0, 7.0], "t": [1, 2, None]})
+    del table, relation, connection
+    gc.collect()
     assert out.columns == ["m", "kind", "d", "t"]
     assert [(row[0], row[1], row[3]) for row in out.fetchall()] == [(5, "k0", 1), (6, "k1", 2), (7, "k2", None)]
 
@@ -508,7 +512,8 @@ class Stream:
     """An object with an Arrow stream and nothing else, as data frame libraries have one."""
 
     def __init__(self, query: str) -> None:
-        self.relation = duckdb.connect().sql(query)
+        self.connection = duckdb.connect()
+        self.relation = self.connection.sql(query)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self.relation.__arrow_c_stream__(requested_schema)

@@ -8,6 +8,7 @@ and `to_like`. A cell that should be a number and is not leaves NaN in its row a
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -217,6 +218,8 @@ def to_like(data: Any, table: Table, results: Results) -> Any:
         relation = source.connection.table("output")
         family = type(data).__module__.partition(".")[0]
         if "duckdb" in family:
+            # Before duckdb 2 a relation does not keep its connection; the finalizer holds it for as long as the relation.
+            weakref.finalize(relation, id, source.connection)
             return relation
         give: Any = {"pandas": relation.df, "polars": relation.pl}.get(family, relation.to_arrow_table)
         try:
