@@ -118,7 +118,7 @@ class Chip:
         return next(tier for tier in self.tiers if tier.name == "dram")
 
     def peak_flops_per_s(self, compute: str) -> float:
-        """Dense peak for a compute dtype, on the matrix engine if it has that dtype, else by `compute_fallback`."""
+        """Dense peak for a compute dtype: the matrix engine's, else that of what software converts to, else vector."""
         return self.matrix_flops_per_s.get(compute) or self._fallback_rate(compute)
 
     def _fallback_rate(self, compute: str) -> float:
@@ -138,11 +138,15 @@ WIDER: Mapping[str, tuple[str, ...]] = {
     "int8": ("fp8", "bf16", "fp16", "tf32", "fp32"),
     "bf16": ("fp16", "tf32", "fp32"),
     "fp16": ("bf16", "tf32", "fp32"),
-    "tf32": ("fp32", "bf16", "fp16"),
-    "fp32": ("tf32", "bf16", "fp16"),
-    "fp64": ("fp32",),
+    "tf32": ("fp32",),
+    "fp32": (),
+    "fp64": (),
 }
-"""Where a chip lacks a compute dtype, software converts to the next one here and computes there."""
+"""Where a chip lacks a compute dtype, software converts to the next one here and computes there.
+
+Only to what holds the values: bf16 and fp16 stand in for each other, as models run in either; fp32 never turns into
+tf32 by itself (whoever allows that asks for tf32).
+"""
 
 
 @dataclass(frozen=True, slots=True)
