@@ -23,13 +23,14 @@ class Config:
 
     __slots__ = ("data", "document", "outer", "path")
 
-    def __init__(self, document: Document, path: tuple[str, ...] = (), outer: Config | None = None) -> None:
+    def __init__(self, document: Document, path: tuple[str | int, ...] = (), outer: Config | None = None) -> None:
         """Stand on the mapping at `path`. Raises SpecError when there is none."""
         data = document.data
         for key in path:
-            data = data.get(key) if isinstance(data, dict) else None
+            inside = isinstance(data, list) and isinstance(key, int) and key < len(data)
+            data = data[key] if inside else data.get(key) if isinstance(data, dict) else None
         if not isinstance(data, dict):
-            where = path[-1] if path else "a model configuration"
+            where = ".".join(map(str, path)) if path else "a model configuration"
             raise SpecError(f"{where} is not a mapping", at=document.where(*path), got=data, fix="give an object")
         self.document, self.path, self.data, self.outer = document, path, data, outer
 

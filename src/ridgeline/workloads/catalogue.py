@@ -1,0 +1,80 @@
+"""Models by name or by path: bundled cards are read one at a time, when they are asked for, and kept."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from ridgeline.core.names import Names
+from ridgeline.workloads import cards
+from ridgeline.workloads.importers.huggingface import from_config
+from ridgeline.workloads.model import Model
+
+LISTING = "`ridgeline catalogue models` lists them"
+
+
+def models() -> tuple[str, ...]:
+    """Canonical names of all bundled models, sorted."""
+    return tuple(sorted(cards.entries()))
+
+
+@lru_cache(maxsize=1)
+def model_names() -> Names:
+    """Resolves every spelling of a model to its canonical name."""
+    return Names("model", {name: entry["aliases"] for name, entry in cards.entries().items()}, listing=LISTING)
+
+
+def model(name: str | os.PathLike[str], *, at: str = "model") -> Model:
+    """The model of that name, or of the `config.json` (or the folder that holds one) at that path.
+
+    A bundled name wins over a path. What ends in `.json`, starts with `.`, `~` or `/`, or names a file or folder that
+    is there, is a path.
+
+    Raises:
+        UnknownNameError: neither a name nor a path; the fix lists the nearest names. There is no default model.
+        FileFormatError, SpecError: the file cannot be read as a model.
+    """
+    spelling = os.fspath(name)
+    if spelling in model_names():
+        return _bundled(model_names().resolve(spelling))
+    path = Path(spelling).expanduser()
+    if spelling.endswith(".json") or spelling.startswith((".", "~", "/")) or _exists(path):
+        return _from_path(str(path), _stamp(path))
+    return _bundled(model_names().resolve(spelling, at=at))
+
+
+def published(name: str) -> cards.Published:
+    """Parameter counts of a bundled model as its publisher gives them."""
+    return _card(model_names().resolve(name)).published
+
+
+def _bundled(canonical: str) -> Model:
+    return _card(canonical).model
+
+
+@lru_cache(maxsize=1024)
+def _card(canonical: str) -> cards.Card:
+    return cards.load(canonical)
+
+
+@lru_cache(maxsize=256)
+def _from_path(path: str, stamp: tuple[int, int]) -> Model:
+    """Kept per content: a changed file is read again."""
+    return from_config(path)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        inside = path / "config.json" if path.is_dir() else path
+        state = inside.stat()
+    except (OSError, ValueError):
+        return (0, 0)
+    return (state.st_mtime_ns, state.st_size)
