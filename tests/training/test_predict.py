@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ridgeline.core.cases import Problems
+from ridgeline.api.intake import intake, wanted
 from ridgeline.core.errors import UnknownNameError
 from ridgeline.core.tables import Labels, from_mapping
 from ridgeline.hardware import catalogue as hardware
-from ridgeline.training import COLUMNS, RESULTS, Catalogue, predict_training
+from ridgeline.training import RESULTS, Catalogue, predict_training
 from ridgeline.workloads.model import Block, FeedForward, GroupedQuery, MixtureOfExperts, Model
 
 NAMED = {
@@ -75,9 +75,9 @@ def predicted(*rows: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Results and problems of rows that depart from GOOD as said."""
     full = [GOOD | row for row in rows]
     names = dict.fromkeys(name for row in full for name in row)
-    table = from_mapping({name: [row.get(name) for row in full] for name in names}, columns=COLUMNS)
-    problems = Problems(table.rows)
-    found = predict_training(table, problems, CATALOGUE)
+    columns = {name: [row.get(name) for row in full] for name in names}
+    cases, problems = intake("training", from_mapping(columns, columns=wanted("training")))
+    found = predict_training(cases, problems, CATALOGUE)
     return {name: v.texts() if isinstance(v, Labels) else v for name, v in found.items()}, problems.column()
 
 
@@ -98,7 +98,7 @@ def test_every_result_column_is_there_and_consistent() -> None:
         ({"model": "dens"}, "did you mean 'dense'"),
         ({"model": ""}, "model is missing"),
         ({"chip": "h10"}, "unknown chip 'h10'"),
-        ({"chip": ""}, "chip is missing"),
+        ({"chip": ""}, "chip must be given"),
         ({"framework": "megatro"}, "did you mean 'megatron'"),
         ({"precision": "fp7"}, "unknown training precision"),
         ({"recompute": "norm, akt"}, "did you mean 'act'"),
@@ -114,8 +114,8 @@ def test_every_result_column_is_there_and_consistent() -> None:
         ({"pp": 2, "vp": 64}, "use at most vp = 17"),
         ({"cp": 8, "seq": 4100, "tp": 1}, "cp = 8 does not divide 4100 tokens; nearest cp is 5"),
         ({"global_batch": 100, "micro_batch": 3}, "nearest is 96"),
-        ({"seq": None}, "seq is missing"),
-        ({"seq": -1}, "seq must be positive"),
+        ({"seq": None}, "seq must be given"),
+        ({"seq": -1}, "seq must lie in"),
         ({"micro_batch": 1.5}, "micro_batch must be a whole number"),
         ({"chips": "many"}, "chips is not a number (got 'many')"),
     ],
@@ -130,7 +130,7 @@ def test_a_row_that_cannot_be_says_what_would_be_right_and_spares_the_others(cha
 
 
 def test_what_is_left_out_is_derived() -> None:
-    found, problems = predicted({"dp": 8, "chips": None}, {"dp": None}, {"global_batch": None, "micro_batch": None})
+    found, problems = predicted({"dp": 8}, {"dp": None}, {"global_batch": None, "micro_batch": None})
     assert problems == ["", "", ""]
     assert found["step_s"][0] == found["step_s"][1]
     assert found["tokens_per_s"][2] * found["step_s"][2] == pytest.approx(1 * 8 * 2 * 4096)
@@ -188,6 +188,6 @@ def test_a_table_may_mix_everything() -> None:
 
 
 def test_an_empty_table_is_no_error() -> None:
-    table = from_mapping({"model": [], "chip": [], "seq": []}, columns=COLUMNS)
-    found = predict_training(table, Problems(0), CATALOGUE)
+    cases, problems = intake("training", from_mapping({"model": [], "chip": []}, columns=wanted("training")))
+    found = predict_training(cases, problems, CATALOGUE)
     assert all(len(value) == 0 for value in found.values())

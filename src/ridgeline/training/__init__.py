@@ -9,15 +9,16 @@ loading, routing that is not balanced, and links shared with other jobs. Read `s
 from ridgeline.training.layout import OFFLOADS, Layout, check, completed
 from ridgeline.training.links import Links, links_of
 from ridgeline.training.memory import Memory, memory_of
-from ridgeline.training.predict import COLUMNS, RESULTS, Catalogue, predict_training
+from ridgeline.training.predict import NUMBERS, RESULTS, TEXTS, Catalogue, bundled, predict_training
 from ridgeline.training.profile import Coefficients, Profile, Recipe, coefficients, frameworks, profile, recipe
 from ridgeline.training.step import Host, Setup, TrainingStep, train_step
 from ridgeline.training.work import Work, work_of
 
 __all__ = [
-    "COLUMNS",
+    "NUMBERS",
     "OFFLOADS",
     "RESULTS",
+    "TEXTS",
     "Catalogue",
     "Coefficients",
     "Host",
@@ -29,6 +30,7 @@ __all__ = [
     "Setup",
     "TrainingStep",
     "Work",
+    "bundled",
     "check",
     "coefficients",
     "completed",

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ridgeline.core.cases import Problems
 from ridgeline.core.errors import MissingExtraError, SpecError
 from ridgeline.core.files import load_yaml, sha256_of, write_atomic
-from ridgeline.training.predict import Catalogue, Group, prepare
+from ridgeline.training.predict import Catalogue, Group, bundled, prepare
 from ridgeline.training.profile import Coefficients
 from ridgeline.training.published import Runs, read_runs
 
@@ -101,11 +101,9 @@ def cross_validated(data: Prepared, entries: Entries) -> Column:
 
 def _signature(data: Prepared, row: int) -> list[str]:
     cases = data.runs.cases
-    texts = [cases.labels(name).texts()[row] for name in ("model", "gpu", "precision", "framework", "recompute")]
-    sizes = [
-        str(cases.number(name)[row]) for name in ("n_gpus", "seq", "global_batch", "micro_batch", "tp", "pp", "ep")
-    ]
-    return texts + sizes
+    texts = [cases.text(name, row) for name in ("model", "chip", "precision", "framework", "recompute")]
+    sizes = ("chips", "seq", "global_batch", "micro_batch", "tp", "pp", "ep")
+    return texts + [str(cases.number(name)[row]) for name in sizes]
 
 
 def errors_by_family(data: Prepared, log_errors: Column) -> dict[str, dict[str, float]]:
@@ -179,14 +177,6 @@ def main(arguments: Sequence[str], catalogue: Catalogue | None = None) -> None:
             sys.stdout.write(f"  {name:32s} {row}\n")
     if not options.dry_run:
         write_atomic(target, _yaml(entries, values, document, _facts(data, options.data, tables)))
-
-
-def bundled() -> Catalogue:
-    """Models, chips and nodes as they are bundled."""
-    from ridgeline.hardware import catalogue as hardware
-    from ridgeline.workloads import catalogue as workloads
-
-    return Catalogue(model=workloads.model, chip=hardware.chip, node=hardware.default_node)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ridgeline.core.cases import Problems, Rows, groups
+from ridgeline.core.cases import Cases, Problems, Rows, groups
 from ridgeline.core.errors import RidgelineError
-from ridgeline.core.tables import Labels, Table
+from ridgeline.core.tables import Labels
+from ridgeline.hardware import catalogue as hardware
 from ridgeline.hardware.chip import Chip, ChipColumns
 from ridgeline.hardware.topology import Machine, Node
 from ridgeline.training import numbers as plain
@@ -19,26 +20,23 @@ from ridgeline.training.layout import Layout, check, completed
 from ridgeline.training.links import links_of
 from ridgeline.training.profile import Coefficients, Profile, Recipe, coefficients, is_release_from, profile, recipe
 from ridgeline.training.step import Host, Setup, TrainingStep, train_step
-from ridgeline.training.switches import OFFLOAD_NAMES, flags, offloads, redone, zeros
+from ridgeline.training.switches import flags, offloads, redone, zeros
 from ridgeline.training.work import Work, work_of
+from ridgeline.workloads import catalogue as workloads
 from ridgeline.workloads.model import Model, stack
 
 Column = NDArray[np.float64]
-Kind = Literal["number", "text"]
 T = TypeVar("T")
 
-TEXT = (
+TEXTS = (
     "model",
     "chip",
-    "gpu",
     "precision",
     "framework",
     "framework_version",
-    "version",
     "recompute",
     "offload",
     "zero",
-    "zero_stage",
     "sequence_parallel",
     "flash",
     "lora",
@@ -47,7 +45,6 @@ TEXT = (
 NUMBERS = (
     *plain.COLUMNS,
     "chips",
-    "n_gpus",
     "seq",
     "global_batch",
     "micro_batch",
@@ -58,9 +55,7 @@ NUMBERS = (
     "ep",
     "vp",
 )
-COLUMNS: Mapping[str, Kind] = {**dict.fromkeys(TEXT, "text"), **dict.fromkeys(NUMBERS, "number")}
-"""Columns that this task reads; `gpu`, `n_gpus`, `zero_stage` and `version` are aliases of `chip`, `chips`, `zero` and
-`framework_version`."""
+"""Columns that this task reads. 0, NaN or empty text mean that the case does not say."""
 
 RESULTS = (
     "step_s",
@@ -104,19 +99,26 @@ class Group:
         return train_step(self.work, self.layout, setup)
 
 
-def predict_training(cases: Table, problems: Problems, catalogue: Catalogue) -> dict[str, NDArray[np.float64] | Labels]:
+def bundled() -> Catalogue:
+    """Models, chips and nodes as they are bundled."""
+    return Catalogue(model=workloads.model, chip=hardware.chip, node=hardware.default_node)
+
+
+def predict_training(
+    cases: Cases, problems: Problems, catalogue: Catalogue | None = None
+) -> dict[str, NDArray[np.float64] | Labels]:
     """Result columns of every row; rows with a problem are NaN or missing there.
 
     Args:
-        cases:     rows with the COLUMNS above.
+        cases:     rows with the TEXTS and NUMBERS above.
         problems:  collects what is wrong with which row.
-        catalogue: resolves models, chips and the nodes that chips stand in.
+        catalogue: resolves models, chips and the nodes that chips stand in; the bundled ones by default.
     """
     found: dict[str, Column] = {name: np.full(cases.rows, np.nan) for name in RESULTS[:-2]}
     bound, regime = (np.full(cases.rows, -1, dtype=np.int32) for _ in range(2))
     names: tuple[str, ...] = ()
     fitted = coefficients()
-    for group in prepare(cases, problems, catalogue):
+    for group in prepare(cases, problems, catalogue or bundled()):
         step = group.step()
         for name, value in _results(step).items():
             found[name][group.rows] = value
@@ -129,12 +131,12 @@ def predict_training(cases: Table, problems: Problems, catalogue: Catalogue) -> 
     return {**found, "bound": Labels(bound, names), "regime": Labels(regime, REGIMES)}
 
 
-def prepare(cases: Table, problems: Problems, catalogue: Catalogue) -> list[Group]:
+def prepare(cases: Cases, problems: Problems, catalogue: Catalogue) -> list[Group]:
     """Resolve names, complete and check layouts; what remains is arithmetic."""
-    _flag_bad_numbers(cases, problems)
-    profiles, profile_of = _resolved(cases.labels("framework"), profile, problems, default="")
-    recipes, recipe_of = _resolved(cases.labels("precision"), recipe, problems, default="")
-    chips, chip_of = _resolved(_either(cases, "chip", "gpu"), catalogue.chip, problems, required="chip")
+    _flag_negative(cases, problems)
+    profiles, profile_of = _resolved(cases.labels("framework"), profile, problems)
+    recipes, recipe_of = _resolved(cases.labels("precision"), recipe, problems)
+    chips, chip_of = _resolved(cases.labels("chip"), catalogue.chip, problems, required="chip")
     nodes = [catalogue.node(chip) for chip in chips]
     layout = _layout(cases, profiles, profile_of, problems)
     kinds, models, model_of = _models(cases, problems, catalogue)
@@ -205,41 +207,39 @@ def _regime(group: Group, fitted: Coefficients) -> NDArray[np.int32]:
     return (np.asarray(known) > 0).astype(np.int32)
 
 
-def _flag_bad_numbers(cases: Table, problems: Problems) -> None:
-    for name, texts in cases.bad.items():
-        for code, text in enumerate(texts.values):
-            problems.flag(texts.codes == code, f"{name} is not a number (got {text!r})")
+def _flag_negative(cases: Cases, problems: Problems) -> None:
     for name in NUMBERS:
-        if cases.has(name):
-            values = cases.number(name)
-            problems.flag(np.nan_to_num(values, nan=1.0) <= 0, f"{name} must be positive")
+        problems.flag(_stated(cases, name) <= 0, f"{name} must be positive")
 
 
-def _either(cases: Table, name: str, alias: str) -> Labels:
-    return cases.labels(name if cases.has(name) else alias)
+def _stated(cases: Cases, name: str) -> Column:
+    """A numeric column with NaN where the case does not say."""
+    values = cases.number(name)
+    return np.where(values == 0, np.nan, values)
 
 
 def _resolved(
-    labels: Labels, find: Callable[[str], T], problems: Problems, *, default: str | None = None, required: str = ""
+    labels: Labels, find: Callable[[str], T], problems: Problems, *, required: str = ""
 ) -> tuple[list[T], NDArray[np.int32]]:
-    """What each distinct text names, and for each row which; rows with unknown names are flagged."""
+    """What each distinct text names, and for each row which (-1: none); rows with unknown names are flagged."""
     values: list[T] = []
     target = np.full(len(labels.values) + 1, -1, dtype=np.int32)
-    for code, text in enumerate((*labels.values, default)):
-        rows = labels.codes == (code if code < len(labels.values) else -1)
-        if text is None or not rows.any():
+    for code, text in enumerate(labels.values):
+        rows = labels.codes == code
+        if not rows.any():
+            continue
+        if required and not text:
+            problems.flag(rows, f"{required} is missing; name one of the catalogue")
             continue
         try:
             values.append(find(text))
             target[code] = len(values) - 1
         except RidgelineError as error:
             problems.flag(rows, error)
-    if required:
-        problems.flag(labels.codes < 0, f"{required} is missing; name one of the catalogue")
     return values, target[labels.codes]
 
 
-def _layout(cases: Table, profiles: Sequence[Profile], profile_of: NDArray[np.int32], problems: Problems) -> Layout:
+def _layout(cases: Cases, profiles: Sequence[Profile], profile_of: NDArray[np.int32], problems: Problems) -> Layout:
     """The layout columns of all rows, completed from the framework's habits."""
     of = np.where(profile_of >= 0, profile_of, 0)
 
@@ -247,14 +247,16 @@ def _layout(cases: Table, profiles: Sequence[Profile], profile_of: NDArray[np.in
         return np.array([value(p) for p in profiles] or [0.0])[of]
 
     def given(name: str, default: float = 1.0) -> Column:
-        return cases.number(name, default)
+        return _or(_stated(cases, name), np.full(cases.rows, default))
 
-    chips = cases.number("chips" if cases.has("chips") else "n_gpus")
-    zero = zeros(_either(cases, "zero", "zero_stage"), problems)
+    def flag(name: str) -> Column:
+        return flags(cases.labels(name), problems, name)
+
+    zero = zeros(cases.labels("zero"), problems)
     matmul, attention, vector = redone(cases.labels("recompute"), profiles, of, problems)
     fused = habit(lambda p: float(p.attention != "unfused"))
     layout = Layout(
-        chips=chips,
+        chips=given("chips", np.nan),
         seq=given("seq", np.nan),
         global_batch=given("global_batch", np.nan),
         micro_batch=given("micro_batch", np.nan),
@@ -268,10 +270,10 @@ def _layout(cases: Table, profiles: Sequence[Profile], profile_of: NDArray[np.in
         redone_matmul=matmul,
         redone_attention=attention,
         redone_vector=vector,
-        sequence_parallel=_or(flags(cases, "sequence_parallel", problems), habit(lambda p: float(p.sequence_parallel))),
-        flash=_or(flags(cases, "flash", problems), np.ones(cases.rows)) * fused,
-        lora=_or(flags(cases, "lora", problems), np.zeros(cases.rows)),
-        captured=_or(flags(cases, "captured", problems), _captured(cases, profiles, of)),
+        sequence_parallel=_or(flag("sequence_parallel"), habit(lambda p: float(p.sequence_parallel))),
+        flash=_or(flag("flash"), np.ones(cases.rows)) * fused,
+        lora=_or(flag("lora"), np.zeros(cases.rows)),
+        captured=_or(flag("captured"), _captured(cases, profiles, of)),
         offload=offloads(cases.labels("offload"), problems),
     )
     problems.flag(np.isnan(np.asarray(layout.seq)), "seq is missing; give the tokens per sequence")
@@ -284,10 +286,10 @@ def _split_micro_batches(layout: Layout, splits: Column) -> Layout:
     return replace(layout, micro_batch=np.where(single, 1.0, layout.micro_batch))
 
 
-def _captured(cases: Table, profiles: Sequence[Profile], of: NDArray[np.intp]) -> Column:
-    labels = _either(cases, "framework_version", "version")
+def _captured(cases: Cases, profiles: Sequence[Profile], of: NDArray[np.intp]) -> Column:
+    labels = cases.labels("framework_version")
     since = [profile.captured_since for profile in profiles] or [""]
-    known = np.array([[is_release_from(text, release) for text in (*labels.values, "")] for release in since], float)
+    known = np.array([[is_release_from(text, release) for text in labels.values] for release in since], float)
     return known[of, labels.codes]
 
 
@@ -296,16 +298,18 @@ def _or(value: Column, other: Column) -> Column:
 
 
 def _models(
-    cases: Table, problems: Problems, catalogue: Catalogue
+    cases: Cases, problems: Problems, catalogue: Catalogue
 ) -> tuple[NDArray[np.int32], list[Model], NDArray[np.int32]]:
     """A code of structure per row, the distinct named models, and which of them each row has (-1: plain numbers)."""
     labels = cases.labels("model")
-    columns = {name: cases.number(name) for name in plain.COLUMNS}
+    columns = {name: _stated(cases, name) for name in plain.COLUMNS}
     shapes = plain.kinds(columns)
     models: list[Model] = []
     target = np.full(len(labels.values) + 1, -1, dtype=np.int32)
     for code, text in enumerate(labels.values):
         rows = (labels.codes == code) & problems.ok
+        if not text or not rows.any():
+            continue
         try:
             models.append(catalogue.model(text))
             target[code] = len(models) - 1
@@ -320,9 +324,9 @@ def _models(
     return kinds.astype(np.int32), models, model_of
 
 
-def _model(cases: Table, rows: Rows, kind: int, models: Sequence[Model], model_of: NDArray[np.int32]) -> Model:
+def _model(cases: Cases, rows: Rows, kind: int, models: Sequence[Model], model_of: NDArray[np.int32]) -> Model:
     if kind < 3:
-        columns = {name: cases.number(name)[rows] for name in plain.COLUMNS}
+        columns = {name: _stated(cases, name)[rows] for name in plain.COLUMNS}
         return plain.model_of(columns, kind, cases.number("seq")[rows])
     used, index = np.unique(model_of[rows], return_inverse=True)
     return stack([models[i] for i in used], index.astype(np.intp))
@@ -340,6 +344,3 @@ def _experts_spread(layout: Layout, work: Work, framework: Profile) -> Layout:
 def _taken(layout: Layout, rows: Rows) -> Layout:
     columns = {name: getattr(layout, name) for name in Layout.__dataclass_fields__}
     return Layout(**{name: np.asarray(value)[rows] for name, value in columns.items()})
-
-
-__all__ = ["COLUMNS", "OFFLOAD_NAMES", "RESULTS", "Catalogue", "Group", "predict_training", "prepare"]

@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ridgeline.core.cases import Cases
 from ridgeline.core.errors import FileFormatError
-from ridgeline.core.tables import Labels, Table, from_mapping, read_table
-from ridgeline.training.predict import COLUMNS, NUMBERS, TEXT, Kind
+from ridgeline.core.tables import Labels, Table, encode, read_table
+from ridgeline.training.predict import NUMBERS, TEXTS
 
 Column = NDArray[np.float64]
 
-EXTRA: dict[str, Kind] = {"metric": "text", "notes": "text", "group": "text", "source": "text", "value": "number"}
+EXTRA = ("metric", "notes", "group", "source")
+"""Columns of the table that say what was measured, and where; the number itself is `value`."""
+
+SPELLED = {"chip": "gpu", "chips": "n_gpus", "zero": "zero_stage", "framework_version": "version"}
+"""How the table spells columns of a case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +32,7 @@ class Runs:
     once, however many releases measured it.
     """
 
-    cases: Table
+    cases: Cases
     measured: Column
     is_step_time: NDArray[np.bool_]
     weight: Column
@@ -44,8 +50,10 @@ def read_runs(path: Path) -> Runs:
 
     Notes say what no column does: LoRA. Raises FileFormatError when the file is no such table.
     """
-    table = read_table(path, columns=dict(COLUMNS) | EXTRA)
-    if not all(table.has(name) for name in EXTRA):
+    kinds: dict[str, Literal["number", "text"]] = dict.fromkeys((*map(_spelled, TEXTS), *EXTRA), "text")
+    kinds |= dict.fromkeys((*map(_spelled, NUMBERS), "value"), "number")
+    table = read_table(path, columns=kinds)
+    if not all(table.has(name) for name in (*EXTRA, "value")):
         raise FileFormatError("not a table of published runs", at=str(path), fix="give published/training.csv")
     metric, notes = table.labels("metric").texts(), table.labels("notes").texts()
     groups, sources = table.labels("group").texts(), table.labels("source").texts()
@@ -68,28 +76,28 @@ def read_runs(path: Path) -> Runs:
     )
 
 
-def _cases(table: Table, rows: NDArray[np.intp], notes: Sequence[str]) -> Table:
-    columns: dict[str, object] = {}
-    for name in TEXT:
-        if table.has(name):
-            columns[name] = _texts(table.labels(name), rows)
-    for name in NUMBERS:
-        if table.has(name):
-            columns[name] = table.number(name)[rows]
-    columns["lora"] = ["true" if "LoRA" in note else "" for note in notes]
-    return from_mapping(columns, columns=COLUMNS)
+def _cases(table: Table, rows: NDArray[np.intp], notes: Sequence[str]) -> Cases:
+    numbers = {name: np.nan_to_num(table.number(_spelled(name)))[rows] for name in NUMBERS}
+    texts = {name: _taken(table.labels(_spelled(name)), rows) for name in TEXTS}
+    texts["lora"] = _taken(encode(["true" if "LoRA" in note else "" for note in notes]), np.arange(rows.size))
+    return Cases(rows.size, numbers, texts)
 
 
-def _texts(labels: Labels, rows: NDArray[np.intp]) -> list[str]:
-    texts = labels.texts()
-    return [texts[row] for row in rows]
+def _spelled(name: str) -> str:
+    return SPELLED.get(name, name)
 
 
-def _family(source: str, cases: Table, row: int) -> str:
+def _taken(labels: Labels, rows: NDArray[np.intp]) -> Labels:
+    """The labels of some rows, with empty text for a missing cell."""
+    codes = np.where(labels.codes < 0, len(labels.values), labels.codes)[rows]
+    return Labels(codes.astype(np.int32), (*labels.values, ""))
+
+
+def _family(source: str, cases: Cases, row: int) -> str:
     """The repository that published it, with mixtures of experts, and the two generations of BLOOM runs, apart."""
     repository = source.partition("@")[0].rpartition("/")[2]
-    chip = cases.labels("gpu").texts()[row]
-    expert = cases.number("ep")[row] > 1 or "moe" in cases.labels("framework").texts()[row].lower()
+    expert = cases.number("ep")[row] > 1 or "moe" in cases.text("framework", row).lower()
+    chip = cases.text("chip", row)
     if repository == "bigscience":
         return f"{repository} {chip[:4]}"
     return f"{repository}, experts" if expert else repository

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ridgeline.core.cases import Problems
 from ridgeline.core.errors import UnknownNameError, did_you_mean
 from ridgeline.core.names import Names
-from ridgeline.core.tables import Labels, Table
+from ridgeline.core.tables import Labels
 from ridgeline.training.layout import OFFLOADS
 from ridgeline.training.profile import Profile, Redone, modules
 
@@ -38,9 +38,9 @@ RECOMPUTE_NAMES = Names(
 )
 
 
-def flags(cases: Table, name: str, problems: Problems) -> Column:
+def flags(labels: Labels, problems: Problems, name: str) -> Column:
     """1, 0, or NaN where the case does not say. Unknown words are problems."""
-    return _coded(cases.labels(name), YES_NO, {"true": 1.0, "false": 0.0}, np.nan, problems, name)
+    return _coded(labels, YES_NO, {"true": 1.0, "false": 0.0}, np.nan, problems, name)
 
 
 def zeros(labels: Labels, problems: Problems) -> Column:
@@ -73,6 +73,8 @@ def redone(
 
 
 def _redone(text: str, profile: Profile) -> Redone:
+    if not text:
+        return Redone()
     if text in RECOMPUTE_NAMES:
         kind = RECOMPUTE_NAMES.resolve(text)
         full = Redone(matmul=1.0, attention=1.0, vector=1.0)
@@ -95,6 +97,8 @@ def _coded(
 ) -> Column:
     lookup = np.full(len(labels.values) + 1, missing)
     for code, text in enumerate(labels.values):
+        if not text:
+            continue
         try:
             lookup[code] = values[names.resolve(text, at=at)]
         except UnknownNameError as error:
