@@ -218,7 +218,7 @@ def to_like(data: Any, table: Table, results: Results) -> Any:
         relation = source.connection.table("output")
         family = type(data).__module__.partition(".")[0]
         if "duckdb" in family:
-            # Before duckdb 2 a relation does not keep its connection; the finalizer holds it for as long as the relation.
+            # Before duckdb 2 a relation does not keep its connection; the finalizer holds it as long as the relation.
             weakref.finalize(relation, id, source.connection)
             return relation
         give: Any = {"pandas": relation.df, "polars": relation.pl}.get(family, relation.to_arrow_table)
