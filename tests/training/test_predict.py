@@ -114,6 +114,12 @@ def test_every_result_column_is_there_and_consistent() -> None:
         ({"pp": 2, "vp": 64}, "use at most vp = 17"),
         ({"cp": 8, "seq": 4100, "tp": 1}, "cp = 8 does not divide 4100 tokens; nearest cp is 5"),
         ({"global_batch": 100, "micro_batch": 3}, "nearest is 96"),
+        ({"model": "", "layers": 4, "hidden": 100, "heads": 7}, "heads must divide hidden"),
+        ({"model": "", "layers": 4, "hidden": 128, "heads": 8, "kv_heads": 3}, "kv_heads must divide heads"),
+        (
+            {"model": "", "layers": 4, "hidden": 128, "heads": 8, "experts": 4, "topk": 5},
+            "topk must be at most experts",
+        ),
         ({"seq": None}, "seq must be given"),
         ({"seq": -1}, "seq must lie in"),
         ({"micro_batch": 1.5}, "micro_batch must be a whole number"),

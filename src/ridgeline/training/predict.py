@@ -302,7 +302,7 @@ def _models(
 ) -> tuple[NDArray[np.int32], list[Model], NDArray[np.int32]]:
     """A code of structure per row, the distinct named models, and which of them each row has (-1: plain numbers)."""
     labels = cases.labels("model")
-    columns = {name: _stated(cases, name) for name in plain.COLUMNS}
+    columns = {name: cases.number(name) for name in plain.COLUMNS}
     shapes = plain.kinds(columns)
     models: list[Model] = []
     target = np.full(len(labels.values) + 1, -1, dtype=np.int32)
@@ -318,6 +318,7 @@ def _models(
     model_of = target[labels.codes]
     message = "model is missing; name one, or give layers, hidden and heads"
     problems.flag((model_of < 0) & (shapes < 0), message)
+    plain.check(columns, (model_of < 0) & (shapes >= 0), problems)
     signatures: dict[object, int] = {}
     numbered = [3 + signatures.setdefault(model.signature(), len(signatures)) for model in models]
     kinds = np.where(model_of >= 0, np.array([*numbered, 0], dtype=np.int32)[model_of], shapes)
@@ -326,7 +327,7 @@ def _models(
 
 def _model(cases: Cases, rows: Rows, kind: int, models: Sequence[Model], model_of: NDArray[np.int32]) -> Model:
     if kind < 3:
-        columns = {name: _stated(cases, name)[rows] for name in plain.COLUMNS}
+        columns = {name: cases.number(name)[rows] for name in plain.COLUMNS}
         return plain.model_of(columns, kind, cases.number("seq")[rows])
     used, index = np.unique(model_of[rows], return_inverse=True)
     return stack([models[i] for i in used], index.astype(np.intp))
