@@ -32,6 +32,7 @@ class Layer:
     norms: tuple[str, ...] = ("mixer", "ffn")
     norm_bias: bool = False
     parallel: bool = False
+    tied: bool = False
 
 
 def blocks(layers: Iterable[Layer], prefix: str = "") -> tuple[Block, ...]:
@@ -42,7 +43,9 @@ def blocks(layers: Iterable[Layer], prefix: str = "") -> tuple[Block, ...]:
     named: list[Block] = []
     taken: dict[str, int] = {}
     for layer, count in counts.items():
-        label = prefix + "_".join(filter(None, (_mixer_label(layer.mixer), _ffn_label(layer.ffn))))
+        label = prefix + "_".join(
+            filter(None, (_mixer_label(layer.mixer), _ffn_label(layer.ffn), "again" if layer.tied else ""))
+        )
         taken[label] = taken.get(label, 0) + 1
         name = label if taken[label] == 1 else f"{label}_{taken[label]}"
         named.append(
@@ -55,6 +58,7 @@ def blocks(layers: Iterable[Layer], prefix: str = "") -> tuple[Block, ...]:
                 norms=layer.norms,
                 norm_bias=layer.norm_bias,
                 parallel=layer.parallel,
+                tied=layer.tied,
             )
         )
     return tuple(named)

@@ -166,6 +166,20 @@ def _inner(multiple: float, config: Config) -> float:
     return float(-(-wanted // 256) * 256)
 
 
+def mllama(config: Config) -> Model:
+    """Llama 3.2 Vision text: layers that attend to an image are skipped without one; here they are held but not run."""
+    count = layer_count(config)
+    crossing = config.amounts("cross_attention_layers")
+    mixer, hidden = attention(config), hidden_width(config)
+    layer = Layer(mixer=mixer, ffn=FeedForward(inter=inner_width(config)))
+    width = mixer.heads * mixer.head_dim
+    keys = mixer.kv_heads * (mixer.head_dim + mixer.v_head_dim)
+    each = hidden * (2.0 * width + keys) + 3.0 * hidden * inner_width(config) + 2.0 * hidden
+    notes = (f"{len(crossing)} layers of cross attention to images are held, not run",)
+    extra = len(crossing) * each + 8.0 * hidden
+    return decoder(config, [layer] * (count - len(crossing)), extra_parameters=extra, notes=notes)
+
+
 _STYLES = {
     "llama": Style(),
     "mistral": Style(),
@@ -206,6 +220,7 @@ READERS: dict[str, Reader] = {
     "nemotron": nemotron,
     "chatglm": chatglm,
     "deci": deci,
+    "mllama_text_model": mllama,
     "nemotron-nas": deci,
     "decilm": deci,
 }

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ridgeline.workloads.importers.config import Config
 from ridgeline.workloads.importers.layers import Layer, attention, experts, hidden_width, inner_width, layer_count
 from ridgeline.workloads.importers.readers.common import Reader, decoder
-from ridgeline.workloads.model import FeedForward, Mixer, MixtureOfExperts, Model, StateSpace
+from ridgeline.workloads.model import FeedForward, GroupedQuery, Mixer, MixtureOfExperts, Model, StateSpace
 
 
 def mamba(config: Config) -> Model:
@@ -112,10 +112,42 @@ def jamba(config: Config) -> Model:
     return decoder(config, layers)
 
 
+def zamba2(config: Config) -> Model:
+    """Zamba 2 (arXiv 2411.15242): Mamba 2 layers, and a few transformer blocks that many layers share.
+
+    A shared block reads the stream and the embeddings side by side. Its low-rank adapters and the map after it are held
+    once per use; they are counted as parameters but not as work (3 % of a step).
+    """
+    count, hidden = layer_count(config), hidden_width(config)
+    ids = config.amounts("hybrid_layer_ids")
+    if not ids:
+        raise config.missing("hybrid_layer_ids")
+    heads = config.size("num_attention_heads")
+    width = config.size("attention_head_dim", default=2.0 * hidden / heads)
+    mixer = GroupedQuery(
+        heads=heads,
+        kv_heads=heads,
+        head_dim=width,
+        v_head_dim=width,
+        rope=config.flag("use_mem_rope"),
+        input_width=2.0 * hidden,
+    )
+    inner = inner_width(config)
+    shared = Layer(mixer=mixer, ffn=FeedForward(inter=inner))
+    held = int(min(config.size("num_mem_blocks", default=1.0), len(ids)))
+    scan = Layer(mixer=_mamba2(config, "mamba_"), ffn=None, norms=("mixer",))
+    layers = [scan] * count + [shared] * held + [replace(shared, tied=True)] * (len(ids) - held)
+    rank = config.amount("adapter_rank", default=0.0)
+    extra = len(ids) * (rank * (hidden + 2.0 * inner) + hidden * hidden)
+    notes = ("adapters of shared blocks are counted as parameters, not as work",)
+    return decoder(config, layers, tied=True, extra_parameters=extra, notes=notes)
+
+
 READERS: dict[str, Reader] = {
     "mamba": mamba,
     "falcon_mamba": mamba,
     "mamba2": mamba2,
     "nemotron_h": nemotron_h,
     "jamba": jamba,
+    "zamba2": zamba2,
 }
