@@ -239,7 +239,7 @@ class Attention:
             window = _unlimited(self.window)
             growing = np.clip(window - past, 0.0, q)
             pairs = growing * past + growing * (growing + 1.0) / 2.0 + (q - growing) * np.minimum(window, self.kv_len)
-        limit: Dim = np.minimum(pairs, q * _unlimited(self.selected))
+        limit: Dim = np.minimum(pairs, _selected_keys(q, self.selected))
         return limit
 
     def score_width(self) -> Dim:
@@ -261,7 +261,7 @@ class Attention:
     def cached_tokens_read(self) -> Dim:
         """Keys of one sequence that some query reads: all, or the window around the new tokens, or the selection."""
         reach = np.minimum(self.kv_len, _unlimited(self.window) + np.asarray(self.q_len) - 1.0)
-        tokens: Dim = np.minimum(reach, _unlimited(self.selected) * np.asarray(self.q_len))
+        tokens: Dim = np.minimum(reach, _selected_keys(self.q_len, self.selected))
         return tokens
 
     def operands(self) -> tuple[Operand, ...]:
@@ -585,3 +585,9 @@ def _unlimited(limit: Dim) -> NDArray[np.float64]:
     """0 means no limit."""
     values = np.asarray(limit, dtype=np.float64)
     return np.where(values > 0, values, np.inf)
+
+
+def _selected_keys(queries: Dim, selected: Dim) -> NDArray[np.float64]:
+    """Keys that the queries read together when each reads `selected` of them (0: no limit)."""
+    chosen = np.asarray(selected, dtype=np.float64)
+    return np.where(chosen > 0, np.asarray(queries) * chosen, np.inf)

@@ -82,23 +82,19 @@ def _sizes(op: Any) -> tuple[Sizes, Sizes]:
         case Matmul():
             return {"m": op.m, "kv_width": op.kv_width}, {"n": op.n, "k": op.k, "batch": op.batch}
         case Experts():
-            names = ("hidden", "inter", "topk", "experts", "tp", "ep")
-            return {"tokens": op.tokens}, {name: getattr(op, name) for name in names}
+            return {"tokens": op.tokens}, _fields(op, "hidden", "inter", "topk", "experts", "tp", "ep")
         case Attention():
-            names = ("batch", "q_len", "kv_len", "v_head_dim", "window", "selected", "latent", "rope")
-            positive = ("heads", "kv_heads", "head_dim")
-            return {n: getattr(op, n) for n in names}, {n: getattr(op, n) for n in positive}
+            work = _fields(op, "batch", "q_len", "kv_len", "v_head_dim", "window", "selected", "latent", "rope")
+            return work, _fields(op, "heads", "kv_heads", "head_dim")
         case Vector():
             return {"elements": op.elements, "weights": op.weights, "reads": op.reads, "writes": op.writes}, {}
         case Embedding():
             return {"tokens": op.tokens, "vocab": op.vocab}, {"width": op.width}
         case Convolution():
-            names = ("in_channels", "out_channels", "kernel", "groups")
-            work = {"batch": op.batch, "in_positions": op.in_positions, "out_positions": op.out_positions}
-            return work, {n: getattr(op, n) for n in names}
+            work = _fields(op, "batch", "in_positions", "out_positions")
+            return work, _fields(op, "in_channels", "out_channels", "kernel", "groups")
         case Scan():
-            positive = ("heads", "head_dim", "state", "groups", "chunk")
-            return {"batch": op.batch, "q_len": op.q_len}, {n: getattr(op, n) for n in positive}
+            return _fields(op, "batch", "q_len"), _fields(op, "heads", "head_dim", "state", "groups", "chunk")
         case Collective():
             return {"message_bytes": op.message_bytes}, {"ranks": op.ranks, "stride": op.stride}
         case Fft():
@@ -106,6 +102,10 @@ def _sizes(op: Any) -> tuple[Sizes, Sizes]:
         case Copy():
             return {"size_bytes": op.size_bytes}, {}
     return {}, {}
+
+
+def _fields(op: Any, *names: str) -> Sizes:
+    return {name: getattr(op, name) for name in names}
 
 
 def _relations(op: Any) -> Iterator[tuple[str, Any]]:
