@@ -16,19 +16,6 @@ if TYPE_CHECKING:
     from ridgeline.plans import Plan, parse_plan
     from ridgeline.workloads.catalogue import model
 
-_HOMES = {
-    "predict": "ridgeline.api.predict",
-    "Prediction": "ridgeline.api.predict",
-    "predict_table": "ridgeline.api.tasks",
-    "RidgelineError": "ridgeline.core.errors",
-    "chip": "ridgeline.hardware.catalogue",
-    "node": "ridgeline.hardware.catalogue",
-    "machine": "ridgeline.hardware.machine",
-    "model": "ridgeline.workloads.catalogue",
-    "Plan": "ridgeline.plans",
-    "parse_plan": "ridgeline.plans",
-}
-
 __all__ = [
     "Plan",
     "Prediction",
@@ -45,8 +32,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Public names load their module on first use, so that `import ridgeline` stays light."""
-    from importlib import import_module
+    if name not in __all__:
+        raise AttributeError(f"module 'ridgeline' has no attribute {name!r}")
+    from ridgeline.api import names
 
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'ridgeline' has no attribute {name!r}")
+    return getattr(names, name)

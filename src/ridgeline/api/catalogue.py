@@ -71,7 +71,13 @@ def _summary(entry: Any) -> dict[str, str]:
         }
     if isinstance(entry, Node):
         levels = " / ".join(f"{level.kind} {units.si(level.bandwidth_bytes_per_s, 'B/s')}" for level in entry.levels)
-        return {"name": entry.name, "title": entry.title, "chip": entry.chip, "chips": str(entry.chips), "links": levels}
+        return {
+            "name": entry.name,
+            "title": entry.title,
+            "chip": entry.chip,
+            "chips": str(entry.chips),
+            "links": levels,
+        }
     if hasattr(entry, "blocks"):
         size = parameters(entry)
         return {

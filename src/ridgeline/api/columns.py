@@ -36,7 +36,7 @@ class Column:
 
 
 def _count(name: str, doc: str, default: float | None = None, *, lowest: float = 1.0, **more: object) -> Column:
-    return Column(name=name, kind=NUMBER, doc=doc, default=default, lowest=lowest, whole=True, **more)  # type: ignore
+    return Column(name=name, kind=NUMBER, doc=doc, default=default, lowest=lowest, whole=True, **more)  # type: ignore[arg-type]
 
 
 def _text(name: str, doc: str, default: str | None = "", **more: object) -> Column:
@@ -46,10 +46,14 @@ def _text(name: str, doc: str, default: str | None = "", **more: object) -> Colu
 _WHERE = (
     _text("chip", "chip of the catalogue", None, aliases=("gpu", "system")),
     _text("runtime", "whose kernels and scheduler", "vllm", aliases=("backend",)),
-    _text("runtime_version", "version of the runtime; empty is the newest known", aliases=("version", "backend_version")),
+    _text(
+        "runtime_version", "version of the runtime; empty is the newest known", aliases=("version", "backend_version")
+    ),
 )
 
-_NODE = _text("node", "node of the catalogue that holds the chips; empty: the chip's default node", aliases=("topology",))
+_NODE = _text(
+    "node", "node of the catalogue that holds the chips; empty: the chip's default node", aliases=("topology",)
+)
 
 _POOL = ("workers", "tp", "pp", "dp", "ep", "moe_tp", "batch")
 
@@ -82,16 +86,22 @@ SERVING: tuple[Column, ...] = (
     _count("isl", "mean prompt tokens per request", None),
     _count("osl", "mean output tokens per request", None),
     Column(name="concurrency", kind=NUMBER, doc="requests in flight over the deployment", default=0.0),
-    Column(name="request_rate_per_s", kind=NUMBER, doc="arrivals per second", default=0.0, unit="1/s", aliases=("rate",)),
+    Column(
+        name="request_rate_per_s", kind=NUMBER, doc="arrivals per second", default=0.0, unit="1/s", aliases=("rate",)
+    ),
     _text("load", "`saturated`: as many requests in flight as memory and runtime allow", choices=("", "saturated")),
-    Column(name="prefix_hit_frac", kind=NUMBER, doc="share of prompt tokens found in the cache", default=0.0, highest=1.0),
+    Column(
+        name="prefix_hit_frac", kind=NUMBER, doc="share of prompt tokens found in the cache", default=0.0, highest=1.0
+    ),
     _count("draft_tokens", "speculated tokens per step (MTP, draft model)", 0, lowest=0),
     Column(
         name="acceptance_frac", kind=NUMBER, doc="chance that a drafted token is accepted", default=0.7, highest=1.0
     ),
     _count("max_batch", "sequences per iteration; 0: the runtime's default", 0, lowest=0),
     _count("max_batched_tokens", "tokens per iteration; 0: the runtime's default", 0, lowest=0),
-    Column(name="memory_frac", kind=NUMBER, doc="share of memory given to the engine; 0: default", default=0.0, highest=1.0),
+    Column(
+        name="memory_frac", kind=NUMBER, doc="share of memory given to the engine; 0: default", default=0.0, highest=1.0
+    ),
     _text("procedure", "how TTFT and TPOT are measured", "steady"),
 )
 
@@ -99,7 +109,9 @@ OPS: tuple[Column, ...] = (
     _text("kind", "what is computed", None, aliases=("table",)),
     *_WHERE,
     _text("kernel", "name of the measured kernel, if the case states one"),
-    _text("weights_cache", "weights stream from memory (cold) or rotate in cache (hot)", "cold", choices=("cold", "hot")),
+    _text(
+        "weights_cache", "weights stream from memory (cold) or rotate in cache (hot)", "cold", choices=("cold", "hot")
+    ),
     _text("dtype", "number format of the operands", "bf16"),
     _text("kv_dtype", "number format of the cache", ""),
     _text("gemm_dtype", "number format of an MLA module's linear layers", ""),
@@ -169,24 +181,29 @@ TRAINING: tuple[Column, ...] = (
     _text("chip", "chip of the catalogue", None, aliases=("gpu",)),
     _count("chips", "chips of the whole run", None, aliases=("n_gpus",)),
     _count("seq", "tokens per sequence", None),
-    _count("global_batch", "sequences per step", 0, lowest=0),
-    _count("micro_batch", "sequences per rank and micro-batch", 1),
+    *(
+        _count(name, f"{doc}; 0: the framework's habit", 0, lowest=0)
+        for name, doc in (
+            ("global_batch", "sequences per step"),
+            ("micro_batch", "sequences per micro-batch"),
+            ("tp", "tensor parallelism"),
+            ("pp", "pipeline stages"),
+            ("dp", "data parallelism, or what the others leave"),
+            ("cp", "context parallelism"),
+            ("ep", "expert parallelism"),
+            ("vp", "virtual pipeline stages"),
+        )
+    ),
     _text("precision", "bf16, fp16, fp8, mxfp8, nvfp4, ...", "bf16"),
-    _count("tp", "tensor parallelism", 1),
-    _count("pp", "pipeline stages", 1),
-    _count("dp", "data parallelism; 0: what the others leave", 0, lowest=0),
-    _count("cp", "context parallelism", 1),
-    _count("ep", "expert parallelism; 0: as the framework does", 0, lowest=0),
-    _count("vp", "virtual pipeline stages", 1),
-    _text("sequence_parallel", "norms and dropout cut along the sequence; empty: as the framework does"),
-    _text("zero", "ZeRO stage 0 to 3, or fsdp; empty: as the framework does", aliases=("zero_stage",)),
-    _text("recompute", "activation recomputation: none, selective, full, or module names", "none"),
-    _text("offload", "what leaves device memory: none, optimizer, params, nvme", "none"),
-    _text("flash", "fused attention", "true"),
-    _text("lora", "adapters are trained, the weights stay", "false"),
-    _text("captured", "a whole mixture-of-experts step in one device graph; empty: by framework and release"),
-    _text("framework", "whose training stack", ""),
-    _text("framework_version", "its release; empty: before whole-step capture", aliases=("version",)),
+    _text("sequence_parallel", "whether norms are cut along the sequence (true, false)"),
+    _text("zero", "ZeRO stage, 0 to 3, or fsdp", aliases=("zero_stage",)),
+    _text("recompute", "activations computed again: none, selective, full, or modules"),
+    _text("offload", "what leaves device memory: none, optimizer, params or nvme"),
+    _text("flash", "whether attention is fused (true, false)"),
+    _text("lora", "whether only low-rank adapters are trained (true, false)"),
+    _text("captured", "whether the step is captured in a device graph (true, false)"),
+    _text("framework", "whose training stack; empty: a generic one"),
+    _text("framework_version", "its release", aliases=("version",)),
 )
 
 VISION: tuple[Column, ...] = (

@@ -62,7 +62,7 @@ def _number(column: Column, source: str | None, table: Table, problems: Problems
     else:
         values = np.where(absent, float(column.default), values)
     outside = ~absent & ((values < column.lowest) | (values > column.highest))
-    if column.whole and not column.default == 0.0:
+    if column.whole and column.default != 0.0:
         outside |= ~absent & (values < 1)
     _flag_each(problems, outside, values, f"{column.name} must lie in {column.lowest:g} .. {column.highest:g}")
     if column.whole:
@@ -87,6 +87,8 @@ def _labels(column: Column, source: str | None, table: Table, problems: Problems
         for code, value in enumerate(labels.values):
             if value.casefold() not in column.choices:
                 fix = did_you_mean(value, column.choices, listing=f"known: {', '.join(filter(None, column.choices))}")
-                problems.flag(codes == code, UnknownNameError(f"unknown {column.name} {value!r}", at=column.name, fix=fix))
+                problems.flag(
+                    codes == code, UnknownNameError(f"unknown {column.name} {value!r}", at=column.name, fix=fix)
+                )
         values = tuple(value.casefold() for value in values)
     return Labels(codes, values)

@@ -54,14 +54,15 @@ RESULTS = ("time_s", "time_low_s", "time_high_s", "flops", "read_bytes", "write_
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """The cells of one group of rows: numbers as columns, texts as one value."""
+    """The cells of some rows that agree in every text: numbers as columns, texts as one value."""
 
-    numbers: Callable[[str], Column]
+    cases: Cases
+    rows: Rows
     texts: Mapping[str, str]
 
     def __getitem__(self, name: str) -> Column:
-        """A numeric column."""
-        return self.numbers(name)
+        """A numeric column, one value per row."""
+        return self.cases.number(name)[self.rows]
 
 
 def predict_ops(cases: Cases, problems: Problems) -> dict[str, Column | Labels]:
@@ -72,7 +73,8 @@ def predict_ops(cases: Cases, problems: Problems) -> dict[str, Column | Labels]:
     """
     numbers = {name: np.full(cases.rows, np.nan) for name in RESULTS}
     texts = {name: _Texts(cases.rows) for name in ("bound", "regime", "kernel_family")}
-    for cells, machines, machine_index, rows in _groups(cases, problems):
+    for cells, machines, machine_index in _groups(cases, problems):
+        rows = cells.rows
         try:
             build, needed = KINDS[fold(cells.texts["kind"])]
         except KeyError:
@@ -87,9 +89,9 @@ def predict_ops(cases: Cases, problems: Problems) -> dict[str, Column | Labels]:
             if part.size == 0:
                 continue
             index = None if len(machines) == 1 else machine_index[part]
-            chosen = Cells(lambda name, part=part: cells[name][part], cells.texts)  # type: ignore[misc]
+            chosen = Cells(cases, rows[part], cells.texts)
             try:
-                _price_rows(build, chosen, MachineColumns(machines, index), rows[part], numbers, texts)
+                _price_rows(build, chosen, MachineColumns(machines, index), numbers, texts)
             except RidgelineError as error:
                 problems.flag(rows[part], error)
     return {**numbers, **{name: column.labels() for name, column in texts.items()}}
@@ -99,11 +101,10 @@ def _price_rows(
     build: Callable[[Cells], Op],
     cells: Cells,
     machines: MachineColumns,
-    rows: Rows,
     numbers: dict[str, Column],
     texts: dict[str, _Texts],
 ) -> None:
-    op = build(cells)
+    op, rows = build(cells), cells.rows
     result, kind = _price(op, cells, machines)
     low, high = interval(kind, result.kernel, result.calibrated)
     power = kernel_power_w(result, op, machines.chips, setting_of(cells.texts))
@@ -198,7 +199,7 @@ _BY_TEXT = (
 )
 
 
-def _groups(cases: Cases, problems: Problems) -> Iterator[tuple[Cells, tuple[Machine, ...], Rows, Rows]]:
+def _groups(cases: Cases, problems: Problems) -> Iterator[tuple[Cells, tuple[Machine, ...], Rows]]:
     """Rows that become one op: equal texts, one generation of chips. Machines are resolved once per distinct name."""
     machines = Resolved(problems, cases, ("chip", "node"), _machine_finder(cases))
     rows = np.flatnonzero(problems.ok).astype(np.intp)
@@ -206,9 +207,8 @@ def _groups(cases: Cases, problems: Problems) -> Iterator[tuple[Cells, tuple[Mac
     for _, members in groups(keys, rows):
         first = int(members[0])
         texts = {name: cases.text(name, first) for name in _BY_TEXT}
-        cells = Cells(lambda name, members=members: cases.number(name)[members], texts)  # type: ignore[misc]
         used, index = machines.used(members)
-        yield cells, used, index, members
+        yield Cells(cases, members, texts), used, index
 
 
 def _machine_finder(cases: Cases) -> Callable[[str, str], Machine]:
@@ -228,9 +228,7 @@ def _variant(cells: Cells) -> str:
 
 def _gemm(cells: Cells) -> Op:
     form = scheme(cells.texts["dtype"])
-    return Matmul(
-        name="gemm", part="ops", batch=cells["batch"], m=cells["m"], n=cells["n"], k=cells["k"], scheme=form
-    )
+    return Matmul(name="gemm", part="ops", batch=cells["batch"], m=cells["m"], n=cells["n"], k=cells["k"], scheme=form)
 
 
 def _attention(cells: Cells, phase: str) -> Op:
@@ -401,10 +399,10 @@ KINDS: Mapping[str, tuple[Callable[[Cells], Op], tuple[str, ...]]] = {
 def explain_op(cases: Cases) -> Price | None:
     """The full price of a table's first row: terms, detail, kernel family. None if the row has a problem."""
     problems = Problems(cases.rows)
-    for cells, machines, index, rows in _groups(cases, problems):
-        if 0 in rows:
-            place = np.flatnonzero(rows == 0)
-            one = Cells(lambda name: cells[name][place], cells.texts)
+    for cells, machines, index in _groups(cases, problems):
+        if 0 in cells.rows:
+            place = np.flatnonzero(cells.rows == 0)
+            one = Cells(cases, cells.rows[place], cells.texts)
             build, _ = KINDS[fold(cells.texts["kind"])]
             chosen = MachineColumns((machines[int(index[place[0]])],))
             return _price(build(one), one, chosen)[0]

@@ -39,7 +39,7 @@ class Prediction:
 
     def __getattr__(self, name: str) -> float | str:
         """A result column. Raises AttributeError with the nearest columns."""
-        values: Mapping[str, float | str] = self.__dict__["values"] if "values" in self.__dict__ else {}
+        values: Mapping[str, float | str] = self.__dict__.get("values", {})
         if name in values:
             return values[name]
         raise AttributeError(f"no result {name!r}; {did_you_mean(name, values)}")
@@ -112,7 +112,8 @@ def _evaluate(task: str, values: Mapping[str, float | str]) -> Prediction:
     if error:
         raise CaseError(str(error), at=f"predict {task}")
     cases, _ = intake(task, table)
-    case = {name: float(cases.number(name)[0]) for name in cases.numbers} | {name: cases.text(name, 0) for name in cases.texts}
+    case: dict[str, float | str] = {name: float(cases.number(name)[0]) for name in cases.numbers}
+    case |= {name: cases.text(name, 0) for name in cases.texts}
     phases: tuple[Any, ...] = ()
     if task == "serving":
         from ridgeline.serving.explain import explain
@@ -131,12 +132,14 @@ def _with_plan(given: dict[str, Any], plan: str) -> dict[str, Any]:
             words[name] = getattr(parsed, name)
     twice = sorted(name for name in words if given.get(name) is not None)
     if twice:
-        raise SpecError("the plan and a column both give a degree", at=", ".join(twice), got=plan, fix="give one of them")
+        raise SpecError(
+            "the plan and a column both give a degree", at=", ".join(twice), got=plan, fix="give one of them"
+        )
     return {**given, **words}
 
 
 def _fill_machine(values: Mapping[str, float | str], chips: int) -> dict[str, float]:
-    """As many replicas as the machine holds, unless the case says how many. Raises DomainError when there is no room."""
+    """As many replicas as the machine holds, unless the case says. Raises DomainError when there is no room."""
     if values.get("mode") == "disagg":
         return {}
     per = float(np.prod([float(values.get(name, 1.0)) for name in ("tp", "pp", "dp", "cp")]))
@@ -185,7 +188,7 @@ def breakdown_of(step: Any) -> list[dict[str, Any]]:
         }
         for cost in step.ops
     ]
-    return sorted(rows, key=lambda row: -float(row["time_s"]))  # type: ignore[arg-type]
+    return sorted(rows, key=lambda row: -float(row["time_s"]))
 
 
 def _scalar(value: Any) -> float:

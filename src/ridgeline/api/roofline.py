@@ -76,7 +76,8 @@ class _Axes:
 def _svg(prediction: Prediction) -> str:
     axes = _Axes(prediction)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        'font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         *_grid(axes),
     ]
@@ -97,7 +98,9 @@ def _svg(prediction: Prediction) -> str:
         )
     for place, (phase, colour) in enumerate(COLOURS.items()):
         parts.append(f'<circle cx="{MARGIN + 20}" cy="{MARGIN + 10 + 20 * place}" r="6" fill="{colour}"/>')
-        parts.append(f'<text x="{MARGIN + 32}" y="{MARGIN + 14 + 20 * place}">{phase} step (area: share of time)</text>')
+        parts.append(
+            f'<text x="{MARGIN + 32}" y="{MARGIN + 14 + 20 * place}">{phase} step (area: share of time)</text>'
+        )
     parts.append("</svg>")
     return "\n".join(parts)
 
@@ -114,7 +117,9 @@ def _grid(axes: _Axes) -> list[str]:
         parts.append(f'<line x1="{MARGIN}" x2="{WIDTH - MARGIN}" y1="{y:.1f}" y2="{y:.1f}" stroke="#eee"/>')
         parts.append(f'<text x="{MARGIN - 6}" y="{y + 4:.1f}" text-anchor="end" font-size="10">{label}</text>')
     middle = WIDTH / 2
-    parts.append(f'<text x="{middle}" y="{HEIGHT - 18}" text-anchor="middle">operational intensity, FLOP per byte</text>')
+    parts.append(
+        f'<text x="{middle}" y="{HEIGHT - 18}" text-anchor="middle">operational intensity, FLOP per byte</text>'
+    )
     return parts
 
 
@@ -154,7 +159,9 @@ def _png(prediction: Prediction, path: Path) -> None:
     for phase, colour in COLOURS.items():
         chosen = [point for point in axes.points if point[0] == phase]
         sizes = [40 + 800 * point[4] for point in chosen]
-        panel.scatter([p[2] for p in chosen], [p[3] for p in chosen], s=sizes, color=colour, alpha=0.55, label=f"{phase} step")
+        panel.scatter(
+            [p[2] for p in chosen], [p[3] for p in chosen], s=sizes, color=colour, alpha=0.55, label=f"{phase} step"
+        )
     panel.set(xscale="log", yscale="log", xlim=(axes.x0, axes.x1), ylim=(axes.y0, axes.y1))
     panel.set_xlabel("operational intensity, FLOP per byte")
     panel.set_ylabel("FLOP/s")

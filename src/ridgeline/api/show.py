@@ -205,7 +205,13 @@ def _breakdown(phase: object) -> Table:
     whole = sum(float(row["time_s"]) for row in rows) + host_s
     title = f"{phase.name} step, {units.duration(whole)}: {phase.describes}"  # type: ignore[attr-defined]
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, justify in (("op", "left"), ("runs", "right"), ("time", "right"), ("share", "right"), ("bound by", "left")):
+    for name, justify in (
+        ("op", "left"),
+        ("runs", "right"),
+        ("time", "right"),
+        ("share", "right"),
+        ("bound by", "left"),
+    ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     table.add_column("kernel", style="dim")
     for row in rows[:MOST_OPS]:

@@ -23,7 +23,8 @@ Evaluate = Callable[[Cases, Problems], Mapping[str, Any]]
 def _training(cases: Cases, problems: Problems) -> Mapping[str, Any]:
     from ridgeline.training.predict import predict_training
 
-    return predict_training(cases, problems)
+    results: Mapping[str, Any] = predict_training(cases, problems)
+    return results
 
 
 def _vision(cases: Cases, problems: Problems) -> Mapping[str, Any]:

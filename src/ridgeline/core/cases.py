@@ -73,7 +73,7 @@ def groups(codes: Sequence[NDArray[np.int32]], rows: Rows) -> Iterator[tuple[tup
 
 @dataclass(frozen=True, slots=True)
 class Cases:
-    """The cells of a task's table with every default filled in: numbers as float64 columns, texts as labels without gaps."""
+    """A task's table with every default filled in: numbers as float64 columns, texts as labels without gaps."""
 
     rows: int
     numbers: Mapping[str, NDArray[np.float64] | float]
@@ -104,9 +104,7 @@ class Resolved(Generic[_Found]):
 
     __slots__ = ("of", "values")
 
-    def __init__(
-        self, problems: Problems, cases: Cases, names: Sequence[str], find: Callable[..., _Found]
-    ) -> None:
+    def __init__(self, problems: Problems, cases: Cases, names: Sequence[str], find: Callable[..., _Found]) -> None:
         """Call `find(*texts)` for each distinct combination of the columns `names`."""
         key = np.zeros(cases.rows, dtype=np.int64)
         for column in (cases.labels(name) for name in names):
@@ -124,9 +122,7 @@ class Resolved(Generic[_Found]):
     def codes(self, property_of: Callable[[_Found], object]) -> NDArray[np.int32]:
         """One code per row: equal where `property_of(value)` is equal; unresolved rows share a code of their own."""
         known: dict[object, int] = {}
-        by_value = [
-            -1 if value is None else known.setdefault(property_of(value), len(known)) for value in self.values
-        ]
+        by_value = [-1 if value is None else known.setdefault(property_of(value), len(known)) for value in self.values]
         return np.array(by_value, dtype=np.int32)[self.of]
 
     def used(self, rows: Rows) -> tuple[tuple[_Found, ...], Rows]:

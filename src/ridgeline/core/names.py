@@ -46,6 +46,11 @@ class Names:
                     )
                 self._spelling.append(spelling)
 
+    @property
+    def canonical(self) -> tuple[str, ...]:
+        """Every canonical name, in order."""
+        return tuple(dict.fromkeys(self._canonical.values()))
+
     def __contains__(self, name: str) -> bool:
         """Whether some spelling of `name` is known."""
         return fold(name) in self._canonical

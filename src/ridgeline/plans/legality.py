@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ridgeline.core.cases import Problems, Rows
 from ridgeline.plans.plan import DEGREES, Plan
-from ridgeline.workloads.model import GroupedQuery, Latent, MixtureOfExperts, Mixer, Model
+from ridgeline.workloads.model import GroupedQuery, Latent, Mixer, MixtureOfExperts, Model
 from ridgeline.workloads.ops import Dim
+
+MOST_DIVISORS = 65536
+"""Degrees beyond this are nobody's suggestion."""
 
 
 def check_plan(model: Model, plan: Plan, problems: Problems, rows: Rows, chips: Dim | None = None) -> None:
     """Flag every row whose plan this model cannot follow, or that needs other chips than `chips`.
 
     Args:
-        model, plan: sizes are scalars or columns over `rows`.
+        model: sizes are scalars or columns over `rows`.
+        plan: likewise.
+        problems: takes what is wrong.
         rows: the table rows that the columns stand for.
         chips: chips that are there for one replica, if given.
     """
@@ -44,7 +49,9 @@ def check_plan(model: Model, plan: Plan, problems: Problems, rows: Rows, chips: 
             problems,
             rows,
             need > have,
-            lambda i: f"the plan needs {need[i]:g} chips per replica and the machine has {have[i]:g}; lower tp, pp or dp",
+            lambda i: (
+                f"the plan needs {need[i]:g} chips per replica and the machine has {have[i]:g}; lower tp, pp or dp"
+            ),
         )
 
 
@@ -83,14 +90,17 @@ def _check_experts(ffn: MixtureOfExperts, plan: Plan, problems: Problems, rows: 
         problems,
         rows,
         inter % np.maximum(moe_tp, 1.0) != 0,
-        lambda i: f"moe_tp {moe_tp[i]:g} does not divide the expert width {inter[i]:g}; nearest: {_near(inter[i], moe_tp[i])}",
+        lambda i: (
+            f"moe_tp {moe_tp[i]:g} does not divide the expert width {inter[i]:g}; nearest: {_near(inter[i], moe_tp[i])}"
+        ),
     )
 
 
-def _near(whole: float, wanted: float) -> str:
+def _near(whole: ArrayLike, wanted: ArrayLike) -> str:
     """Divisors of `whole` around `wanted`."""
-    divisors = [d for d in range(1, int(whole) + 1) if whole % d == 0] if whole < 1e6 else [1]
-    return ", ".join(str(d) for d in sorted(sorted(divisors, key=lambda d: abs(d - wanted))[:3]))
+    total, near = int(np.asarray(whole)), float(np.asarray(wanted))
+    divisors = [d for d in range(1, min(total, MOST_DIVISORS) + 1) if total % d == 0]
+    return ", ".join(str(d) for d in sorted(sorted(divisors, key=lambda d: abs(d - near))[:3]))
 
 
 def _column(value: Dim, rows: Rows) -> NDArray[np.float64]:

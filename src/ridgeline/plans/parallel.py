@@ -1,9 +1,9 @@
 """Parallelism as a graph rewrite: sizes are divided, and the collectives that the cut requires are inserted.
 
-Tensor parallelism follows Megatron-LM (arXiv 1909.08053, section 3): column-parallel matmuls divide their outputs, row-parallel
-ones their inputs and leave partial sums for one all-reduce. Expert parallelism follows GShard (arXiv 2006.16668) with tokens
-sent once per destination rank (DeepSeek-V3, arXiv 2412.19437, 3.2.2). Under attention data parallelism the graph describes the
-batch of one data-parallel rank; experts see the tokens of all of them.
+Tensor parallelism follows Megatron-LM (arXiv 1909.08053, section 3): column-parallel matmuls divide their outputs,
+row-parallel ones their inputs and leave partial sums for one all-reduce. Expert parallelism follows GShard (arXiv
+2006.16668) with tokens sent once per destination rank (DeepSeek-V3, arXiv 2412.19437, 3.2.2). Under attention data
+parallelism the graph describes the batch of one data-parallel rank; experts see the tokens of all of them.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def _cut_matmul(op: Matmul, plan: Plan, kv_heads: Dim, *, routed: bool) -> tuple
             rank = replace(op, k=op.k / tp)
             if routed and op.part == "shared_experts":  # summed together with the routed experts
                 return (rank,)
-            summed = _collective("all_reduce", "tp", op.part, op.m * op.n * op.batch * WIDE_BYTES, tp, name=f"{op.name}_sum")
+            summed = _collective(
+                "all_reduce", "tp", op.part, op.m * op.n * op.batch * WIDE_BYTES, tp, name=f"{op.name}_sum"
+            )
             return (rank, summed)
         case "heads":
             return (replace(op, batch=op.batch / tp),)
@@ -143,8 +145,8 @@ def _cut_other(op: Op, plan: Plan) -> tuple[Op, ...]:
 def _cut_experts(op: Experts, plan: Plan) -> tuple[Op, ...]:
     """Cut routed experts, and bring tokens to them and back.
 
-    Without attention data parallelism every rank of the stage holds all tokens, so results are only summed. With it, each rank
-    sends its tokens to the ranks of their experts and receives the results (dispatch and combine).
+    Without attention data parallelism every rank of the stage holds all tokens, so results are only summed. With it,
+    each rank sends its tokens to the ranks of their experts and receives the results (dispatch and combine).
     """
     ep, moe_tp = plan.expert_degrees()
     dp, stage = np.asarray(plan.dp, float), np.asarray(plan.stage_chips, float)

@@ -1,4 +1,4 @@
-"""A plan: how a model is cut over chips and in which formats, with a small text notation (`tp8 pp2 ep8 w=fp8 kv=fp8`)."""
+"""A plan: how a model is cut over chips and in which formats, with a text notation (`tp8 pp2 w=fp8 kv=fp8`)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ class Plan:
 
     def __str__(self) -> str:
         """The notation, without what is default."""
-        parts = [f"{f.name}{int(getattr(self, f.name))}" for f in fields(self) if f.name in DEGREES and self._set(f.name)]
+        parts = [
+            f"{f.name}{int(getattr(self, f.name))}" for f in fields(self) if f.name in DEGREES and self._set(f.name)
+        ]
         parts += [f"{key}={getattr(self, name)}" for key, name in FORMATS.items() if getattr(self, name)]
         return " ".join(parts) or "tp1"
 
@@ -90,9 +92,8 @@ def _word(word: str) -> tuple[str, float | str]:
             return name, float(count)
         if name in DEGREES:
             raise PlanError("a degree is at least 1", at=f"plan word {word!r}", got=count, fix=f"{name}1 is no cut")
-    elif match := re.fullmatch(r"([a-z]+)=(\S+)", word):
-        if match[1] in FORMATS:
-            return FORMATS[match[1]], dtypes.dtype(match[2], at=f"plan word {word!r}").name
+    elif (match := re.fullmatch(r"([a-z]+)=(\S+)", word)) and match[1] in FORMATS:
+        return FORMATS[match[1]], dtypes.dtype(match[2], at=f"plan word {word!r}").name
     forms = [f"{name}8" for name in DEGREES] + [f"{key}=fp8" for key in FORMATS]
     raise PlanError(
         f"cannot read {word!r} in a plan",

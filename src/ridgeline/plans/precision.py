@@ -12,9 +12,9 @@ from ridgeline.workloads.model import Model, Precision
 def requantise(model: Model, *, weights: str = "", activations: str = "", kv: str = "", moe_weights: str = "") -> Model:
     """The model with the named formats; "" keeps what is published.
 
-    `weights` may be a storage format (fp8, nvfp4: activations follow where engines multiply that format natively, else stay
-    16-bit) or a whole scheme of the case tables (int4_wo, fp8_block, w4a8_mxfp4). The head stays as published: runtimes
-    keep it in 16 bits. `kv` auto follows the published cache format.
+    `weights` may be a storage format (fp8, nvfp4: activations follow where engines multiply that format natively, else
+    stay 16-bit) or a whole scheme of the case tables (int4_wo, fp8_block, w4a8_mxfp4). The head stays as published:
+    runtimes keep it in 16 bits. `kv` auto follows the published cache format.
     """
     old = model.precision
     linear = _scheme(weights, activations, old.ffn)
@@ -22,9 +22,7 @@ def requantise(model: Model, *, weights: str = "", activations: str = "", kv: st
     experts = _scheme(moe_weights or weights, activations, old.experts)
     cache = old.kv if kv in ("", "auto") else dtype(kv, at="kv")
     score = _score(old.score, cache)
-    precision = Precision(
-        attention=attention, ffn=linear, experts=experts, head=old.head, kv=cache, score=score
-    )
+    precision = Precision(attention=attention, ffn=linear, experts=experts, head=old.head, kv=cache, score=score)
     return replace(model, precision=precision)
 
 

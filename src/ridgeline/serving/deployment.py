@@ -117,17 +117,15 @@ def make_pool(d: Deployment, plan: Plan, load: Load, workers: Value, *, batch: V
         slots = np.minimum(slots, np.maximum(budget - 1.0, 1.0))
     lanes = workers * plan.dp * plan.pp
     in_flight = np.where(c["concurrency"] > 0, np.maximum(c["concurrency"] / lanes, 1.0), np.inf)
-    stepper = Stepper(
-        model=d.model, plan=plan, machines=d.machines, runtime=r, setting=d.setting, drafts=drafts
-    )
+    stepper = Stepper(model=d.model, plan=plan, machines=d.machines, runtime=r, setting=d.setting, drafts=drafts)
     limits = Limits(slots=np.minimum(slots, in_flight), token_budget=budget)
     return Pool(stepper=stepper, limits=limits, memory=memory, lanes=lanes, chips=workers * plan.chips)
 
 
 def plan_of(c: Mapping[str, Column], prefix: str = "") -> Plan:
     """The degrees in the columns of one pool."""
-    degrees = {name: c[f"{prefix}{name}"] for name in ("tp", "pp", "dp", "ep", "moe_tp")}
-    return Plan(**degrees, cp=c["cp"] if not prefix else 1.0)
+    tp, pp, dp, ep, moe_tp = (c[f"{prefix}{name}"] for name in ("tp", "pp", "dp", "ep", "moe_tp"))
+    return Plan(tp=tp, pp=pp, dp=dp, ep=ep, moe_tp=moe_tp, cp=c["cp"] if not prefix else 1.0)
 
 
 def lane_load(d: Deployment, lanes: Value) -> Load:
@@ -183,7 +181,8 @@ def _flag_overload(state: Steady, lanes: Value, problems: Problems, rows: Rows) 
     limit = np.broadcast_to(state.request_per_s * lanes, rows.shape)
     for i in np.flatnonzero(np.broadcast_to(state.overloaded, rows.shape)):
         problems.flag(
-            np.array([rows[i]]), f"overloaded: {limit[i]:.4g} requests/s arrive and queues grow without end; lower the rate"
+            np.array([rows[i]]),
+            f"overloaded: {limit[i]:.4g} requests/s arrive and queues grow without end; lower the rate",
         )
 
 

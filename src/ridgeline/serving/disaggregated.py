@@ -11,8 +11,8 @@ from ridgeline.core.cases import Problems, Rows
 from ridgeline.hardware.chip import Value
 from ridgeline.plans import check_plan
 from ridgeline.serving.deployment import Deployment, Outcome, Pool, flag_unfit, lane_load, make_pool, plan_of, report
-from ridgeline.serving.steady import ROUNDS, Steady
 from ridgeline.serving.load import Load
+from ridgeline.serving.steady import ROUNDS, Steady
 from ridgeline.workloads.families.size import cache_bytes
 from ridgeline.workloads.model import Batch
 
@@ -20,8 +20,8 @@ from ridgeline.workloads.model import Batch
 def evaluate_pools(d: Deployment, problems: Problems, rows: Rows) -> Outcome:
     """Results of disaggregated deployments.
 
-    A request waits for a prefill lane, is prefilled, its cache moves to a decode lane over the outermost link that the pools
-    share, and it decodes there. In a closed loop the rate is the one at which the requests in flight add up.
+    A request waits for a prefill lane, is prefilled, its cache moves to a decode lane over the outermost link that the
+    pools share, and it decodes there. In a closed loop the rate is the one at which the requests in flight add up.
     """
     c = d.cases
     prefill_plan, decode_plan = plan_of(c, "prefill_"), plan_of(c, "decode_")
@@ -43,10 +43,10 @@ def evaluate_pools(d: Deployment, problems: Problems, rows: Rows) -> Outcome:
 
     def decode_s(n: Value) -> Value:
         n = np.clip(n, knots[0], knots[2])
-        slope = [np.where(b > a, (tb - ta) / np.where(b > a, b - a, 1.0), 0.0) for a, b, ta, tb in _pairs(knots, knots_s)]
-        return np.where(
-            n < knots[1], knots_s[0] + slope[0] * (n - knots[0]), knots_s[1] + slope[1] * (n - knots[1])
-        )
+        slope = [
+            np.where(b > a, (tb - ta) / np.where(b > a, b - a, 1.0), 0.0) for a, b, ta, tb in _pairs(knots, knots_s)
+        ]
+        return np.where(n < knots[1], knots_s[0] + slope[0] * (n - knots[0]), knots_s[1] + slope[1] * (n - knots[1]))
 
     full_rate = decode.lanes * slots / np.maximum(load.iterations * decode_s(slots), 1e-12)
     capacity = np.minimum(1.0 / service_s, full_rate)
@@ -71,7 +71,7 @@ def evaluate_pools(d: Deployment, problems: Problems, rows: Rows) -> Outcome:
         steady_ttft_s=ttft_s,
         steady_tpot_s=tpot_s,
         request_per_s=rate / decode.lanes,
-        batch=n,
+        batch=np.asarray(n),
         overloaded=open_loop & (load.rate_per_s > capacity),
     )
     both = Pool(

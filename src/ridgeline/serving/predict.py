@@ -64,8 +64,8 @@ def predict_serving(cases: Cases, problems: Problems) -> dict[str, NDArray[np.fl
             for name, value in outcome.numbers().items():
                 column = results.setdefault(name, np.full(cases.rows, np.nan))
                 column[rows] = np.broadcast_to(np.asarray(value, dtype=np.float64), rows.shape)
-            for name, value in (("bound", outcome.bound), ("regime", outcome.regime)):
-                texts[name][rows] = np.broadcast_to(value, rows.shape)
+            for name, words in (("bound", outcome.bound), ("regime", outcome.regime)):
+                texts[name][rows] = np.broadcast_to(words, rows.shape)
     bad = ~problems.ok
     for name, column in results.items():
         if name not in ("fits", "memory_bytes_per_chip", "weights_bytes_per_chip", "kv_bytes_per_chip"):

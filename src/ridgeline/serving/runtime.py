@@ -29,7 +29,7 @@ class Runtime:
         max_batched_tokens: new tokens per iteration (prompt chunks and decodes together).
         prompt_policy: chunked (prompts share iterations with decodes) or prefill-first (decodes wait).
         cache_policy: grow (blocks as a sequence grows), reserve (whole length at admission) or reserve-part.
-        memory_frac: share of memory for weights, reserve and cache (`memory_base` total), or of what weights leave (free).
+        memory_frac: share of memory for weights, reserve and cache (`memory_base` total), or of what they leave (free).
         reserve_bytes: activations and buffers per chip.
         admission_lag_steps: iterations that a request sent at the end of another misses (asynchronous scheduling).
         host_step_s, host_sequence_s: host time per iteration, and per sequence in it, that the device does not hide.

@@ -1,11 +1,11 @@
 """Continuous batching at steady state, in closed form over columns.
 
-One lane holds `slots` requests: some decode, the others prefill or wait to. Between two completions the lane runs a fixed
-number of iterations; those that carry prompt tokens take longer, and every decoding sequence feels them. Step times are
-priced at a few batches and interpolated, so a column of deployments costs a handful of vectorised prices.
+One lane holds `slots` requests: some decode, the others prefill or wait to. Between two completions the lane runs a
+fixed number of iterations; those that carry prompt tokens take longer, and every decoding sequence feels them. Step
+times are priced at a few batches and interpolated, so a column of deployments costs a handful of vectorised prices.
 
-The closed form has no bunching of its own: with equal lengths, requests that were prefilled together return together, and
-the procedure's group size is used. Where queueing decides (arrival rates near capacity), the simulator is the reference.
+The closed form has no bunching of its own: with equal lengths, requests that were prefilled together return together,
+and the procedure's group size is used.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ def sample_times(stepper: Stepper, load: Load, limits: Limits) -> Times:
     chunk = np.minimum(prompt, room)
     merged = np.clip(slots * prompt / np.maximum(load.iterations, 1e-9), chunk, np.maximum(room, chunk))
     quarter = np.maximum(slots / 4.0, 1.0)
-    decode_s = tuple(np.asarray(stepper.time_s(stepper.decode(n, context))) for n in (np.ones_like(slots), quarter, slots))
+    decode_s = tuple(
+        np.asarray(stepper.time_s(stepper.decode(n, context))) for n in (np.ones_like(slots), quarter, slots)
+    )
 
     def with_prompts(decoding: Value, tokens: Value) -> Column:
         whole = np.minimum(tokens, prompt)
@@ -179,7 +181,9 @@ class Lane:
         busy = np.clip(own_s / self.interval_s(n), 0.0, 0.95)
         ahead_s = own_s * np.minimum(busy / (2.0 * (1.0 - busy)), np.maximum(n, 0.0) / 2.0)
         together = np.minimum(self.group, np.maximum(n, 1.0))
-        bunch_s = np.maximum(self.times.mixed(n, together * self.times.chunk) - self.times.mixed(n, self.times.chunk), 0.0)
+        bunch_s = np.maximum(
+            self.times.mixed(n, together * self.times.chunk) - self.times.mixed(n, self.times.chunk), 0.0
+        )
         wait_s = (together - 1.0) / 2.0 * own_s if self.separate else bunch_s
         return lag_s + own_s + np.maximum(ahead_s, wait_s)
 
@@ -207,9 +211,7 @@ def solve(stepper: Stepper, load: Load, limits: Limits, measured: Procedure) -> 
     return _report(lane, n, measured, resident, overloaded)
 
 
-def _report(
-    lane: Lane, n: Column, measured: Procedure, resident: Column, overloaded: NDArray[np.bool_]
-) -> Steady:
+def _report(lane: Lane, n: Column, measured: Procedure, resident: Column, overloaded: NDArray[np.bool_]) -> Steady:
     load = lane.load
     concurrency, rate = np.asarray(load.concurrency, float), np.asarray(load.rate_per_s, float)
     engine_ttft_s, tpot_s = lane.first_token_s(n), lane.tpot_s(n)

@@ -72,16 +72,21 @@ def memory_of(
     """Memory of a deployment.
 
     Args:
+        model: formats included.
+        plan: how it is cut.
         context: tokens that one resident sequence is counted with.
-        memory_frac: share of the capacity for weights, reserve and cache; with `of_free` the share of what weights and
-            reserve leave that becomes cache (TensorRT-LLM's free_gpu_memory_fraction).
+        capacity_bytes: of one chip.
+        memory_frac: share of the capacity for weights, reserve and cache; or of what weights and reserve leave.
+        reserve_bytes: activations and buffers.
+        of_free: whether `memory_frac` is of what is left (TensorRT-LLM's free_gpu_memory_fraction).
+        drafts: whether multi-token prediction blocks are loaded.
     """
     weights = weight_bytes(model, plan, drafts=drafts)
     deepest = np.ceil(np.asarray(model.layers) / plan.pp) / np.asarray(model.layers)
     sequence = cache_bytes(model, context, plan.tp) * deepest / np.asarray(plan.cp, float)
     if of_free:
         left = capacity_bytes - weights - reserve_bytes
-        free = np.where(left > 0, left * memory_frac, left)
+        free: Value = np.where(left > 0, left * memory_frac, left)
     else:
         free = capacity_bytes * memory_frac - weights - reserve_bytes
     return Memory(

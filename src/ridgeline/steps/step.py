@@ -69,7 +69,7 @@ class Step:
     def role_bytes(self, role: str) -> Value:
         """Bytes that operands of one role (weights, kv, activations, state) move."""
         return _total(
-            cost.times * sum((np.add(o.read_bytes, o.write_bytes) for o in cost.op.operands() if o.role == role))
+            cost.times * sum(np.add(o.read_bytes, o.write_bytes) for o in cost.op.operands() if o.role == role)
             for cost in self.ops
         )
 
@@ -89,7 +89,7 @@ class Step:
         return largest_name(self.time_by_bound())
 
     def interval(self) -> tuple[Value, Value]:
-        """(p10, p90) of the step's time, in seconds: errors of one kind of op add, those of different kinds in squares."""
+        """(p10, p90) of the step's time, s: errors of one kind of op add, those of different kinds in squares."""
         parts = []
         for cost in self.ops:
             kind = interval_kind(cost.op)

@@ -17,7 +17,7 @@ def with_columns(task: str) -> Callable[[Callable[..., None]], Callable[..., Non
     """Give a command one option per column of the task; they arrive in its keyword argument `case` as text."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = [p for p in inspect.signature(command).parameters.values() if p.name != "case"]
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "case"]
         columns = [_parameter(column) for column in TASKS[task]]
 
         def run(**everything: Any) -> None:
@@ -37,8 +37,12 @@ def _parameter(column: Column) -> inspect.Parameter:
     flags = [f"--{column.name.replace('_', '-')}"]
     if column.name in SHORT:
         flags.append(SHORT[column.name])
-    default = "" if column.default in (None, "") else f" [default: {column.default:g}]" if column.kind == NUMBER else (
-        f" [default: {column.default}]"
+    default = (
+        ""
+        if column.default in (None, "")
+        else f" [default: {column.default:g}]"
+        if column.kind == NUMBER
+        else (f" [default: {column.default}]")
     )
     option = typer.Option(None, *flags, help=f"{column.doc}{default}", metavar=_metavar(column), show_default=False)
     return inspect.Parameter(column.name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=str | None)

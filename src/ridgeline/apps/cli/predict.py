@@ -19,8 +19,12 @@ app = typer.Typer(
 OnOption = Annotated[str, typer.Option("--on", metavar="MACHINE", help='machines: "8x h100-sxm", "4x dgx-h100"')]
 PlanOption = Annotated[str, typer.Option("--plan", metavar="WORDS", help='the plan in words: "tp8 pp2 w=fp8 kv=fp8"')]
 CaseOption = Annotated[Path | None, typer.Option("--case", metavar="FILE", help="one case as YAML or JSON; flags win")]
-CasesOption = Annotated[str, typer.Option("--cases", metavar="FILE", help="a table of cases: CSV or Parquet, - for stdin")]
-OutOption = Annotated[str, typer.Option("--out", metavar="FILE", help="where its results go: CSV or Parquet, - for stdout")]
+CasesOption = Annotated[
+    str, typer.Option("--cases", metavar="FILE", help="a table of cases: CSV or Parquet, - for stdin")
+]
+OutOption = Annotated[
+    str, typer.Option("--out", metavar="FILE", help="where its results go: CSV or Parquet, - for stdout")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 RooflineOption = Annotated[
     list[Path] | None, typer.Option("--roofline", metavar="FILE", help="draw the step's roofline: .html, .png or .svg")
@@ -29,7 +33,8 @@ ExplainOption = Annotated[bool, typer.Option("--explain", help="show the candida
 
 SERVING_EXAMPLES = """Examples:
 
-  ridgeline predict serving --model meta-llama/Llama-3.1-70B --on "8x h100-sxm" --tp 8 --isl 1024 --osl 1024 --concurrency 64
+  ridgeline predict serving --model meta-llama/Llama-3.1-70B --on "8x h100-sxm" --tp 8 --isl 1024 --osl 1024 \\
+    --concurrency 64
 
   ridgeline predict serving --model Qwen/Qwen3-32B --on h200-sxm --weights fp8 --isl 4000 --osl 1000 --rate 2/s --json
 
