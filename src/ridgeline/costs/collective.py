@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError, did_you_mean
 from ridgeline.costs.coefficients import Coefficients
-from ridgeline.costs.machine_columns import LevelColumns, MachineColumns
+from ridgeline.costs.machine_columns import BUS_KINDS, LevelColumns, MachineColumns
 from ridgeline.costs.price import Price, Setting, pnorm, work, zero_where_empty
 from ridgeline.costs.room import Numbers
 from ridgeline.hardware.chip import Value
@@ -36,15 +36,11 @@ PASSES: Mapping[str, float] = {
 }
 """Times that a ring carries the buffer around: a reduce-scatter and then an all-gather make an all-reduce."""
 
-FRAMEWORK: Mapping[tuple[str, bool], str] = {
-    ("vllm", True): "vllm_graph",
-    ("sglang", True): "vllm_graph",
-    ("vllm", False): "vllm_eager",
-    ("sglang", False): "vllm_eager",
-    ("trtllm", True): "trtllm",
-    ("trtllm", False): "trtllm",
-}
-"""All-reduce kernels of serving runtimes by (runtime, captured in a graph); any other runtime calls the library."""
+RINGS = frozenset({"all_reduce", "all_gather", "reduce_scatter"})
+"""Kinds that pass parts on from neighbour to neighbour; in the others every pair sends its own message."""
+
+FRAMEWORK: Mapping[str, str] = {"vllm": "vllm", "sglang": "vllm", "trtllm": "trtllm"}
+"""Serving runtimes that bring all-reduce kernels of their own; any other runtime calls the library."""
 
 FRAMEWORK_RANKS = 8.0
 """The custom all-reduce kernels are compiled for up to eight peers (vLLM `_SUPPORTED_WORLD_SIZES`)."""
@@ -66,6 +62,24 @@ class Stage:
     latency_s: Array
 
 
+@dataclass(frozen=True, slots=True)
+class ByTransport:
+    """Coefficients of the library per row: one set where chips talk over a host bus, another where links are direct."""
+
+    bus: Value
+    over_bus: Coefficients
+    direct: Coefficients
+
+    def __getitem__(self, name: str) -> Value:
+        """The value for each row."""
+        return np.where(np.asarray(self.bus) > 0, self.over_bus[name], self.direct[name])
+
+    def calibrated(self) -> NDArray[np.bool_]:
+        """Whether the chip of each row was measured over that transport."""
+        known = np.where(np.asarray(self.bus) > 0, self.over_bus.calibrated, self.direct.calibrated)
+        return np.asarray(known, dtype=np.bool_)
+
+
 def price_collective(op: Collective, machines: MachineColumns, setting: Setting) -> Price:
     """Price a collective of `op.ranks` ranks spaced by `op.stride`; all dimensions broadcast.
 
@@ -74,28 +88,36 @@ def price_collective(op: Collective, machines: MachineColumns, setting: Setting)
     if op.kind not in PASSES:
         raise DomainError("unknown collective", at="kind", got=op.kind, fix=did_you_mean(op.kind, PASSES))
     kernel = kernel_of(op, setting)
-    library = Coefficients("collective", "nccl", machines.chips)
+    library = ByTransport(
+        machines.gather(lambda machine: float(any(level.kind in BUS_KINDS for level in machine.levels))),
+        Coefficients("collective", "nccl_bus", machines.chips),
+        Coefficients("collective", "nccl", machines.chips),
+    )
     own = Coefficients("collective", kernel, machines.chips) if kernel in FRAMEWORK.values() else None
-    time, floor, terms = collective_s(op, machines, kernel, library, own)
+    ideal = setting.runtime == "ideal"
+    time, floor, terms = collective_s(op, machines, library, own, eager=not setting.captured)
     flops, reads, writes = work(op)
     price = Price(
-        time_s=time,
+        time_s=floor if ideal else time,
         floor_s=floor,
         flops=flops,
         read_bytes=reads,
         write_bytes=writes,
-        terms=terms,
+        terms={"link": floor} if ideal else terms,
         detail={"ranks": op.ranks},
-        calibrated=library.calibrated,
-        kernel=kernel,
+        calibrated=library.calibrated(),
+        kernel="ideal" if ideal else kernel,
     )
     return zero_where_empty(price, np.where(np.asarray(op.ranks) > 1.0, op.message_bytes, 0.0))
 
 
 def collective_s(
-    op: Collective, machines: MachineColumns, kernel: str, library: Numbers, own: Numbers | None
+    op: Collective, machines: MachineColumns, library: Numbers, own: Numbers | None, *, eager: bool = False
 ) -> tuple[Array, Array, dict[str, Value]]:
-    """(time_s, floor_s, terms) with the given coefficients; `own` holds those of a framework kernel."""
+    """(time_s, floor_s, terms) with the given coefficients; `own` holds those of a framework's kernels, if it has any.
+
+    An eager call of a framework copies the buffer to a registered one and is not faster than its launch from the host.
+    """
     ranks = np.maximum(np.asarray(op.ranks, dtype=np.float64), 1.0)
     stride = np.maximum(np.asarray(op.stride, dtype=np.float64), 1.0)
     size = np.maximum(np.asarray(op.message_bytes, dtype=np.float64), 0.0)
@@ -103,22 +125,23 @@ def collective_s(
     levels = machines.levels()
     stages = _stages(op.kind, levels, ranks, stride, library)
     floor = size * _overlapped([np.minimum(stage.wire_s, stage.switch_s) for stage in stages], 0.0)
-    if kernel == "ideal" or not stages:
+    if not stages:
         return floor, floor, {"link": floor}
-    time, terms = _library_s(op, stages, size, library)
+    clock_hz = machines.chips.gather(lambda chip: chip.clock_hz)
+    time, terms = _library_s(op, stages, size, clock_hz, library)
     if own is not None:
+        time = _framework_s(stages[0], levels[0], size, (ranks, stride), clock_hz, time, own)
+    if own is not None and eager:
         bandwidth = machines.chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s)
         copied = np.asarray(own["copies"]) * size / bandwidth
-        device = _framework_s(stages[0], levels[0], size, ranks, time, own)
-        time = np.asarray(pnorm(8.0, device + copied, np.asarray(own["host_s"])))
+        time = np.asarray(pnorm(8.0, time + copied, np.asarray(own["host_s"])))
+        terms = {**terms, "host": np.asarray(own["host_s"])}
     return np.maximum(time, floor), floor, terms
 
 
 def kernel_of(op: Collective, setting: Setting) -> str:
-    """The kernel family that the runtime calls: its own all-reduce, the library, or the ideal bound."""
-    if setting.runtime == "ideal":
-        return "ideal"
-    return FRAMEWORK.get((setting.runtime, setting.captured), "nccl") if op.kind == "all_reduce" else "nccl"
+    """The kernel family that the runtime calls: its own all-reduce, or the library."""
+    return FRAMEWORK.get(setting.runtime, "nccl") if op.kind == "all_reduce" else "nccl"
 
 
 def _check_fits(op: Collective, machines: MachineColumns, ranks: Array, stride: Array) -> None:
@@ -141,7 +164,7 @@ def _stages(kind: str, levels: tuple[LevelColumns, ...], ranks: Array, stride: A
         per_byte_s = np.where(members > below, 1.0 / (level.bandwidth_bytes_per_s * np.maximum(mesh_share, 1e-9)), 0.0)
         busy = np.maximum(np.minimum(members * stride, level.size) / 2.0, 1.0)
         contention = np.where(np.asarray(level.bus) > 0, busy ** np.asarray(library["bus_exponent"]), 1.0)
-        make = _ring_stage if PASSES[kind] == 2.0 or kind in ("all_gather", "reduce_scatter") else _direct_stage
+        make = _ring_stage if kind in RINGS else _direct_stage
         stages.append(make(kind, level, (ranks, below, members), per_byte_s, contention, library))
         below = members
     return stages
@@ -186,8 +209,9 @@ def _direct_stage(
     if kind == "alltoall":
         # In a torus every message passes through several links, so the traffic counts once per link.
         links = np.where(np.asarray(level.torus) > 0, np.maximum(_torus_hops(fan, level.dimensions) / 2.0, 1.0), 1.0)
-        wire, hops = (members - below) / ranks * links * per_byte_s, np.log2(fan)
-        own = np.where(below == 1.0, per_byte_s / ranks, 0.0)
+        # One message is posted for each peer; the copy of one's own part is half as dear as in a ring.
+        wire, hops = (members - below) / ranks * links * per_byte_s, members - below
+        own = np.where(below == 1.0, 0.5 * per_byte_s / ranks, 0.0)
     else:
         outermost = (members == ranks) & (below < ranks)
         wire, hops, own = outermost * per_byte_s, outermost * 1.0, 0.0 * per_byte_s
@@ -214,38 +238,59 @@ def _overlapped(times: list[Array], exposed: Value) -> Array:
 
 
 def _protocol_s(
-    name: str, stages: list[Stage], size: Array, c: Numbers, *, switch: bool = False, exposed: Value = 0.0
+    name: str,
+    stages: list[Stage],
+    size: Array,
+    clock_hz: Value,
+    c: Numbers,
+    *,
+    switch: bool = False,
+    exposed: Value = 0.0,
 ) -> tuple[Array, Array]:
-    """(fixed, moving) seconds of one protocol. A hop costs the link's latency `hop` times over."""
+    """(fixed, moving) seconds of one protocol: starting takes cycles, a hop the link's latency `hop` times over."""
     hop, own = np.asarray(c[f"{name}_hop"]), np.asarray(c["own_copy"])
     waits = sum((stage.hops * stage.latency_s for stage in stages), start=np.float64(0.0))
-    fixed = np.asarray(c[f"{name}_start_s"]) + hop * waits
+    fixed = np.asarray(c[f"{name}_start_cycles"]) / clock_hz + hop * waits
     per_byte = [(stage.switch_s if switch else stage.wire_s + own * stage.own_s) * stage.contention for stage in stages]
     return fixed, size * _overlapped(per_byte, exposed) / np.asarray(c[f"{name}_efficiency"])
 
 
-def _library_s(op: Collective, stages: list[Stage], size: Array, c: Numbers) -> tuple[Array, dict[str, Value]]:
+def _library_s(
+    op: Collective, stages: list[Stage], size: Array, clock_hz: Value, c: Numbers
+) -> tuple[Array, dict[str, Value]]:
     """The communication library: low-latency and bandwidth protocols, and adding in the switch where it can."""
-    exposed = c["exposed"]
-    quick = _protocol_s("ll", stages, size, c)
-    bulk = _protocol_s("simple", stages, size, c, exposed=exposed)
+    exposed, prefix = c["exposed"], "" if op.kind in RINGS else "p2p_"
+    quick = _protocol_s(f"{prefix}ll", stages, size, clock_hz, c)
+    started, moving = _protocol_s(f"{prefix}simple", stages, size, clock_hz, c, exposed=exposed)
+    # Filling and draining a pipeline of chunks of the best size costs a share that falls as the buffer grows.
+    bulk = started, moving + np.sqrt(np.asarray(c["ramp_s"]) * moving)
     candidates = [quick, bulk]
     if op.kind == "all_reduce" and not op.dtype.name.startswith("int"):
         # Switches add floating point; where none does, this candidate repeats the ring with a longer start.
-        candidates.append(_protocol_s("switch", stages, size, c, switch=True, exposed=exposed))
-    if op.kind == "alltoall":
-        candidates = [(fixed + np.asarray(c["alltoall_start_s"]), moving) for fixed, moving in candidates]
+        candidates.append(_protocol_s("switch", stages, size, clock_hz, c, switch=True, exposed=exposed))
     time = _soft_minimum([fixed + moving for fixed, moving in candidates], c["softness"])
-    chosen = [np.broadcast_arrays(fixed, moving, time) for fixed, moving in candidates]
-    link = np.min([moving for _, moving, _ in chosen], axis=0)
+    link = np.min(np.broadcast_arrays(*[moving for _, moving in candidates]), axis=0)
     return time, {"link": np.minimum(link, time), "latency": np.maximum(time - link, 0.0)}
 
 
-def _framework_s(inner: Stage, level: LevelColumns, size: Array, ranks: Array, library_s: Array, c: Numbers) -> Array:
+def _framework_s(
+    inner: Stage,
+    level: LevelColumns,
+    size: Array,
+    group: tuple[Array, Array],
+    clock_hz: Value,
+    library_s: Array,
+    c: Numbers,
+) -> Array:
     """The runtime's own all-reduce inside one domain of fast links, up to its buffer limit, else the library."""
-    inside = (ranks <= level.size) & (ranks <= FRAMEWORK_RANKS) & ((np.asarray(level.bus) == 0) | (ranks <= 2.0))
+    ranks, stride = group
+    near = ((ranks - 1.0) * stride < level.size) & (ranks <= FRAMEWORK_RANKS)
+    # Over a host bus only two chips can reach each other's memory.
+    inside = near & ((np.asarray(level.bus) == 0) | (ranks <= 2.0))
     limit = np.asarray(c["limit_bytes"]) * (2.0 / ranks) ** np.asarray(c["limit_exponent"])
-    fixed = np.asarray(c["custom_start_s"]) + np.asarray(c["custom_hop"]) * inner.latency_s * np.log2(ranks)
+    fixed = np.asarray(c["custom_start_cycles"]) / clock_hz + np.asarray(c["custom_hop"]) * inner.latency_s * np.log2(
+        ranks
+    )
     per_byte = (inner.wire_s + np.asarray(c["own_copy"]) * inner.own_s) * inner.contention
     own = fixed + size * per_byte / np.asarray(c["custom_efficiency"])
     device: Array = np.where(inside & (size < limit), np.minimum(own, library_s), library_s)

@@ -1,238 +1,288 @@
 """Fits `coefficients/collective.yaml` to measured collectives.
 
-Run as `python -m ridgeline.costs.fits.collective SILICON_FOLDER`; the folder holds `collectives.parquet` (columns in
-its README). Deterministic: least squares with a soft-L1 loss on log ratios from fixed starts, on half of the sizes.
+Run `python -m ridgeline.costs.fits.collective SILICON_FOLDER`; the folder holds `collectives.parquet` (columns in its
+README). The library comes first, direct links and host buses apart, then the all-reduce kernels of serving frameworks
+on top of it. Each is fitted for a generation, then for its chips, which are pulled to the generation's values; chips
+never seen start from the newest generation.
 """
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from ridgeline.core.dtypes import dtype
-from ridgeline.core.files import sha256_of
 from ridgeline.costs.collective import collective_s
-from ridgeline.costs.machine_columns import MachineColumns
+from ridgeline.costs.fits.common import Document, intervals_of, is_fit_half, source, write
+from ridgeline.costs.fits.robust import Knob, Sample, errors, fit, rounded
+from ridgeline.costs.machine_columns import BUS_KINDS, MachineColumns
+from ridgeline.costs.measurements import Measurements, read
 from ridgeline.hardware import catalogue
 from ridgeline.hardware.machine import machine
 from ridgeline.workloads.ops import Collective
 
 Array = NDArray[np.float64]
+Values = Mapping[str, float]
 
-KERNELS: Mapping[str, str] = {
-    "NCCL": "nccl",
-    "TRTLLM": "trtllm",
-    "vLLM_custom_graph": "vllm_graph",
-    "vLLM_custom_eager": "vllm_eager",
+SOURCES: Mapping[str, tuple[str, bool]] = {
+    "NCCL": ("nccl", False),
+    "TRTLLM": ("trtllm", False),
+    "vLLM_custom_graph": ("vllm", False),
+    "vLLM_custom_eager": ("vllm", True),
 }
-"""Kernel column of the measurements -> kernel family."""
+"""Kernel column of the measurements -> (kernel family, whether called eagerly)."""
 
-SHARED: Mapping[str, Mapping[str, float]] = {
-    "nccl": {"tree_hop": 2.5, "switch_hop": 0.5, "softness": 8.0, "exposed": 0.2, "bus_exponent": 1.85},
-    "trtllm": {"limit_bytes": 8e6, "limit_exponent": 2.0, "own_copy": 0.5, "copies": 0.0, "host_s": 0.0},
-    "vllm_graph": {"limit_bytes": 6.5e7, "limit_exponent": 0.0, "own_copy": 0.5, "copies": 0.0, "host_s": 0.0},
-    "vllm_eager": {"limit_bytes": 6.5e7, "limit_exponent": 0.0, "own_copy": 0.5},
+LIBRARIES = ("nccl", "nccl_bus")
+"""Families that need no other below them."""
+
+NEWEST = "hopper"
+"""The newest generation that the bundled tables hold: what a chip never seen starts from."""
+
+LIBRARY_HABITS: Values = {"tree_hop": 2.5, "switch_hop": 0.5, "softness": 8.0, "exposed": 0.2}
+HABITS: Mapping[str, Values] = {
+    "nccl": {**LIBRARY_HABITS, "bus_exponent": 1.0},
+    "nccl_bus": LIBRARY_HABITS,
+    "vllm": {"limit_bytes": 6.5e7, "limit_exponent": 0.0, "own_copy": 0.5},
+    "trtllm": {"limit_bytes": 8e6, "limit_exponent": 2.0, "own_copy": 0.5, "copies": 0.0, "host_s": 1e-5},
 }
-"""Numbers that the tables do not identify. Trees win beyond about eight ranks (NCCL tuner); TensorRT-LLM turns to NCCL at
-8 MB between two ranks and 2 MB between four; vLLM's symmetric-memory buffers hold 64 MB; where levels work as a pipeline
-of chunks, a fifth of the other levels' time stays visible (assumed; two DGX H100 reach 350-400 GB/s of bus bandwidth)."""
+"""Numbers that the tables do not identify. Trees win beyond about eight ranks (NCCL tuner). TensorRT-LLM turns to NCCL
+at 8 MB between two ranks and 2 MB between four; vLLM's symmetric-memory buffers hold 64 MB (32 at four ranks). Where
+levels work as a pipeline of chunks, a fifth of the other levels' time stays visible (assumed; two DGX H100 reach
+350-400 GB/s of bus bandwidth)."""
 
-FITTED: Mapping[str, Mapping[str, tuple[float, float, float]]] = {
-    "nccl": {
-        "ll_start_s": (1e-6, 4.5e-6, 3e-5),
-        "ll_hop": (0.1, 0.8, 5.0),
-        "ll_efficiency": (0.05, 0.3, 1.0),
-        "simple_start_s": (2e-6, 2e-5, 2e-4),
-        "simple_hop": (0.01, 2.0, 20.0),
-        "simple_efficiency": (0.2, 0.8, 1.0),
-        "own_copy": (0.05, 0.5, 3.0),
-        "alltoall_start_s": (1e-8, 1e-6, 1e-5),
-    },
-    "trtllm": {
-        "custom_start_s": (5e-7, 3e-6, 3e-5),
-        "custom_hop": (0.01, 0.3, 5.0),
-        "custom_efficiency": (0.2, 0.7, 1.0),
-    },
-    "vllm_graph": {
-        "custom_start_s": (5e-7, 3e-6, 3e-5),
-        "custom_hop": (0.01, 0.3, 5.0),
-        "custom_efficiency": (0.2, 0.7, 1.0),
-    },
-    "vllm_eager": {
-        "custom_start_s": (5e-7, 3e-6, 3e-5),
-        "custom_hop": (0.01, 0.3, 5.0),
-        "custom_efficiency": (0.2, 0.7, 1.0),
-        "copies": (0.1, 2.0, 10.0),
-        "host_s": (5e-6, 2e-5, 2e-4),
-    },
+LIMITS: Mapping[str, Mapping[str, Values]] = {
+    "vllm": {"ampere": {"limit_bytes": 8.38e6}, "ada": {"limit_bytes": 8.38e6}},
+    "trtllm": {"ampere": {"limit_bytes": 2e6, "limit_exponent": 0.0}},
 }
-"""Fitted numbers by family: (lowest, start, highest)."""
+"""Buffer limits of older generations: symmetric memory needs Hopper, before it vLLM stops at 8 MiB
+(custom_all_reduce.py); TensorRT-LLM 1.0, as measured on A100, turns to NCCL below 2 MB for any number of ranks."""
 
-SWITCH: Mapping[str, tuple[float, float, float]] = {
-    "switch_start_s": (5e-6, 4e-5, 2e-4),
-    "switch_efficiency": (0.2, 0.65, 1.0),
+LIBRARY_KNOBS: Mapping[str, Knob] = {
+    "ll_start_cycles": Knob(start=9300.0, low=2000.0, high=60000.0),
+    "ll_hop": Knob(start=0.8, low=0.1, high=5.0, spread=0.5),
+    "ll_efficiency": Knob(start=0.33, low=0.05, high=1.0, spread=0.5),
+    "simple_start_cycles": Knob(start=46000.0, low=2000.0, high=400000.0),
+    "simple_hop": Knob(start=0.7, low=0.05, high=20.0, spread=1.0),
+    "simple_efficiency": Knob(start=0.8, low=0.3, high=1.0, spread=0.2),
+    "ramp_s": Knob(start=1e-5, low=1e-8, high=1e-4),
+    "own_copy": Knob(start=0.5, low=0.05, high=3.0, spread=0.5),
+    "p2p_ll_start_cycles": Knob(start=12000.0, low=2000.0, high=60000.0),
+    "p2p_ll_hop": Knob(start=0.3, low=0.02, high=5.0),
+    "p2p_ll_efficiency": Knob(start=0.05, low=0.005, high=1.0),
+    "p2p_simple_start_cycles": Knob(start=21000.0, low=2000.0, high=400000.0),
+    "p2p_simple_hop": Knob(start=0.3, low=0.02, high=20.0),
+    "p2p_simple_efficiency": Knob(start=0.75, low=0.3, high=1.0, spread=0.2),
 }
-"""Fitted where switches add; elsewhere those chips keep the default."""
+SWITCH_KNOBS: Mapping[str, Knob] = {
+    "switch_start_cycles": Knob(start=120000.0, low=10000.0, high=400000.0),
+    "switch_efficiency": Knob(start=0.65, low=0.2, high=1.0, spread=0.2),
+}
+CUSTOM_KNOBS: Mapping[str, Knob] = {
+    "custom_start_cycles": Knob(start=6000.0, low=1000.0, high=60000.0, spread=0.5),
+    "custom_hop": Knob(start=0.25, low=0.01, high=5.0, spread=0.7),
+    "custom_efficiency": Knob(start=0.7, low=0.2, high=1.0, spread=0.2),
+}
+KNOBS: Mapping[str, Mapping[str, Knob]] = {
+    "nccl": {**LIBRARY_KNOBS, **SWITCH_KNOBS},
+    "nccl_bus": {**LIBRARY_KNOBS, **SWITCH_KNOBS, "bus_exponent": Knob(start=1.0, low=0.5, high=3.0)},
+    "vllm": {
+        **CUSTOM_KNOBS,
+        "copies": Knob(start=2.0, low=0.5, high=10.0, spread=0.5),
+        "host_s": Knob(start=2e-5, low=5e-6, high=2e-4),
+    },
+    "trtllm": CUSTOM_KNOBS,
+}
+"""What is fitted. Starts are those of an H100; a fair share of a host bus means an exponent of 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Measurements of one chip and kernel family that share a collective and dtype."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """Measurements of one chip and kernel family that share a collective and a number format."""
 
+    chip: str
+    generation: str
+    family: str
     op: Collective
     machines: MachineColumns
+    eager: bool
     time_s: Array
-    held_out: NDArray[np.bool_]
+    fits: NDArray[np.bool_]
+
+    @property
+    def library(self) -> str:
+        """The library's family on this chip's machines."""
+        levels = self.machines.machines[0].levels
+        return "nccl_bus" if any(level.kind in BUS_KINDS for level in levels) else "nccl"
+
+    def half(self, *, fits: bool) -> Cell:
+        """The rows that fits may see, or the others."""
+        rows = self.fits == fits
+        op = replace(
+            self.op, message_bytes=np.asarray(self.op.message_bytes)[rows], ranks=np.asarray(self.op.ranks)[rows]
+        )
+        return replace(self, op=op, time_s=self.time_s[rows], fits=self.fits[rows])
+
+    def priced_s(self, library: Values, own: Values | None) -> Array:
+        """Predicted seconds per row."""
+        return collective_s(self.op, self.machines, library, own, eager=self.eager)[0]
 
 
-def read(path: Path) -> dict[tuple[str, str], list[Rows]]:
-    """Rows by (chip, kernel family); rows without message size (expert dispatch) and unknown kernels are left out."""
-    table = duckdb.connect().execute(
-        "select gpu, kernel, op, dtype, version, num_gpus, message_bytes, latency_ms from read_parquet(?)"
-        " where message_bytes > 0 and num_gpus > 1 order by all",
-        [str(path)],
-    )
-    groups: dict[tuple[str, ...], list[tuple[float, float, float]]] = {}
-    for gpu, kernel, kind, number, version, ranks, size, latency_ms in table.fetchall():
-        if kernel in KERNELS:
-            key = (catalogue.chip(gpu).name, KERNELS[kernel], kind, number, version)
-            groups.setdefault(key, []).append((float(ranks), float(size), latency_ms * 1e-3))
-    found: dict[tuple[str, str], list[Rows]] = {}
-    for (chip, kernel, kind, number, _), values in groups.items():
-        ranks, sizes, times = (np.array(column) for column in zip(*values, strict=True))
-        op = Collective(name=kind, part="fit", kind=kind, message_bytes=sizes, ranks=ranks, dtype=dtype(number))
-        on = MachineColumns((machine(f"8x {chip}"),))
-        out = np.array([held_out(kind, r, s) for r, s in zip(ranks, sizes, strict=True)])
-        found.setdefault((chip, kernel), []).append(Rows(op, on, times, out))
+def cells(table: Measurements) -> list[Cell]:
+    """The table as cells; rows without message size (expert dispatch) and unknown kernels are left out."""
+    found = []
+    for (gpu, kernel, kind, number), rows in table.groups("chip", "kernel", "op", "dtype"):
+        if kernel not in SOURCES:
+            continue
+        family, eager = SOURCES[kernel]
+        chip = catalogue.chip(gpu)
+        on = machine(f"8x {chip.name}")
+        over_bus = any(level.kind in BUS_KINDS for level in on.levels)
+        # Beyond two ranks on a host bus the frameworks call the library, so these rows describe it too.
+        alone = over_bus & (table.size("num_gpus") > 2) & (not eager)
+        sized = rows & (table.size("message_bytes") > 0)
+        for name, chosen in (("nccl_bus", sized & alone), (family, sized & ~alone)):
+            part = table.rows(chosen)
+            sizes, ranks = part.size("message_bytes"), part.size("num_gpus")
+            op = Collective(name=kind, part="fit", kind=kind, message_bytes=sizes, ranks=ranks, dtype=dtype(number))
+            cell = Cell(
+                chip=chip.name,
+                generation=chip.generation,
+                family="nccl_bus" if name == "nccl" and over_bus else name,
+                op=op,
+                machines=MachineColumns((on,)),
+                eager=eager,
+                time_s=part.time_s,
+                fits=is_fit_half(ranks, sizes),
+            )
+            found += [cell] if len(part) else []
     return found
 
 
-def held_out(kind: str, ranks: float, size: float) -> bool:
-    """Half of the shapes, by a hash of their key, are kept from the fit on every chip."""
-    digest = hashlib.sha256(f"ridgeline|{kind}|{int(ranks)}|{int(size)}".encode()).hexdigest()
-    return int(digest[:8], 16) % 2 == 0
+def fitted(family: str, chosen: Sequence[Cell], library: Callable[[Cell], Values], centre: Values) -> dict[str, float]:
+    """The numbers of one family on the given cells, pulled to `centre`; `library` serves the frameworks' fallbacks."""
+    knobs = dict(KNOBS[family])
+    if not any(level.reduces_in_switch for cell in chosen for level in cell.machines.machines[0].levels):
+        knobs = {name: knob for name, knob in knobs.items() if name not in SWITCH_KNOBS}
+    fixed = {**HABITS[family], **centre}
+    if chosen:
+        fixed |= LIMITS.get(family, {}).get(chosen[0].generation, {})
+
+    def sample(cell: Cell) -> Sample:
+        if family in LIBRARIES:
+            return Sample(measured_s=cell.time_s, predict=lambda values: cell.priced_s({**fixed, **values}, None))
+        below = library(cell)
+        return Sample(measured_s=cell.time_s, predict=lambda values: cell.priced_s(below, {**fixed, **values}))
+
+    values = fit(knobs, [sample(cell) for cell in chosen], fixed, centre)
+    return {name: rounded(value) for name, value in values.items()}
 
 
-def log_errors(
-    rows: Sequence[Rows], kernel: str, library: Mapping[str, float], own: Mapping[str, float] | None
-) -> Array:
-    """log(predicted / measured) of all rows."""
-    parts = [np.log(collective_s(row.op, row.machines, kernel, library, own)[0] / row.time_s) for row in rows]
-    return np.concatenate(parts)
+Family = dict[str, Any]
+"""`shared`, `default`, by `generations` and by `chips`, as the file holds them."""
 
 
-def minimise(
-    bounds: Mapping[str, tuple[float, float, float]], errors: Callable[[dict[str, float]], Array]
-) -> dict[str, float]:
-    """Soft-L1 least squares over the logarithms of bounded positive numbers."""
-    from scipy.optimize import least_squares
-
-    names = list(bounds)
-    low, start, high = (np.log(np.array([bounds[name][i] for name in names])) for i in range(3))
-    solved = least_squares(
-        lambda x: errors(dict(zip(names, np.exp(x), strict=True))),
-        start,
-        bounds=(low, high),
-        loss="soft_l1",
-        f_scale=0.1,
-        diff_step=1e-3,
-    )
-    return {name: float(f"{value:.4g}") for name, value in zip(names, np.exp(solved.x), strict=True)}
-
-
-def training(rows: Sequence[Rows], *, held: bool) -> list[Rows]:
-    """The rows in one half of the shapes."""
-    kept = []
-    for row in rows:
-        keep = row.held_out if held else ~row.held_out
-        if np.any(keep):
-            op = Collective(
-                name=row.op.name,
-                part="fit",
-                kind=row.op.kind,
-                dtype=row.op.dtype,
-                message_bytes=np.asarray(row.op.message_bytes)[keep],
-                ranks=np.asarray(row.op.ranks)[keep],
-            )
-            kept.append(Rows(op, row.machines, row.time_s[keep], row.held_out[keep]))
-    return kept
-
-
-def fit_family(
-    kernel: str, rows: Sequence[Rows], library: Mapping[str, float] | None, *, fixed: Mapping[str, float]
-) -> dict[str, float]:
-    """The fitted numbers of one kernel family on the given rows; `library` is needed for framework kernels."""
-    reduces = any(level.reduces_in_switch for row in rows for level in row.machines.machines[0].levels)
-    bounds = dict(FITTED[kernel]) | (dict(SWITCH) if kernel == "nccl" and reduces else {})
-    own = dict(SHARED[kernel]) | dict(fixed)
-
-    def errors(values: dict[str, float]) -> Array:
-        values = own | values
-        if kernel == "nccl":
-            return log_errors(rows, kernel, values, None)
-        assert library is not None, "a framework falls back on the library"
-        return log_errors(rows, kernel, library, values)
-
-    return minimise(bounds, errors)
-
-
-def fit(path: Path) -> dict[str, Any]:
-    """The content of the coefficient file, errors on held-out shapes included."""
-    data = read(path)
-    switch_default = {name: start for name, (_, start, _) in SWITCH.items()}
-    pools = {"ampere": ["a100-80gb-sxm"], "hopper": ["h100-sxm", "h200-sxm"], "ada": ["l40s"]}
-    kernels: dict[str, Any] = {}
-    errors: dict[str, Any] = {}
-    chips = sorted({chip for chip, _ in data})
-    library: dict[str, dict[str, float]] = {}
-    for kernel in FITTED:
-        family: dict[str, Any] = {"shared": dict(SHARED[kernel]), "default": {}, "generations": {}, "chips": {}}
-        for name, members in {**pools, **{chip: [chip] for chip in chips}}.items():
-            rows = [row for chip in members for row in training(data.get((chip, kernel), []), held=False)]
-            if not rows:
-                continue
-            values = fit_family(kernel, rows, library.get(name), fixed=switch_default if kernel == "nccl" else {})
-            if kernel == "nccl":
-                library[name] = {**SHARED["nccl"], **switch_default, **values}
-            family["generations" if name in pools else "chips"][name] = values
-        # Newer generations than any measured one start from the newest measured.
-        family["default"] = {**(switch_default if kernel == "nccl" else {}), **family["generations"]["hopper"]}
-        kernels[kernel] = family
-    for (chip, kernel), rows in sorted(data.items()):
-        held = training(rows, held=True)
-        own = None if kernel == "nccl" else {**SHARED[kernel], **kernels[kernel]["chips"][chip]}
-        ratio = np.abs(np.expm1(log_errors(held, kernel, library[chip], own)))
-        errors[f"{chip} {kernel}"] = {
-            "held_out_rows": len(ratio),
-            "median": float(f"{np.median(ratio):.3f}"),
-            "p90": float(f"{np.quantile(ratio, 0.9):.3f}"),
-        }
-    count = sum(len(row.time_s) for rows in data.values() for row in rows)
+def numbers(family: Family, chip: str, generation: str) -> dict[str, float]:
+    """What a chip is priced with: the most specific value of each number."""
     return {
-        "kind": "collective",
-        "provenance": {
-            "command": "python -m ridgeline.costs.fits.collective SILICON_FOLDER",
-            "data": [{"file": path.name, "sha256": sha256_of(path), "rows": count}],
-            "errors": errors,
-        },
-        "kernels": kernels,
+        **family["shared"],
+        **family["default"],
+        **family["generations"].get(generation, {}),
+        **family["chips"].get(chip, {}),
     }
+
+
+def fit_families(data: Sequence[Cell]) -> dict[str, Family]:
+    """All kernel families; the frameworks' kernels on top of the libraries."""
+    done: dict[str, Family] = {}
+
+    def library(cell: Cell) -> dict[str, float]:
+        return numbers(done[cell.library], cell.chip, cell.generation)
+
+    for name in KNOBS:
+        mine = [cell.half(fits=True) for cell in data if cell.family == name]
+        starts = {key: knob.start for key, knob in KNOBS[name].items()}
+        family: Family = {"shared": dict(HABITS[name]), "default": starts, "generations": {}, "chips": {}}
+        for generation in sorted({cell.generation for cell in mine}, key=lambda known: (known != NEWEST, known)):
+            same = [cell for cell in mine if cell.generation == generation]
+            limits = LIMITS.get(name, {}).get(generation, {})
+            pooled = fitted(name, same, library, family["default"])
+            if generation == NEWEST:
+                family["default"] = {**starts, **pooled}
+            family["generations"][generation] = {**pooled, **limits}
+            for chip in sorted({cell.chip for cell in same}):
+                own = [cell for cell in same if cell.chip == chip]
+                family["chips"][chip] = fitted(name, own, library, {**family["default"], **pooled})
+        if name == "nccl_bus" and family["generations"]:
+            # One generation was measured over a host bus, and it stands for all others.
+            family["default"] = {**starts, **next(iter(family["generations"].values()))}
+        done[name] = family
+    return done
+
+
+def scores(data: Sequence[Cell], families: Mapping[str, Family], *, rest: Mapping[str, Any]) -> dict[str, Array]:
+    """Priced over measured time on held-out rows, by "chip family" (eager calls apart)."""
+    found: dict[str, list[Array]] = {}
+    for cell in data:
+        known = {name: numbers(family, cell.chip, cell.generation) for name, family in families.items()}
+        known |= {name: {**known[name], **values} for name, values in rest.get(cell.chip, {}).items()}
+        held = cell.half(fits=False)
+        if not len(held.time_s):
+            continue
+        own = None if cell.family in LIBRARIES else known[cell.family]
+        label = f"{cell.chip} {cell.family}{' eager' if cell.eager else ''}"
+        found.setdefault(label, []).append(held.priced_s(known[cell.library], own) / held.time_s)
+    return {label: np.concatenate(parts) for label, parts in sorted(found.items())}
+
+
+def fit_all(table: Measurements, command: str) -> Document:
+    """The whole coefficient file: values, errors on held-out shapes, and values with each chip left out."""
+    data = cells(table)
+    families = fit_families(data)
+    without: dict[str, dict[str, dict[str, float]]] = {}
+    left_out: dict[str, Array] = {}
+    for chip in sorted({cell.chip for cell in data}):
+        rest = fit_families([cell for cell in data if cell.chip != chip])
+        generation = catalogue.chip(chip).generation
+        without[chip] = {name: numbers(family, chip, generation) for name, family in rest.items()}
+        left_out |= scores([cell for cell in data if cell.chip == chip], rest, rest={})
+    known = scores(data, families, rest={})
+    starts = {
+        name: {**family, "generations": {}, "chips": {}, "default": {k: v.start for k, v in KNOBS[name].items()}}
+        for name, family in families.items()
+    }
+    before = scores(data, starts, rest={})
+
+    def summary(ratio: Array) -> dict[str, float]:
+        return errors(ratio, np.ones_like(ratio))
+
+    report = {
+        label: {"before": summary(before[label]), "after": summary(ratio), "chip_left_out": summary(left_out[label])}
+        for label, ratio in known.items()
+    }
+    everything = np.concatenate([*known.values()])
+    unseen = np.concatenate([*left_out.values()])
+    return Document(
+        kind="collective",
+        command=command,
+        data=[source(table.path, sum(len(cell.time_s) for cell in data))],
+        errors=report,
+        kernels=families,
+        intervals={"any": {"calibrated": intervals_of(1.0 / everything), "datasheet": intervals_of(1.0 / unseen)}},
+        without=without,
+    )
 
 
 def main(arguments: Sequence[str]) -> None:
     """Write the coefficient file beside the cost models."""
     target = Path(__file__).parent.parent / "coefficients" / "collective.yaml"
-    content = fit(Path(arguments[0]) / "collectives.parquet")
-    target.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    table = read(Path(arguments[0]) / "collectives.parquet", "collectives")
+    write(fit_all(table, "python -m ridgeline.costs.fits.collective SILICON_FOLDER"), target)
 
 
 if __name__ == "__main__":
