@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ridgeline.core.errors import SpecError, nearest
+from ridgeline.core.errors import FileFormatError, SpecError, nearest
 from ridgeline.core.files import Document
 from ridgeline.workloads.ops import Dim
 
@@ -43,8 +43,12 @@ class Config:
         return cls(Document(data=dict(source), name=name, text=text, syntax="json"))
 
     def at(self, key: str = "") -> str:
-        """`file:line:column` of a field."""
-        return self.document.where(*self.path, *((key,) if key else ()))
+        """`file:line:column` of a field; the field alone where a mapping of Python has no such text."""
+        keys = (*self.path, *((key,) if key else ()))
+        try:
+            return self.document.where(*keys)
+        except FileFormatError:
+            return f"{self.document.name} {'.'.join(map(str, keys))}"
 
     def has(self, key: str) -> bool:
         """Whether the field is there and not null."""

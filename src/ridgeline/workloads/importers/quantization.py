@@ -173,20 +173,24 @@ def _named_layers(section: Config) -> dict[str, Scheme]:
 
 
 def _exempt(section: Config, config: Config) -> set[str]:
-    """Parts that the file's exempt modules cover in half of the layers, or without naming a layer."""
+    """Parts that the file's exempt modules cover in half of the layers that have them, or without naming a layer."""
     modules: list[str] = []
     for key in ("ignore", "exclude_modules", "modules_to_not_convert", "ignored_layers", "modules_to_not_quantize"):
         modules += section.texts(key)
-    layers: dict[str, set[str]] = {}
+    layers: dict[str, set[str]] = {part: set() for part in PARTS}
     everywhere: set[str] = set()
     for module in modules:
-        part, index = part_of(module), re.search(r"(?:layers|h|blocks)\.(\d+)", module)
-        if part is not None and index is None:
-            everywhere.add(part)
-        elif part is not None and index is not None:
-            layers.setdefault(part, set()).add(index[1])
-    half = config.amount("num_hidden_layers", "n_layer", default=2.0) / 2.0
-    return everywhere | {part for part, found in layers.items() if len(found) >= half}
+        index = re.search(r"(?:layers|h|blocks)\.(\d+)", module)
+        whole = index is not None and not module[index.end() :].strip(".*")
+        for part in PARTS if whole else (part_of(module),):
+            if part is not None and index is None:
+                everywhere.add(part)
+            elif part is not None and index is not None:
+                layers[part].add(index[1])
+    count = config.amount("num_hidden_layers", "n_layer", default=2.0)
+    # Layers before the first with experts are the only ones that have an ordinary feed-forward.
+    having = {"ffn": max(config.amount("first_k_dense_replace", default=count), 1.0)}
+    return everywhere | {part for part, found in layers.items() if 2.0 * len(found) >= having.get(part, count)}
 
 
 def part_of(module: str) -> str | None:
