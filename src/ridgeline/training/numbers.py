@@ -62,9 +62,18 @@ def _inner(numbers: Mapping[str, Column]) -> Column:
 
 def model_of(numbers: Mapping[str, Column], kind: int, seq: Dim) -> Model:
     """One model whose sizes are the columns, all rows of the same kind."""
-    vocab = np.where(numbers["vocab"] > 0, numbers["vocab"], GPT2_VOCAB)
-    topk = np.maximum(numbers["topk"], 1.0) if kind == MIXTURE else 0.0
-    given: dict[str, Dim] = {name: numbers[name] for name in COLUMNS if name not in ("vocab", "topk")}
-    if kind != MIXTURE:
-        given |= {"experts": 0.0, "expert_hidden": 0.0, "shared_experts": 0.0}
-    return from_shape(**given, vocab=vocab, topk=topk, seq=seq, gated=kind != DENSE)
+    mixture = kind == MIXTURE
+    return from_shape(
+        layers=numbers["layers"],
+        hidden=numbers["hidden"],
+        heads=numbers["heads"],
+        kv_heads=numbers["kv_heads"],
+        ffn_hidden=numbers["ffn_hidden"],
+        vocab=np.where(numbers["vocab"] > 0, numbers["vocab"], GPT2_VOCAB),
+        seq=seq,
+        experts=numbers["experts"] if mixture else 0.0,
+        topk=np.maximum(numbers["topk"], 1.0) if mixture else 0.0,
+        expert_hidden=numbers["expert_hidden"] if mixture else 0.0,
+        shared_experts=numbers["shared_experts"] if mixture else 0.0,
+        gated=kind != DENSE,
+    )
