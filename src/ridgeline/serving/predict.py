@@ -6,7 +6,7 @@ Rows whose models have one structure, one runtime and chips of one generation ar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from ridgeline.serving.disaggregated import evaluate_pools
 from ridgeline.serving.load import procedure
 from ridgeline.serving.runtime import runtime
 from ridgeline.workloads.catalogue import model as find_model
+from ridgeline.workloads.families.size import parameters
 from ridgeline.workloads.model import Model, stack
 
 Column = NDArray[np.float64]
@@ -137,7 +138,10 @@ def _groups(cases: Cases, problems: Problems) -> Iterator[_Group]:
 
 def _model(name: str, weights: str, activations: str, kv: str, moe_weights: str) -> Model:
     formats = {"weights": weights, "activations": activations, "kv": kv, "moe_weights": moe_weights}
-    return requantise(find_model(name), **formats)
+    found = requantise(find_model(name), **formats)
+    towers = sum((parameters(tower).total for tower in found.towers), start=np.float64(0.0))
+    # Text load leaves towers idle: they only hold memory. Folded into one number, models with and without them stack.
+    return replace(found, towers=(), extra_parameters=float(found.extra_parameters + towers))
 
 
 def _machine_finder(cases: Cases) -> Callable[[str, str], Machine]:

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ridgeline.core.dtypes import DTYPES
 from ridgeline.hardware.chip import Value
 from ridgeline.plans import Plan, parallelise
-from ridgeline.workloads.families.size import cache_bytes
+from ridgeline.workloads.families.size import cache_bytes, parameters
 from ridgeline.workloads.families.transformer import forward
 from ridgeline.workloads.model import Batch, Model
+
+
+WIDE_BYTES = DTYPES["bf16"].element_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,21 +45,16 @@ class Memory:
 def weight_bytes(model: Model, plan: Plan, *, drafts: bool = False) -> Value:
     """Weights on the fullest chip: layers split as evenly as stages allow, the embedding or the head on one of them.
 
-    Vision towers are held whole by every rank of the first stage.
+    Towers and parameters outside the blocks are kept in 16 bits and cut like the rest.
     """
     graph = parallelise(forward(model, Batch(decode_seqs=1.0, decode_context=1.0), drafts=drafts), plan)
     ends = sum((op.weight_bytes() for op, _ in graph.walk() if op.part in ("embedding", "head")), start=np.float64(0.0))
     layers = graph.weight_bytes() - ends
     deepest = np.ceil(np.asarray(model.layers) / plan.pp) / np.asarray(model.layers)
-    towers = sum((forward_weights(tower) for tower in model.towers), start=np.float64(0.0))
+    outside = model.extra_parameters + sum((parameters(tower).total for tower in model.towers), start=np.float64(0.0))
     staged = layers * deepest + np.where(np.asarray(plan.pp) > 1, ends / 2.0, ends)
-    total: Value = staged + towers / plan.tp
+    total: Value = staged + outside * WIDE_BYTES / plan.tp
     return total
-
-
-def forward_weights(tower: Model) -> Value:
-    """Bytes of a vision or audio tower."""
-    return forward(tower, Batch(prefill_seqs=1.0, prefill_tokens=1.0)).weight_bytes()
 
 
 def memory_of(

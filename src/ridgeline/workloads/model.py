@@ -250,7 +250,7 @@ def is_zero(value: Dim) -> bool:
 
 
 def stack(models: Sequence[Model], index: NDArray[np.intp]) -> Model:
-    """One model whose sizes are columns: row i is `models[index[i]]`. Towers and names of the first are kept.
+    """One model whose sizes are columns: row i is `models[index[i]]`. The name is the first's; towers are dropped.
 
     Raises SpecError when the models differ in more than sizes.
     """
@@ -258,7 +258,7 @@ def stack(models: Sequence[Model], index: NDArray[np.intp]) -> Model:
         raise SpecError("only models of one structure can be stacked", at="models", got=[m.name for m in models])
     if len(models) == 1:
         return models[0]
-    stacked: Model = _stack([replace(model, towers=()) for model in models], index)
+    stacked: Model = _stack([replace(model, towers=(), notes=()) for model in models], index)
     return stacked
 
 
