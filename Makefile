@@ -60,7 +60,7 @@ imports: $(VENV)/.dev ## the layer table
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.dev ## build the documentation; a broken link is an error
-	$(BIN)/mkdocs build --quiet --strict --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/site
 
 serve-docs: $(VENV)/.dev ## the documentation on a local port
 	$(BIN)/mkdocs serve
@@ -71,8 +71,9 @@ wheel: $(VENV)/.dev ## build the wheel
 bench: $(VENV)/.dev ## speed, as printed rates
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file || exit 1; done
 
-index: $(VENV)/.user ## rebuild the catalogue's index after adding or renaming a file in it
+index: $(VENV)/.user ## rebuild the name indices after adding or renaming a chip, node, site or model card
 	$(BIN)/python -m ridgeline.hardware.build_index
+	$(BIN)/python -m ridgeline.workloads.cards
 
 regold: $(VENV)/.dev ## write golden files and shown outputs anew; read the diff before committing it
 	RIDGELINE_REGOLD=1 $(PYTEST) -q $(wildcard tests/golden) tests/house/test_docs.py

@@ -55,7 +55,8 @@ def blocks_of(page: str, text: str) -> Iterator[Block]:
 def shown_output(block: Block) -> str:
     """What a console block shows below its only command; empty if it shows none or has several commands."""
     command, _, output = block.body.replace("\\\n", " ").partition("\n")
-    return output if command.startswith("$ ridgeline ") and "\n$ " not in output else ""
+    several = any(line.startswith("$ ") for line in output.splitlines())
+    return output if command.startswith("$ ridgeline ") and not several else ""
 
 
 def commands_of(block: Block) -> list[list[str]]:

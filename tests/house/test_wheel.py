@@ -18,7 +18,7 @@ def test_wheel_holds_every_file_of_the_package_and_the_licence(tmp_path: Path) -
     expected = {
         f"ridgeline/{path.relative_to(package).as_posix()}"
         for path in package.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in path.relative_to(package).parts)
     }
     assert "ridgeline/py.typed" in expected
     assert {name for name in held if ".dist-info/" not in name} == expected
