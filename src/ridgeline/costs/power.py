@@ -1,9 +1,9 @@
 """Board power and energy: of one kernel from what it moves and computes, of a serving step from its mean utilisations.
 
 Kernel: P = static + bytes/s and FLOP/s, each with its energy; above the cap a sustained load slows down until it fits,
-a burst does not. Serving: a saturating law of the loads, since tiles, caches and units fill long before rates do. All
-shares are of TDP: memory at full rate draws about three quarters of it on four generations. Sources stand in
-`coefficients/power.yaml`.
+a burst does not. Static power is that of busy units while the kernel streams and that of a host gap while it launches.
+Serving: a saturating law of the loads, since tiles, caches and units fill long before rates do. All shares are of TDP,
+so that one law serves every chip. Sources and fits: `coefficients/power.yaml`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ridgeline.costs.coefficients import Coefficients
 from ridgeline.costs.price import Price, Setting
 from ridgeline.costs.room import Numbers
 from ridgeline.hardware.chip import ChipColumns, Value
-from ridgeline.workloads.ops import Attention, Op
+from ridgeline.workloads.ops import Attention, Collective, Copy, Experts, Op
 
 Array = NDArray[np.float64]
 
@@ -25,7 +25,7 @@ NARROW = frozenset({"fp8", "int8", "fp4", "int4"})
 """Compute dtypes of at most 8 bits: more FLOP/s from the same wires, at more watts."""
 
 SOFT = 12.0
-"""Exponent of the smooth minimum that leads a serving step's power up to the cap."""
+"""Exponent of the smooth minimum that leads a mixed step up to the cap; a single kernel meets it sharply."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,29 +45,49 @@ class Power:
 
 def kernel_power(price: Price, op: Op, chips: ChipColumns, setting: Setting) -> Power:
     """Power, energy and slow-down of a priced op; rows broadcast. An op without time uses no energy."""
-    c = Coefficients("power", "kernel", chips)
+    c = Coefficients("power", kernel_of(op), chips)
     time = np.asarray(price.time_s, dtype=np.float64)
+    lasting = np.where(time > 0.0, time, 1.0)
     moved = np.asarray(price.read_bytes, dtype=np.float64) + price.write_bytes
-    return power_of(op, time, np.asarray(price.flops, dtype=np.float64), moved, chips, setting, c)
-
-
-def power_of(
-    op: Op, time: Array, flops: Array, moved: Array, chips: ChipColumns, setting: Setting, c: Numbers
-) -> Power:
-    """The kernel law with the given coefficients: `flops` and `moved` bytes within `time` seconds."""
-    tdp = chips.gather(lambda chip: chip.tdp_w)
-    idle = chips.gather(lambda chip: chip.idle_w)
-    busy = np.where(time > 0.0, time, 1.0)
-    u_bytes = np.minimum(moved / busy / chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s), 1.0)
-    u_flops = np.minimum(flops / busy / chips.gather(lambda chip: chip.peak_flops_per_s(op.compute)), 1.0)
-    flop_share = np.asarray(c["attention_flop_share"] if isinstance(op, Attention) else c["flop_share"])
-    flop_share = flop_share * (np.asarray(c["narrow"]) if op.compute in NARROW else 1.0)
-    static = np.asarray(c["static"])
-    demand = static + np.asarray(c["byte_share"]) * u_bytes + flop_share * u_flops
-    cap = np.asarray(c["cap"])
+    u_bytes = moved / lasting / chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s)
+    u_flops = np.asarray(price.flops) / lasting / chips.gather(lambda chip: chip.peak_flops_per_s(op.compute))
+    waiting = np.minimum(np.asarray(price.terms.get("launch", 0.0)) / lasting, 1.0)
+    demand = demand_share(u_bytes, u_flops, c, narrow=op.compute in NARROW, waiting=waiting)
+    cap, static = np.asarray(c["cap"]), np.asarray(c["static"])
+    # Slower work costs fewer watts but for the static share: time stretches until demand is the cap.
     throttle = np.maximum((demand - static) / (cap - static), 1.0) if setting.sustained else np.ones_like(demand)
+    idle, tdp = chips.gather(lambda chip: chip.idle_w), chips.gather(lambda chip: chip.tdp_w)
     power = np.clip(np.minimum(demand, cap) * tdp, idle, tdp)
-    return Power(power_w=power, energy_j=np.where(time > 0.0, power * busy * throttle, 0.0), throttle=throttle)
+    energy = np.where(time > 0.0, power * lasting * throttle, 0.0)
+    return Power(power_w=power, energy_j=energy, throttle=throttle)
+
+
+def kernel_of(op: Op) -> str:
+    """Which of the laws an op follows."""
+    if isinstance(op, Attention):
+        return "attention"
+    if isinstance(op, Experts):
+        return "experts"
+    return "transfer" if isinstance(op, Collective | Copy) else "matmul"
+
+
+def demand_share(u_bytes: Value, u_flops: Value, c: Numbers, *, narrow: bool, waiting: Value = 0.0) -> Array:
+    """Power that a kernel would draw without a cap, in units of TDP.
+
+    Args:
+        u_bytes: share of the memory bandwidth that it uses, counted up to 1.
+        u_flops: share of the compute rate that it uses, counted up to 1.
+        c: the numbers of its law.
+        narrow: whether it computes in at most 8 bits.
+        waiting: share of its time in which it launches.
+    """
+    static, gap = np.asarray(c["static"]), np.asarray(c["gap"])
+    flop_share = np.asarray(c["flop_share"]) * (np.asarray(c["narrow"]) if narrow else 1.0)
+    resident = gap + np.maximum(static - gap, 0.0) * (1.0 - np.asarray(waiting))
+    demand: Array = (
+        resident + np.asarray(c["byte_share"]) * np.minimum(u_bytes, 1.0) + flop_share * np.minimum(u_flops, 1.0)
+    )
+    return demand
 
 
 def kernel_power_w(price: Price, op: Op, chips: ChipColumns, setting: Setting) -> Value:
@@ -93,13 +113,13 @@ def serving_power_w(
         chips: one per row.
     """
     c = Coefficients("power", "serving", chips)
-    tdp = chips.gather(lambda chip: chip.tdp_w)
-    static, cap = np.asarray(c["static"]), np.asarray(c["cap"])
+    static = np.asarray(c["static"])
     load = np.asarray(c["bytes"]) * (np.asarray(weight_load) + np.asarray(c["kv"]) * kv_load)
     load = load + np.asarray(c["flops"]) * flop_load + np.asarray(c["mixture"]) * np.asarray(mixture, dtype=np.float64)
     share = static + (1.0 - static) * -np.expm1(-load)
-    capped = share / (1.0 + (share / cap) ** SOFT) ** (1.0 / SOFT)
-    power: Value = np.maximum(capped * tdp, chips.gather(lambda chip: chip.idle_w))
+    capped = share / (1.0 + (share / np.asarray(c["cap"])) ** SOFT) ** (1.0 / SOFT)
+    idle, tdp = chips.gather(lambda chip: chip.idle_w), chips.gather(lambda chip: chip.tdp_w)
+    power: Value = np.maximum(capped * tdp, idle)
     return power
 
 
