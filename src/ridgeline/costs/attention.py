@@ -11,11 +11,12 @@ import numpy as np
 
 from ridgeline.costs.attention_decode import decode_time, split_time
 from ridgeline.costs.attention_kernels import Menu, decode_menu, prefill_menu
+from ridgeline.costs.attention_places import decode_places, prefill_places
 from ridgeline.costs.attention_prefill import tiled_time
 from ridgeline.costs.coefficients import Coefficients
 from ridgeline.costs.mla import price_latent
 from ridgeline.costs.price import Price, Setting, zero_where_empty
-from ridgeline.costs.room import facts_of, fastest, floor_of, ideal, price_by_kernel, priced
+from ridgeline.costs.room import corrected, facts_of, fastest, floor_of, ideal, price_by_kernel, priced
 from ridgeline.hardware.chip import ChipColumns
 from ridgeline.workloads.ops import Attention
 
@@ -69,6 +70,7 @@ def _price_prefill(op: Attention, chips: ChipColumns, setting: Setting, kernel: 
     c = Coefficients(PREFILL, kernel, chips)
     terms = tiled_time(op, facts, c, packed=_flag(c, "packs_group"))
     total = sum(terms.values(), start=np.float64(0.0))
+    total = corrected(PREFILL, kernel, chips, total, lambda: prefill_places(op))
     return priced(op, total, floor_of(op, facts, setting), terms, c, kernel)
 
 
@@ -76,7 +78,8 @@ def _price_decode(op: Attention, chips: ChipColumns, setting: Setting, kernel: s
     facts = facts_of(chips, op.compute)
     c = Coefficients(DECODE, kernel, chips)
     terms = split_time(op, facts, c, resident=setting.weights_cache == "hot")
-    return priced(op, decode_time(terms), floor_of(op, facts, setting), terms, c, kernel)
+    total = corrected(DECODE, kernel, chips, decode_time(terms), lambda: decode_places(op))
+    return priced(op, total, floor_of(op, facts, setting), terms, c, kernel)
 
 
 def _flag(c: Coefficients, name: str) -> bool:

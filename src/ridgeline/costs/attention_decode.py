@@ -20,6 +20,9 @@ from ridgeline.workloads.ops import Attention
 
 Array = NDArray[np.float64]
 
+REFERENCE_WIDTH = 256.0
+"""Key plus value width at which `cta_cycles` is stated: heads of 128."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Streams:
@@ -73,8 +76,9 @@ def split_time(op: Attention, facts: Facts, c: Numbers, resident: bool) -> dict[
     slots = np.asarray(c["slots_per_unit"]) * facts.units
     wanted = slots / np.maximum(cut.count, 1.0)
     splits = np.where(cut.splittable, np.clip(wanted, 1.0, np.minimum(cut.blocks, c["split_limit"])), 1.0)
+    wider = ((np.asarray(op.head_dim, float) + op.v_head_dim) / REFERENCE_WIDTH) ** c["width_power"]
     stream_rate = np.asarray(c["stream_bytes_per_clock"]) * facts.clock_hz
-    cta_s = c["cta_cycles"] / facts.clock_hz + cut.stream_bytes / splits / stream_rate
+    cta_s = c["cta_cycles"] * wider / facts.clock_hz + cut.stream_bytes / splits / stream_rate
     levels = two_level(cut.count * cut.stream_bytes / cut.again, facts, c, resident)
     partial_bytes = 8.0 * np.asarray(op.batch, float) * op.q_len * op.heads * op.v_head_dim * splits
     combine_s = np.asarray(c["combine_us"]) * 1e-6 + c["combine_passes"] * partial_bytes / facts.bandwidth_bytes_per_s

@@ -14,8 +14,20 @@ from numpy.typing import NDArray
 from ridgeline.costs.coefficients import Coefficients
 from ridgeline.costs.expert_kernels import expert_menu
 from ridgeline.costs.expert_loads import Loads, loads_of
+from ridgeline.costs.expert_places import expert_places
 from ridgeline.costs.price import Price, Setting, pnorm, zero_where_empty
-from ridgeline.costs.room import Facts, Numbers, facts_of, fastest, floor_of, ideal, price_by_kernel, priced, two_level
+from ridgeline.costs.room import (
+    Facts,
+    Numbers,
+    corrected,
+    facts_of,
+    fastest,
+    floor_of,
+    ideal,
+    price_by_kernel,
+    priced,
+    two_level,
+)
 from ridgeline.hardware.chip import ChipColumns, Value
 from ridgeline.workloads.ops import Experts
 
@@ -95,4 +107,5 @@ def _one(op: Experts, chips: ChipColumns, setting: Setting, kernel: str) -> Pric
     c = Coefficients(KIND, kernel, chips)
     facts = facts_of(chips, op.compute)
     terms = grouped_time(op, loads_of(op), facts, c, resident=setting.weights_cache == "hot")
-    return priced(op, grouped_total(terms), floor_of(op, facts, setting), terms, c, kernel)
+    total = corrected(KIND, kernel, chips, grouped_total(terms), lambda: expert_places(op))
+    return priced(op, total, floor_of(op, facts, setting), terms, c, kernel)

@@ -13,10 +13,11 @@ import numpy as np
 
 from ridgeline.costs.attention_decode import decode_time, split_time
 from ridgeline.costs.attention_kernels import era, is_narrow
+from ridgeline.costs.attention_places import latent_places
 from ridgeline.costs.attention_prefill import expanded, tiled_time
 from ridgeline.costs.coefficients import Coefficients
 from ridgeline.costs.price import Price, Setting
-from ridgeline.costs.room import Facts, Numbers, facts_of, fastest, floor_of, price_by_kernel, priced
+from ridgeline.costs.room import Facts, Numbers, corrected, facts_of, fastest, floor_of, price_by_kernel, priced
 from ridgeline.hardware.chip import Chip, ChipColumns, Value
 from ridgeline.workloads.ops import Attention
 
@@ -75,6 +76,7 @@ def _one(op: Attention, chips: ChipColumns, setting: Setting, kernel: str) -> Pr
     form, compute = latent_form(op, kernel)
     facts = facts_of(chips, compute)
     total, terms = latent_time(form, facts, c, resident=setting.weights_cache == "hot")
+    total = corrected(KIND, kernel, chips, total, lambda: latent_places(form))
     if not setting.captured:
         terms = {**terms, "host": np.asarray(c["host_us"]) * 1e-6}
         total = np.maximum(total, terms["host"])

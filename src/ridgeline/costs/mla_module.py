@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from ridgeline.core.dtypes import DTYPES, DType, Scheme, scheme
 from ridgeline.costs.attention_kernels import era, is_narrow
+from ridgeline.costs.attention_places import latent_places
 from ridgeline.costs.coefficients import Coefficients, coefficient_file
 from ridgeline.costs.mla import latent_form, latent_time
 from ridgeline.costs.price import Price, Setting, pnorm, zero_where_empty
-from ridgeline.costs.room import Facts, Numbers, facts_of, fastest, price_by_kernel
+from ridgeline.costs.room import Facts, Numbers, Place, corrected, facts_of, fastest, price_by_kernel
 from ridgeline.hardware.chip import Chip, ChipColumns, Value
 from ridgeline.workloads.ops import Attention, Dim, Matmul, Op
 
@@ -52,7 +53,7 @@ class Block:
 
 def measured_shape() -> LatentShape:
     """The shape of the measured blocks (DeepSeek-V3)."""
-    return LatentShape(**coefficient_file(KIND)["shape"])
+    return LatentShape(**coefficient_file(KIND)["kernels"]["block"]["shared"])
 
 
 def mla_module_ops(block: Block, shape: LatentShape, *, absorbed: bool) -> tuple[Op, ...]:
@@ -116,7 +117,7 @@ def short_prompts(block: Block, chip: Chip, setting: Setting) -> NDArray[np.bool
     """Rows that the runtime computes in the latent space: decode, and on vLLM short prompts too."""
     limit = 1.0
     if setting.runtime != "trtllm" and era(chip) in ("fa3", "next"):
-        limits = coefficient_file(KIND)["absorbed_up_to"]
+        limits = coefficient_file(KIND)["kernels"]["absorbed_up_to"]["shared"]
         limit = limits["kv8"] if is_narrow(block.kv) else limits["kv16"]
     short: NDArray[np.bool_] = np.asarray(block.q_len) <= limit
     return short | (block.phase == "decode")
@@ -189,6 +190,11 @@ def block_time(work: Work, c: Numbers, resident: bool) -> tuple[Value, dict[str,
     return inner_s + quantise_s + linears_s + terms["activations"], terms
 
 
+def block_places(work: Work) -> list[Place]:
+    """Where blocks lie in residual tables: apart by the width of their linears."""
+    return latent_places(work.attention, "narrow" if work.narrow else "wide")
+
+
 def block_floor(work: Work, hot: bool) -> Value:
     """Peak arithmetic of all ops, weights and cache at memory rate; what passes between kernels may stay on the chip."""
     kept = work.facts.cache_bytes if hot else 0.0
@@ -203,6 +209,7 @@ def _one(block: Block, shape: LatentShape, chips: ChipColumns, setting: Setting,
     work = block_work(block, shape, chips, kernel)
     hot = setting.weights_cache == "hot"
     total, terms = block_time(work, c, resident=hot)
+    total = corrected(KIND, kernel, chips, total, lambda: block_places(work))
     floor = block_floor(work, hot)
     operands = [operand for op in work.ops for operand in op.operands()]
     return Price(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Protocol, TypeVar
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ridgeline.costs.coefficients import Coefficients
 from ridgeline.costs.price import Price, Setting, work
+from ridgeline.costs.residual import factor, tables
 from ridgeline.hardware.chip import Chip, ChipColumns, Value
 from ridgeline.workloads.ops import Op
 
@@ -104,6 +105,41 @@ def ideal(op: Op, chips: ChipColumns, setting: Setting) -> Price:
     }
     return Price(
         time_s=floor, floor_s=floor, flops=flops, read_bytes=reads, write_bytes=writes, terms=terms, kernel="ideal"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Rows (one-dimensional) that share a variant of a residual table, and all rows' sizes along the table's axes."""
+
+    variant: str
+    rows: NDArray[np.bool_]
+    dims: tuple[NDArray[np.float64], ...]
+
+
+def corrected(
+    kind: str, kernel: str, chips: ChipColumns, seconds: Value, places: Callable[[], Sequence[Place]]
+) -> Value:
+    """Seconds times what measurements of these very chips say beyond the physics (1 where there are none)."""
+    prefixes = tuple(f"{chip.name}|{kernel}|" for chip in chips.chips)
+    if not any(key.startswith(prefixes) for key in tables(kind)):
+        return seconds
+    shape = np.shape(seconds)
+    whole = np.array(seconds, np.float64).ravel()
+    index = None if chips.index is None else np.broadcast_to(chips.index, shape).ravel()
+    for place in places():
+        rows = np.broadcast_to(place.rows, whole.shape)
+        if np.any(rows):
+            mine = chips if index is None else ChipColumns(chips.chips, index[rows])
+            dims = [np.broadcast_to(dim, whole.shape)[rows] for dim in place.dims]
+            whole[rows] *= factor(kind, kernel, place.variant, mine, dims)
+    return whole.reshape(shape)
+
+
+def columns(*dims: Value) -> tuple[NDArray[np.float64], ...]:
+    """Dims as one-dimensional arrays of one length."""
+    return tuple(
+        np.ascontiguousarray(dim).ravel() for dim in np.broadcast_arrays(*(np.asarray(d, float) for d in dims))
     )
 
 

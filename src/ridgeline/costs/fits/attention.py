@@ -16,20 +16,34 @@ import numpy as np
 from ridgeline.core.dtypes import dtype, scheme
 from ridgeline.costs.attention import engine
 from ridgeline.costs.attention_decode import decode_time, split_time
+from ridgeline.costs.attention_places import (
+    DECODE_GRID,
+    LATENT_GRID,
+    PREFILL_GRID,
+    decode_places,
+    latent_places,
+    prefill_places,
+)
 from ridgeline.costs.attention_prefill import tiled_time
-from ridgeline.costs.fits.families import Family, Load, count_rows, distinct, gpus_of, write
-from ridgeline.costs.fits.robust import Array, Knob, Sample, read_rows
+from ridgeline.costs.fits.common import source
+from ridgeline.costs.fits.families import Family, Load, fit_all, show
+from ridgeline.costs.fits.robust import Array, Knob, Sample
+from ridgeline.costs.fits.tables import count_rows, distinct, gpus_of, read_rows
 from ridgeline.costs.mla import latent_form, latent_time
-from ridgeline.costs.mla_module import Block, LatentShape, Work, block_floor, block_time, block_work
+from ridgeline.costs.mla_module import Block, LatentShape, Work, block_floor, block_places, block_time, block_work
 from ridgeline.costs.price import Setting
 from ridgeline.costs.room import Facts, facts_of, floor_of
 from ridgeline.hardware.catalogue import chip
 from ridgeline.hardware.chip import ChipColumns
 from ridgeline.workloads.ops import Attention
 
-TARGET = Path(__file__).parents[1] / "coefficients"
+TARGET = Path(__file__).parents[1]
+COMMAND = "python -m ridgeline.costs.fits.attention"
 DIMS = ("heads", "kv_heads", "head_dim", "window")
 HOT = Setting(weights_cache="hot")
+
+NEXT = {"blackwell": "hopper", "blackwell-ultra": "hopper"}
+"""Datacentre parts after Hopper run kernels that descend from Hopper's."""
 
 PREFILL_KNOBS = {
     "launch_us": Knob(start=9.0, low=2.0, high=60.0),
@@ -48,11 +62,12 @@ PREFILL_KNOBS = {
 DECODE_KNOBS = {
     "launch_us": Knob(start=7.0, low=2.0, high=60.0),
     "cta_cycles": Knob(start=4000.0, low=100.0, high=60000.0),
+    "width_power": Knob(start=0.3, low=0.02, high=2.0, spread=0.7),
     "slots_per_unit": Knob(start=1.0, low=0.2, high=6.0),
     "stream_bytes_per_clock": Knob(start=20.0, low=1.0, high=300.0),
     "memory_share": Knob(start=0.88, low=0.2, high=1.0, spread=0.2),
-    "cache_share": Knob(start=0.5, low=0.02, high=1.0, spread=0.7),
-    "cache_bytes_per_clock": Knob(start=32.0, low=4.0, high=200.0, spread=0.7),
+    "cache_share": Knob(start=0.4, low=0.02, high=1.0, spread=0.4),
+    "cache_bytes_per_clock": Knob(start=20.0, low=4.0, high=64.0, spread=0.2),
     "combine_us": Knob(start=2.0, low=0.1, high=20.0),
     "combine_passes": Knob(start=1.0, low=0.05, high=20.0),
     "compute_share": Knob(start=0.5, low=0.1, high=1.0, spread=0.3),
@@ -73,7 +88,7 @@ SPLIT_HABITS = {
 FLASH2_HABITS = {**SPLIT_HABITS, "tile_keys": 128.0, "windowed_groups": 0.0, "lone_splits": 0.0}
 FLASH2_KNOBS = {"regroup_us": Knob(start=3.0, low=0.1, high=10.0)}
 FLASH3_HABITS = {**SPLIT_HABITS, "pad_rows": 64.0}
-LONE_HABITS = {**SPLIT_HABITS, "group_limit": 0.0}
+LONE_HABITS = {**SPLIT_HABITS, "tile_keys": 256.0, "group_limit": 0.0}
 GROUPED = "(heads > kv_heads and heads <= 32 * kv_heads)"
 LATENT_HABITS = {**SPLIT_HABITS, "pad_rows": 64.0}
 
@@ -216,16 +231,23 @@ def _samples(file: Path, phase: str, where: str, kernel: str) -> Load:
             mine = f"op='attention' and {where} and gpu='{gpu}' and dtype='{query}' and kv_dtype='{kv}'"
             if phase == "prefill":
                 mine += " and isl > 1"
-            columns = read_rows(file, key, ("latency_ms",), mine, half, rows)
+            columns = read_rows(file, key, mine, half, rows)
             op = attention_rows(columns, phase, kv, query)
-            found.append(Sample(measured_s=columns["latency_ms"] / 1e3, predict=_predictor(op, gpu, phase, kernel)))
+            facts = facts_of(ChipColumns((chip(gpu),)), engine(op, kernel) if phase == "prefill" else op.compute)
+            found.append(
+                Sample(
+                    measured_s=columns["latency_ms"] / 1e3,
+                    predict=_predictor(op, facts, phase),
+                    floor_s=floor_of(op, facts, HOT),
+                    places=tuple((prefill_places if phase == "prefill" else decode_places)(op)),
+                )
+            )
         return tuple(found)
 
     return load
 
 
-def _predictor(op: Attention, gpu: str, phase: str, kernel: str) -> Callable[[Mapping[str, float]], Array]:
-    facts = facts_of(ChipColumns((chip(gpu),)), engine(op, kernel) if phase == "prefill" else op.compute)
+def _predictor(op: Attention, facts: Facts, phase: str) -> Callable[[Mapping[str, float]], Array]:
     floor = floor_of(op, facts, HOT)
 
     def predict(c: Mapping[str, float]) -> Array:
@@ -246,11 +268,18 @@ def _latent_samples(file: Path, phase: str, where: str, kernel: str) -> Load:
         found = []
         for query, kv in distinct(file, ("dtype", "kv_dtype"), f"op='mla' and {where} and gpu='{gpu}'"):
             mine = f"op='mla' and {where} and gpu='{gpu}' and dtype='{query}' and kv_dtype='{kv}'"
-            columns = read_rows(file, key, ("latency_ms",), mine, half, rows)
+            columns = read_rows(file, key, mine, half, rows)
             columns = {**columns, "kv_heads": columns["heads"]}
             op, compute = latent_form(latent_rows(columns, phase, kv), kernel)
             facts = facts_of(ChipColumns((chip(gpu),)), compute)
-            found.append(Sample(measured_s=columns["latency_ms"] / 1e3, predict=_latent_predictor(op, facts)))
+            found.append(
+                Sample(
+                    measured_s=columns["latency_ms"] / 1e3,
+                    predict=_latent_predictor(op, facts),
+                    floor_s=floor_of(op, facts, HOT),
+                    places=() if "vllm" in where else tuple(latent_places(op)),
+                )
+            )
         return tuple(found)
 
     return load
@@ -290,10 +319,17 @@ def _module_samples(file: Path, phase: str, where: str, kernel: str) -> Load:
         mine = f"op='mla_module' and {where} and gpu='{gpu}'"
         for query, kv, linears in distinct(file, ("dtype", "kv_dtype", "gemm_dtype"), mine):
             narrow = f"{mine} and dtype='{query}' and kv_dtype='{kv}' and gemm_dtype='{linears}'"
-            columns = read_rows(file, key, ("latency_ms",), narrow, half, rows)
+            columns = read_rows(file, key, narrow, half, rows)
             block = block_rows(columns, phase, kv, query, linears)
             work = block_work(block, LatentShape(**MODULE_SHAPE), ChipColumns((chip(gpu),)), kernel)
-            found.append(Sample(measured_s=columns["latency_ms"] / 1e3, predict=_block_predictor(work)))
+            found.append(
+                Sample(
+                    measured_s=columns["latency_ms"] / 1e3,
+                    predict=_block_predictor(work),
+                    floor_s=block_floor(work, hot=True),
+                    places=tuple(block_places(work)),
+                )
+            )
         return tuple(found)
 
     return load
@@ -322,12 +358,14 @@ def module_families(folder: Path) -> list[Family]:
                 load=_module_samples(file, phase, where, kernel),
                 knobs={**knobs, **MODULE_KNOBS},
                 habits=habits,
+                grid=LATENT_GRID,
+                borrowers=NEXT,
             )
         )
     return families
 
 
-def fit_latent(folder: Path) -> dict[str, Any]:
+def fit_latent(folder: Path) -> Mapping[str, Any]:
     """Fit and write the latent kernels of both phases; returns errors by kernel and chip."""
     families = module_families(folder)
     for phase, form, knobs, habits in (
@@ -348,14 +386,17 @@ def fit_latent(folder: Path) -> dict[str, Any]:
                         **{n: k for n, k in EAGER_KNOBS.items() if eager and (n in knobs or n == "host_us")},
                     },
                     habits=habits if eager else {**habits, "host_us": 0.0},
+                    grid=LATENT_GRID,
+                    borrowers=NEXT,
                 )
             )
-    extra = {"shape": MODULE_SHAPE, "absorbed_up_to": ABSORBED_UP_TO}
-    data = [(folder / f"attention_{phase}.parquet") for phase in ("prefill", "decode")]
-    return write(TARGET / "mla.yaml", "mla", families, [(file, count_rows(file)) for file in data], extra)
+    facts = {"block": {"shared": MODULE_SHAPE}, "absorbed_up_to": {"shared": ABSORBED_UP_TO}}
+    files = [folder / f"attention_{phase}.parquet" for phase in ("prefill", "decode")]
+    data = [source(file, count_rows(file)) for file in files]
+    return fit_all("mla", COMMAND, families, data, TARGET, facts)
 
 
-def fit_attention(folder: Path, phase: str) -> dict[str, Any]:
+def fit_attention(folder: Path, phase: str) -> Mapping[str, Any]:
     """Fit and write one phase; returns errors by kernel and chip."""
     file = folder / f"attention_{phase}.parquet"
     rows, knobs = (PREFILL_ROWS, PREFILL_KNOBS) if phase == "prefill" else (DECODE_ROWS, DECODE_KNOBS)
@@ -364,24 +405,24 @@ def fit_attention(folder: Path, phase: str) -> dict[str, Any]:
             kernel=kernel,
             gpus=gpus_of(file, f"op='attention' and {where}"),
             load=_samples(file, phase, where, kernel),
-            knobs={**knobs, **FLASH2_KNOBS} if habits is FLASH2_HABITS else knobs,
-            habits={name: value for name, value in habits.items() if habits is not FLASH2_HABITS or name != "regroup_us"},
+            knobs={**knobs, **(FLASH2_KNOBS if habits is FLASH2_HABITS else {})},
+            habits={
+                name: value for name, value in habits.items() if habits is not FLASH2_HABITS or name != "regroup_us"
+            },
+            grid=None if kernel == "generic" else PREFILL_GRID if phase == "prefill" else DECODE_GRID,
+            borrowers=NEXT if phase == "decode" else {},
         )
         for kernel, (where, habits) in rows.items()
     ]
-    target = TARGET / f"attention_{phase}.yaml"
-    return write(target, f"attention_{phase}", families, [(file, count_rows(file))], {})
+    return fit_all(f"attention_{phase}", COMMAND, families, [source(file, count_rows(file))], TARGET, {})
 
 
 def main() -> None:
     """Fit what the command line names (default: everything) and print errors."""
     folder, *kinds = sys.argv[1:]
     for kind in kinds or ["prefill", "decode", "mla"]:
-        found = fit_latent(Path(folder)) if kind == "mla" else fit_attention(Path(folder), kind)
-        for kernel, scores in found.items():
-            for name, by in scores.items():
-                line = "  ".join(f"{stage} {s['median_pct']}/{s['p90_pct']}" for stage, s in by.items())
-                print(f"{kind:8} {kernel:18} {name:16} {line}")
+        scores = fit_latent(Path(folder)) if kind == "mla" else fit_attention(Path(folder), kind)
+        sys.stdout.write(show(kind, scores))
 
 
 if __name__ == "__main__":

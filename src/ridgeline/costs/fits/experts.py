@@ -14,16 +14,20 @@ import numpy as np
 
 from ridgeline.core.dtypes import scheme
 from ridgeline.costs.expert_loads import loads_of
+from ridgeline.costs.expert_places import GRID, expert_places
 from ridgeline.costs.experts import grouped_time, grouped_total
-from ridgeline.costs.fits.families import Family, Load, count_rows, distinct, gpus_of, write
-from ridgeline.costs.fits.robust import Array, Knob, Sample, read_rows
+from ridgeline.costs.fits.common import source
+from ridgeline.costs.fits.families import Family, Load, fit_all, show
+from ridgeline.costs.fits.robust import Array, Knob, Sample
+from ridgeline.costs.fits.tables import count_rows, distinct, gpus_of, read_rows
 from ridgeline.costs.price import Setting
-from ridgeline.costs.room import facts_of, floor_of
+from ridgeline.costs.room import Facts, facts_of, floor_of
 from ridgeline.hardware.catalogue import chip
 from ridgeline.hardware.chip import ChipColumns
 from ridgeline.workloads.ops import Experts
 
-TARGET = Path(__file__).parents[1] / "coefficients" / "experts.yaml"
+TARGET = Path(__file__).parents[1]
+COMMAND = "python -m ridgeline.costs.fits.experts"
 KEY = ("tokens", "hidden", "inter", "topk", "experts", "tp", "ep")
 HOT = Setting(weights_cache="hot")
 
@@ -93,10 +97,18 @@ def _samples(file: Path, where: str) -> Load:
         for number, distribution in distinct(file, ("dtype", "distribution"), mine):
             for side in (plain, f"not {plain}"):
                 narrow = f"{mine} and dtype='{number}' and distribution='{distribution}' and {side}"
-                columns = read_rows(file, KEY, ("latency_ms",), narrow, half, rows // 2)
+                columns = read_rows(file, KEY, narrow, half, rows // 2)
                 if columns["latency_ms"].size >= MIN_ROWS:
                     (op,) = expert_rows(columns, number, distribution)
-                    found.append(Sample(measured_s=columns["latency_ms"] / 1e3, predict=_predictor(op, gpu)))
+                    facts = facts_of(ChipColumns((chip(gpu),)), op.compute)
+                    found.append(
+                        Sample(
+                            measured_s=columns["latency_ms"] / 1e3,
+                            predict=_predictor(op, facts),
+                            floor_s=floor_of(op, facts, HOT),
+                            places=tuple(expert_places(op)),
+                        )
+                    )
         return tuple(found)
 
     return load
@@ -105,8 +117,7 @@ def _samples(file: Path, where: str) -> Load:
 MIN_ROWS = 8
 
 
-def _predictor(op: Experts, gpu: str) -> Callable[[Mapping[str, float]], Array]:
-    facts = facts_of(ChipColumns((chip(gpu),)), op.compute)
+def _predictor(op: Experts, facts: Facts) -> Callable[[Mapping[str, float]], Array]:
     floor, loads = floor_of(op, facts, HOT), loads_of(op)
 
     def predict(c: Mapping[str, float]) -> Array:
@@ -116,7 +127,7 @@ def _predictor(op: Experts, gpu: str) -> Callable[[Mapping[str, float]], Array]:
     return predict
 
 
-def fit_experts(folder: Path) -> dict[str, Any]:
+def fit_experts(folder: Path) -> Mapping[str, Any]:
     """Fit and write; returns errors by kernel and chip."""
     file = folder / "moe.parquet"
     families = [
@@ -126,19 +137,18 @@ def fit_experts(folder: Path) -> dict[str, Any]:
             load=_samples(file, where),
             knobs=KNOBS,
             habits={},
-            next_from=("blackwell", "blackwell-ultra"),
+            grid=None if kernel == "generic" else GRID,
+            neighbours=12,
+            borrowers={"blackwell": "hopper", "blackwell-ultra": "hopper"},
         )
         for kernel, where in ROWS.items()
     ]
-    return write(TARGET, "experts", families, [(file, count_rows(file))], {})
+    return fit_all("experts", COMMAND, families, [source(file, count_rows(file))], TARGET, {})
 
 
 def main() -> None:
     """Fit and print errors."""
-    for kernel, scores in fit_experts(Path(sys.argv[1])).items():
-        for name, by in scores.items():
-            line = "  ".join(f"{stage} {s['median_pct']}/{s['p90_pct']}" for stage, s in by.items())
-            print(f"{kernel:24} {name:16} {line}")
+    sys.stdout.write(show("experts", fit_experts(Path(sys.argv[1]))))
 
 
 if __name__ == "__main__":

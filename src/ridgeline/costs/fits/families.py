@@ -1,8 +1,9 @@
-"""From families of kernels and measured rows to a coefficient file: pooled values, generations, chips, and their errors.
+"""From families of kernels and measured rows to a coefficient file: pooled values, generations, chips, and errors.
 
-Three fits nest: pooled over every chip (the default of chips never seen), pooled over the chips of a generation, and one
-chip alone; each pulls to the wider one. Errors are measured on shapes that no fit saw, and once more for each chip with
-values fitted without it (leave one chip out), as a chip with only a datasheet would be priced.
+Three fits nest: pooled over every chip (the default of chips never seen), pooled over the chips of a generation, and
+one chip alone; each pulls to the wider one. A residual table then explains what the physics of a chip leaves. Errors are
+measured on shapes that no fit saw, and once more for each chip with values fitted without it (leave one chip out), as a
+chip with only a datasheet would be priced.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
-import yaml
 
-from ridgeline.costs.fits.robust import Knob, Sample, digest, errors, fit, rounded
+from ridgeline.costs import residual
+from ridgeline.costs.fits.common import Document, intervals_of, write
+from ridgeline.costs.fits.fill import table_of
+from ridgeline.costs.fits.robust import Array, Knob, Sample, errors, fit
+from ridgeline.costs.residual import Grid, Table
 from ridgeline.hardware.catalogue import chip as chip_of
 from ridgeline.hardware.chip import Chip
 
-POOLED_ROWS, CHIP_ROWS, HELD_ROWS = 500, 1500, 2500
-"""Rows per sample for pooled fits, for fits of one chip, and for errors."""
+POOLED_ROWS, CHIP_ROWS, HELD_ROWS, ALL_ROWS = 500, 1500, 4000, 10**6
+"""Rows per sample for pooled fits, for fits of one chip, for errors, and for residual tables."""
 
 Load = Callable[[str, str, int], tuple[Sample, ...]]
 """(gpu, half, rows) -> samples of one chip."""
@@ -29,89 +32,136 @@ Load = Callable[[str, str, int], tuple[Sample, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """One kernel family: where it was measured, what is fitted, what its source code fixes."""
+    """One kernel family: where it was measured, what is fitted, what its source code fixes.
+
+    `borrowers` are generations that take the values of another generation, because their kernels descend from its.
+    """
 
     kernel: str
     gpus: tuple[str, ...]
     load: Load
     knobs: Mapping[str, Knob]
     habits: Mapping[str, float]
-    next_from: tuple[str, ...] = field(default=())
+    grid: Grid | None = None
+    neighbours: int = 6
+    borrowers: Mapping[str, str] = field(default_factory=dict)
 
 
-def distinct(file: Path, names: Sequence[str], where: str) -> list[tuple[str, ...]]:
-    """Every combination of labels that the chosen rows hold, sorted."""
-    listed = ", ".join(names)
-    query = f"select distinct {listed} from '{file}' where {where} order by all"  # noqa: S608 - our own constants
-    with duckdb.connect() as connection:
-        return [tuple(str(label) for label in row) for row in connection.execute(query).fetchall()]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What the fit of a family gives: its entry of the file, tables, errors, intervals, values without each chip."""
+
+    entry: Mapping[str, Any]
+    tables: Mapping[str, Table]
+    errors: Mapping[str, Any]
+    intervals: Mapping[str, Any]
+    without: Mapping[str, Any]
 
 
-def gpus_of(file: Path, where: str) -> tuple[str, ...]:
-    """The chips that the chosen rows were measured on."""
-    return tuple(gpu for (gpu,) in distinct(file, ("gpu",), where))
-
-
-def count_rows(file: Path) -> int:
-    """Rows of a table."""
-    with duckdb.connect() as connection:
-        found = connection.execute("select count(*) from read_parquet(?)", [str(file)]).fetchone()
-    return int(found[0]) if found else 0
-
-
-def fit_family(family: Family) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(the family's entry of a coefficient file, errors by chip)."""
+def fit_family(family: Family) -> Result:
+    """Fit one family and score it."""
     pooled_rows = {gpu: family.load(gpu, "fit", POOLED_ROWS) for gpu in family.gpus}
     default = _pool(family, pooled_rows, family.gpus, {})
-    by_generation = _generations(family.gpus)
-    generations = {name: _pool(family, pooled_rows, gpus, default) for name, gpus in by_generation.items()}
-    for name in family.next_from if "hopper" in generations else ():
-        generations[name] = generations["hopper"]
+    generations = {name: _pool(family, pooled_rows, gpus, default) for name, gpus in _generations(family.gpus).items()}
+    lent = {name: generations[lender] for name, lender in family.borrowers.items() if lender in generations}
     chips: dict[str, dict[str, float]] = {}
+    tables: dict[str, Table] = {}
     scores: dict[str, Any] = {}
+    without: dict[str, Any] = {}
+    ratios: dict[str, list[Array]] = {"calibrated": [], "datasheet": []}
     for gpu in family.gpus:
         chip = chip_of(gpu)
-        rows = family.load(gpu, "fit", CHIP_ROWS)
+        chips[chip.name] = fit(
+            family.knobs, family.load(gpu, "fit", CHIP_ROWS), family.habits, generations[chip.generation]
+        )
+        mine = residual_tables(family, gpu, chips[chip.name])
+        tables.update({f"{chip.name}|{family.kernel}|{variant}": table for variant, table in mine.items()})
         held = family.load(gpu, "held", HELD_ROWS)
-        chips[chip.name] = fit(family.knobs, rows, family.habits, generations[chip.generation])
-        scores[chip.name] = {
-            "before": _score(family, held, {name: knob.start for name, knob in family.knobs.items()}),
-            "after": _score(family, held, chips[chip.name]),
+        stages = {
+            "start": _ratio(family, held, {name: knob.start for name, knob in family.knobs.items()}, {}),
+            "physics": _ratio(family, held, chips[chip.name], {}),
+            "with_residual": _ratio(family, held, chips[chip.name], mine),
         }
+        ratios["calibrated"].append(stages["with_residual"])
         rest = tuple(other for other in family.gpus if other != gpu)
         if rest:
-            known = _without(family, pooled_rows, rest, chip)
-            scores[chip.name]["chip_left_out"] = _score(family, held, known)
-    entry = {
-        "shared": dict(family.habits),
-        "default": _round(default),
-        "generations": {name: _round(values) for name, values in generations.items()},
-        "chips": {name: _round(values) for name, values in chips.items()},
-    }
-    return entry, scores
-
-
-def write(
-    target: Path, kind: str, families: Sequence[Family], data: Sequence[tuple[Path, int]], extra: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Fit every family and write `target`; returns the errors by kernel and chip."""
-    kernels: dict[str, Any] = {}
-    scores: dict[str, Any] = {}
-    for family in families:
-        kernels[family.kernel], scores[family.kernel] = fit_family(family)
-    document = {
-        "kind": kind,
-        "provenance": {
-            "command": f"python -m ridgeline.costs.fits.{'experts' if kind == 'experts' else 'attention'}",
-            "data": [{"file": file.name, "sha256": digest(file), "rows": rows} for file, rows in data],
-            "errors": scores,
+            without[chip.name] = _without(family, pooled_rows, rest, chip)
+            stages["chip_left_out"] = _ratio(family, held, without[chip.name], {})
+            ratios["datasheet"].append(stages["chip_left_out"])
+        scores[chip.name] = {stage: errors(ratio, np.ones_like(ratio)) for stage, ratio in stages.items()}
+    return Result(
+        entry={
+            "shared": dict(family.habits),
+            "default": default,
+            "generations": {**generations, **lent},
+            "chips": chips,
         },
-        **extra,
-        "kernels": kernels,
+        tables=tables,
+        errors=scores,
+        intervals={regime: intervals_of(1.0 / np.concatenate(rows)) for regime, rows in ratios.items() if rows},
+        without=without,
+    )
+
+
+def fit_all(kind: str, command: str, families: Sequence[Family], data: Sequence[Mapping[str, Any]], folder: Path,
+            facts: Mapping[str, Any]) -> Mapping[str, Any]:  # fmt: skip
+    """Fit every family; write `coefficients/KIND.yaml` and `residuals/KIND.npz` in `folder`.
+
+    `facts` are entries of the file that are not fitted. Returns errors by kernel and chip.
+    """
+    results = {family.kernel: fit_family(family) for family in families}
+    without: dict[str, dict[str, Any]] = {}
+    for kernel, result in results.items():
+        for chip, values in result.without.items():
+            without.setdefault(chip, {})[kernel] = values
+    document = Document(
+        kind=kind,
+        command=command,
+        data=data,
+        errors={kernel: result.errors for kernel, result in results.items()},
+        kernels={**facts, **{kernel: result.entry for kernel, result in results.items()}},
+        intervals={kernel: result.intervals for kernel, result in results.items()},
+        without=without,
+    )
+    write(document, folder / "coefficients" / f"{kind}.yaml")
+    tables = {key: table for result in results.values() for key, table in result.tables.items()}
+    if tables:
+        residual.save(folder / "residuals" / f"{kind}.npz", tables)
+    return document.errors
+
+
+def residual_tables(family: Family, gpu: str, values: Mapping[str, float]) -> dict[str, Table]:
+    """Tables of one chip by variant, from all rows that a fit may see."""
+    if family.grid is None:
+        return {}
+    known = {**family.habits, **values}
+    found: dict[str, tuple[list[Array], list[tuple[Array, ...]]]] = {}
+    for sample in family.load(gpu, "fit", ALL_ROWS):
+        off = np.log(sample.measured_s / sample.predict(known))
+        for place in (place for place in sample.places if np.any(place.rows)):
+            ratios, dims = found.setdefault(place.variant, ([], []))
+            ratios.append(off[place.rows])
+            dims.append(tuple(np.asarray(dim)[place.rows] for dim in place.dims))
+    grid = family.grid
+    return {
+        variant: table_of(
+            grid,
+            [np.concatenate(axis) for axis in zip(*dims, strict=True)],
+            np.concatenate(ratios),
+            family.neighbours,
+        )
+        for variant, (ratios, dims) in found.items()
     }
-    text = yaml.safe_dump(document, sort_keys=False, width=120, default_flow_style=None)
-    target.write_text(text, "utf-8")
-    return scores
+
+
+def show(kind: str, scores: Mapping[str, Any]) -> str:
+    """Errors as lines of text: median and 90th percentile per kernel, chip and stage."""
+    lines = []
+    for kernel, by_chip in scores.items():
+        for chip, by in by_chip.items():
+            stages = "  ".join(f"{stage} {s['median_pct']}/{s['p90_pct']}" for stage, s in by.items())
+            lines.append(f"{kind:8} {kernel:24} {chip:14} {stages}")
+    return "\n".join(lines) + "\n"
 
 
 def _pool(
@@ -127,7 +177,7 @@ def _pool(
 def _without(
     family: Family, rows: Mapping[str, tuple[Sample, ...]], rest: Sequence[str], chip: Chip
 ) -> dict[str, float]:
-    """What a chip would be priced with, had it not been measured: its generation if others remain there, else the pool."""
+    """What a chip would be priced with, had it not been measured: its generation if others remain, else the pool."""
     default = _pool(family, rows, rest, {})
     siblings = [gpu for gpu in rest if chip_of(gpu).generation == chip.generation]
     return _pool(family, rows, siblings, default) if siblings else default
@@ -140,11 +190,15 @@ def _generations(gpus: Sequence[str]) -> dict[str, list[str]]:
     return groups
 
 
-def _score(family: Family, held: Sequence[Sample], values: Mapping[str, float]) -> dict[str, float]:
+def _ratio(family: Family, held: Sequence[Sample], values: Mapping[str, float], tables: Mapping[str, Table]) -> Array:
+    """Priced over measured time of held-out rows, with residual tables where given."""
     known = {**family.habits, **values}
-    predicted = np.concatenate([sample.predict(known) for sample in held])
-    return errors(predicted, np.concatenate([sample.measured_s for sample in held]))
-
-
-def _round(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: rounded(value) for name, value in values.items()}
+    parts = []
+    for sample in held:
+        priced = sample.predict(known)
+        for place in sample.places:
+            if place.variant in tables:
+                dims = [np.asarray(dim)[place.rows] for dim in place.dims]
+                priced[place.rows] *= np.exp(residual.interpolate(tables[place.variant], dims))
+        parts.append(np.maximum(priced, sample.floor_s) / sample.measured_s)
+    return np.concatenate(parts)

@@ -1,22 +1,19 @@
 """Robust, bounded, deterministic fits of positive coefficients: soft-L1 loss on the log of predicted over measured time.
 
 A knob is fitted as its logarithm between bounds, pulled to a centre (its start, or the pooled value of other chips) with a
-spread: what the data do not identify stays at the centre. Rows are sampled by a hash of their shape, never at random.
+spread: what the data do not identify stays at the centre.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import MissingExtraError, SpecError
+from ridgeline.costs.room import Place
 
 Array = NDArray[np.float64]
 NOISE = 0.1
@@ -35,11 +32,16 @@ class Knob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """Rows and what a prediction of them needs: `predict(coefficients)` gives seconds per row; `weight` is per row."""
+    """Rows and what a prediction of them needs: `predict(coefficients)` gives seconds per row; `weight` is per row.
+
+    `floor_s` bounds every price from below; `places` say where rows lie in residual tables.
+    """
 
     measured_s: Array
     predict: Callable[[Mapping[str, float]], Array]
     weight: float = 1.0
+    floor_s: Array | float = 0.0
+    places: tuple[Place, ...] = ()
 
 
 def fit(
@@ -93,27 +95,6 @@ def errors(predicted_s: Array, measured_s: Array) -> dict[str, float]:
         "p90_pct": round(float(np.quantile(off, 0.9)) * 100.0, 1),
         "bias_pct": round(float(np.median(ratio)) * 100.0, 1),
     }
-
-
-def read_rows(
-    file: Path, key: Sequence[str], columns: Sequence[str], where: str, half: str, limit: int
-) -> dict[str, Any]:
-    """Columns of the rows of one half (`fit` or `held`), the first `limit` by the hash of their shape key."""
-    names = ", ".join(f'"{name}"' for name in (*key, *columns))
-    joined = ", ".join(f'"{name}"' for name in key)
-    digest = f"md5(concat_ws('|', 'cells', {joined}))"
-    side = "<" if half == "fit" else ">="
-    order = ", ".join([digest, *(f'"{name}"' for name in columns)])
-    query = f"select {names} from '{file}' where ({where}) and {digest} {side} '8' order by {order} limit {limit}"
-    with duckdb.connect() as connection:
-        connection.execute("set threads = 1")
-        table = connection.execute(query).fetchnumpy()
-    return {name: values.astype(float) if values.dtype.kind in "iuf" else values for name, values in table.items()}
-
-
-def digest(file: Path) -> str:
-    """The sha256 of a file of measurements."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def rounded(value: float) -> float:
