@@ -27,6 +27,8 @@ class Setting:
         weights_cache: cold (weights stream from memory, as in a real step) or hot (a benchmark loop over few buffers).
         sustained: whether the load lasts long enough (seconds) for the power limit to lower clocks.
         captured: whether launches are captured in a device graph, so that host launch time is hidden.
+        fused: whether activations leave the op before in the format in which a matmul takes them, as in a compiled
+            engine; a bare matmul converts them by a kernel of its own.
     """
 
     runtime: str = "vllm"
@@ -34,6 +36,7 @@ class Setting:
     weights_cache: str = "cold"
     sustained: bool = False
     captured: bool = True
+    fused: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a cache state that no room knows."""

@@ -46,8 +46,8 @@ class Deployment:
 
     @property
     def setting(self) -> Setting:
-        """Kernels of the runtime; a running engine streams its weights and may run into its power limit."""
-        return Setting(runtime=self.runtime.name, version=self.version, sustained=True)
+        """Kernels of the runtime: its graph is compiled, weights stream, and the load lasts."""
+        return Setting(runtime=self.runtime.name, version=self.version, sustained=True, fused=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
