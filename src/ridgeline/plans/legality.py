@@ -79,7 +79,7 @@ def _check_experts(ffn: MixtureOfExperts, plan: Plan, problems: Problems, rows: 
     _flag(
         problems,
         rows,
-        ep * moe_tp != stage,
+        (ep * moe_tp != stage) | (moe_tp != np.floor(moe_tp)),
         lambda i: (
             f"ep {ep[i]:g} x moe_tp {moe_tp[i]:g} must equal tp x dp x cp = {stage[i]:g}; "
             f"nearest ep: {_near(stage[i], ep[i])}"
@@ -89,7 +89,7 @@ def _check_experts(ffn: MixtureOfExperts, plan: Plan, problems: Problems, rows: 
     _flag(
         problems,
         rows,
-        inter % np.maximum(moe_tp, 1.0) != 0,
+        (inter % np.maximum(moe_tp, 1.0) != 0) & (moe_tp == np.floor(moe_tp)),
         lambda i: (
             f"moe_tp {moe_tp[i]:g} does not divide the expert width {inter[i]:g}; nearest: {_near(inter[i], moe_tp[i])}"
         ),
