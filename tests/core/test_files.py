@@ -154,6 +154,7 @@ JSON_REFUSED = {
     "nan": ('{"a": NaN}', "not a finite number", "1:7"),
     "infinity": ("[1,\n2,\n-Infinity]", "not a finite number", "3:1"),
     "overflow": ('{"a": [1e999]}', "not a finite number", "1:8"),
+    "overflow, then nonsense": ("[1e999null]", "not a finite number", "1:2"),
     "huge integer": ("1" + "0" * 400, "not a finite number", "1:1"),
     "5000 digits": ("[" + "9" * 5000 + "]", "not a finite number", "1:2"),
     "too deep": ("[" * 65 + "]" * 65, "deeper than 64", "1:65"),

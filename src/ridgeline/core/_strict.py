@@ -43,6 +43,7 @@ _CONSTANTS: Mapping[str, bool | None] = {
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
 _JSON_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
+_JSON_NUMBER = re.compile(r"NaN|-?Infinity|-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 # Sign and digits of the largest integer that float64 holds; the interpreter's own limit lies far above.
 _LONGEST_INTEGER = 310
 _TOO_LARGE = 2**1024
@@ -173,8 +174,11 @@ def _check_json_scalar(token: str, name: str, position: Position) -> None:
     if token[0] == '"':
         if not _is_text(json.loads(token)):
             fail("the text holds half a surrogate pair", name, *position, "write the character itself")
-    elif token not in ("true", "false", "null") and not math.isfinite(float(token)):
-        fail("not a finite number", name, *position, _FINITE, got=token)
+    else:
+        # Only the start: what follows a refused number was never parsed, and may be anything.
+        number = _JSON_NUMBER.match(token)
+        if number and not math.isfinite(float(number[0])):
+            fail("not a finite number", name, *position, _FINITE, got=number[0])
 
 
 def _check_depth(depth: int, name: str, line: int, column: int) -> None:
