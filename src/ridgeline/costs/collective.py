@@ -287,7 +287,7 @@ def _framework_s(
     near = ((ranks - 1.0) * stride < level.size) & (ranks <= FRAMEWORK_RANKS)
     # Over a host bus only two chips can reach each other's memory.
     inside = near & ((np.asarray(level.bus) == 0) | (ranks <= 2.0))
-    limit = np.asarray(c["limit_bytes"]) * (2.0 / ranks) ** np.asarray(c["limit_exponent"])
+    limit = np.where(ranks <= 2.0, c["limit_pair_bytes"], c["limit_bytes"])
     fixed = np.asarray(c["custom_start_cycles"]) / clock_hz + np.asarray(c["custom_hop"]) * inner.latency_s * np.log2(
         ranks
     )

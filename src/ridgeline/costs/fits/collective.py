@@ -48,20 +48,20 @@ LIBRARY_HABITS: Values = {"tree_hop": 2.5, "switch_hop": 0.5, "softness": 8.0, "
 HABITS: Mapping[str, Values] = {
     "nccl": {**LIBRARY_HABITS, "bus_exponent": 1.0},
     "nccl_bus": LIBRARY_HABITS,
-    "vllm": {"limit_bytes": 6.5e7, "limit_exponent": 0.0, "own_copy": 0.5},
-    "trtllm": {"limit_bytes": 8e6, "limit_exponent": 2.0, "own_copy": 0.5, "copies": 0.0, "host_s": 1e-5},
+    "vllm": {"limit_pair_bytes": 6.5e7, "limit_bytes": 6.5e7, "own_copy": 0.5},
+    "trtllm": {"limit_pair_bytes": 8e6, "limit_bytes": 1e6, "own_copy": 0.5, "copies": 0.0, "host_s": 1e-5},
 }
-"""Numbers that the tables do not identify. Trees win beyond about eight ranks (NCCL tuner). TensorRT-LLM turns to NCCL
-at 8 MB between two ranks and 2 MB between four; vLLM's symmetric-memory buffers hold 64 MB (32 at four ranks). Where
-levels work as a pipeline of chunks, a fifth of the other levels' time stays visible (assumed; two DGX H100 reach
-350-400 GB/s of bus bandwidth)."""
+"""Numbers that the tables do not identify. Trees win beyond about eight ranks (NCCL tuner). vLLM's symmetric-memory
+buffers hold 64 MB (32 at four ranks). TensorRT-LLM turns to NCCL between 4 and 16 MB with two ranks and below 2 MB with
+more; serving steps of 64 sequences (1 MB) show it already. Where levels work as a pipeline of chunks, a fifth of the
+other levels' time stays visible (assumed; two DGX H100 reach 350-400 GB/s of bus bandwidth)."""
 
 LIMITS: Mapping[str, Mapping[str, Values]] = {
-    "vllm": {"ampere": {"limit_bytes": 8.38e6}, "ada": {"limit_bytes": 8.38e6}},
-    "trtllm": {"ampere": {"limit_bytes": 2e6, "limit_exponent": 0.0}},
+    "vllm": dict.fromkeys(("ampere", "ada"), {"limit_pair_bytes": 8.38e6, "limit_bytes": 8.38e6}),
+    "trtllm": {"ampere": {"limit_pair_bytes": 2e6}},
 }
 """Buffer limits of older generations: symmetric memory needs Hopper, before it vLLM stops at 8 MiB
-(custom_all_reduce.py); TensorRT-LLM 1.0, as measured on A100, turns to NCCL below 2 MB for any number of ranks."""
+(custom_all_reduce.py); TensorRT-LLM 1.0, as measured on A100, turns to NCCL below 2 MB with two ranks too."""
 
 LIBRARY_KNOBS: Mapping[str, Knob] = {
     "ll_start_cycles": Knob(start=9300.0, low=2000.0, high=60000.0),
