@@ -291,6 +291,7 @@ def test_the_corpus_is_large() -> None:
     assert sum(len(maker()) for maker in MAKERS.values()) >= 150
 
 
+@pytest.mark.no_cover  # it measures time, and tracing every line multiplies that
 @pytest.mark.parametrize("suffix", READERS)
 def test_every_hostile_file_is_one_clear_error(suffix: str, folder: Path) -> None:
     unclear = []
