@@ -36,6 +36,9 @@ FEW_ROWS = 32.0
 PARTIAL_BYTES = 8.0
 """A split-K partial sum is written and read once in fp32."""
 
+DIMS = ("m", "n", "k", "batch")
+SAME_RESIDUAL = {"fp16": "bf16"}
+"""Formats that share the residual of another, which runs the same kernels at the same rate."""
 RESULTS = ("time_s", "floor_s", "flops", "read_bytes", "write_bytes")
 MACHINE = (
     "launch_cycles",
@@ -46,6 +49,8 @@ MACHINE = (
     "hot_share",
     "cache_bytes_per_cycle",
     "split_s",
+    "dense_share",
+    "joule_per_flop",
     "sustained_share",
 )
 """Coefficients of a chip, whatever the kernel."""
@@ -87,7 +92,8 @@ def price_matmul(op: Matmul, chips: ChipColumns, setting: Setting) -> Price:
     }
     known = [is_calibrated("gemm", kernel.name, chip) for chip in chips.chips]
     calibrated: bool | NDArray[np.bool_] = known[0] if chips.index is None else np.array(known)[chips.index]
-    return price_with(op, chips, setting, kernel, numbers, calibrated=calibrated, residual=True)
+    residual = 1.0 if setting.runtime == "ideal" else _residual(op, chips, kernel)
+    return price_with(op, chips, setting, kernel, numbers, calibrated=calibrated, residual=residual)
 
 
 def price_with(
@@ -98,17 +104,16 @@ def price_with(
     numbers: Row,
     *,
     calibrated: bool | NDArray[np.bool_] = False,
-    residual: bool = False,
+    residual: Value = 1.0,
 ) -> Price:
-    """`price_matmul` by a given kernel with given numbers: all of MACHINE, KERNEL and LOOP, scalars or one per row."""
-    dims = {name: np.asarray(getattr(op, name), np.float64) for name in ("m", "n", "k", "batch")}
-    row_shape = () if chips.index is None else chips.index.shape
-    shape = np.broadcast_shapes(row_shape, *(dim.shape for dim in dims.values()))
-    row: dict[str, Value] = {name: np.broadcast_to(dim, shape).ravel() for name, dim in dims.items()}
-    for name, value in {**_facts(op, chips), **numbers}.items():
+    """`price_matmul` by a given kernel with given numbers: all of MACHINE, KERNEL and LOOP, scalars or one per row.
+
+    `residual` multiplies the physics: what measurements say beyond it.
+    """
+    shape = _shape(op, chips)
+    row: dict[str, Value] = {name: np.broadcast_to(getattr(op, name), shape).ravel().astype(float) for name in DIMS}
+    for name, value in {**_facts(op, chips), **numbers, "residual": residual}.items():
         row[name] = float(value) if np.ndim(value) == 0 else np.broadcast_to(value, shape).ravel()
-    if residual:
-        row["residual"] = _residual(op, chips, kernel, row, shape)
     priced = _in_chunks(lambda part: _price_rows(op, setting, kernel, part), row)
     named = {name: _shaped(values, shape) for name, values in priced.items()}
     price = Price(
@@ -143,9 +148,9 @@ def _price_rows(op: Matmul, setting: Setting, kernel: Kernel, row: Row) -> dict[
     task = _task(op, setting, kernel, row, _smooth_max(memory_s, cache_s))
     tile_m, tile_n, splits = pick(task, kernel.menu)
     result = evaluate(task, tile_m, tile_n, splits)
-    quantise_s = _quantise_s(kernel, row)
+    quantise_s = 0.0 if setting.fused else _quantise_s(kernel, row)
     launch_s = row["launch_cycles"] / row["clock_hz"] + row["launch_s"]
-    time_s = (launch_s + quantise_s + result.time_us * MICRO) * row.get("residual", 1.0)
+    time_s = (launch_s + quantise_s + result.time_us * MICRO) * row["residual"]
     if not setting.captured:
         time_s = _smooth_max(time_s, _host_s(row))
     terms = {
@@ -212,6 +217,7 @@ def _facts(op: Matmul, chips: ChipColumns) -> dict[str, Value]:
     """What the price asks of the chips."""
     asked: Mapping[str, Callable[[Chip], float]] = {
         "units": lambda chip: float(chip.compute_units),
+        "tdp_w": lambda chip: chip.tdp_w,
         "clock_hz": lambda chip: chip.clock_hz,
         "bound_flops_per_s": lambda chip: chip.peak_flops_per_s(op.compute),
         "peak_flops_per_s": lambda chip: _peak(op.compute, chip),
@@ -236,11 +242,25 @@ def _cache_bandwidth(chip: Chip) -> float:
     return max(tier.bandwidth_bytes_per_s if tier else 0.0, chip.dram.bandwidth_bytes_per_s)
 
 
-def _residual(op: Matmul, chips: ChipColumns, kernel: Kernel, row: Row, shape: tuple[int, ...]) -> Value:
+def _shape(op: Matmul, chips: ChipColumns) -> tuple[int, ...]:
+    """The shape of the answer: that of the dimensions and of the chips' rows, broadcast."""
+    row_shape = () if chips.index is None else chips.index.shape
+    return np.broadcast_shapes(row_shape, *(np.shape(getattr(op, name)) for name in DIMS))
+
+
+def residual_dims(op: Matmul, shape: tuple[int, ...]) -> list[NDArray[np.float64]]:
+    """The axes of the residual tables: m over all batches, n and k."""
+    axes = (np.asarray(op.m) * op.batch, op.n, op.k)
+    return [np.broadcast_to(axis, shape).ravel().astype(float) for axis in axes]
+
+
+def _residual(op: Matmul, chips: ChipColumns, kernel: Kernel) -> Value:
     """What measurements of these very chips add to the physics."""
+    shape = _shape(op, chips)
     spread = chips if chips.index is None else ChipColumns(chips.chips, np.broadcast_to(chips.index, shape).ravel())
-    rows: list[Any] = [row["m"] * row["batch"], row["n"], row["k"]]
-    return factor("gemm", kernel.name, op.scheme.name, spread, rows)
+    variant = SAME_RESIDUAL.get(op.scheme.name, op.scheme.name)
+    found = factor("gemm", kernel.name, variant, spread, residual_dims(op, shape))
+    return found if np.ndim(found) == 0 else np.asarray(found).reshape(shape)
 
 
 def _floor_s(flops: Value, moved: Value, row: Row, *, hot: bool) -> Value:
@@ -301,7 +321,7 @@ def _buffers(weight_bytes: Value, row: Row) -> Value:
 
 
 def _task(op: Matmul, setting: Setting, kernel: Kernel, row: Row, stream_s: Value) -> Task:
-    share = row["compute_share"] * (row["sustained_share"] if setting.sustained else 1.0)
+    share = row["compute_share"] * throttle(row, sustained=setting.sustained)
     cycle_us = 1.0 / (row["clock_hz"] * MICRO)
     return Task(
         m=row["m"],
@@ -327,6 +347,18 @@ def _task(op: Matmul, setting: Setting, kernel: Kernel, row: Row, stream_s: Valu
     )
 
 
+def throttle(row: Row, *, sustained: bool) -> Value:
+    """Share of the rate that the power limit leaves: board power over what dense 16-bit work at full rate would draw.
+
+    A loop of milliseconds may run above the limit; `sustained_share` is what a load of seconds keeps of that. Narrower
+    formats do more work at about the same power, so that the 16-bit share holds for them too.
+    """
+    wanted_w = row["peak_16bit_flops_per_s"] * row["joule_per_flop"] * row["dense_share"]
+    given_w = row["tdp_w"] * (row["sustained_share"] if sustained else 1.0)
+    share: Value = np.minimum(1.0, given_w / np.maximum(wanted_w, 1e-9))
+    return share
+
+
 def _quantise_s(kernel: Kernel, row: Row) -> Value:
     """The kernel that converts activations: a launch, a cost per row, and cycles per element on every unit."""
     if not kernel.quantises:
@@ -335,4 +367,4 @@ def _quantise_s(kernel: Kernel, row: Row) -> Value:
     return row["quantise_launch_s"] + row["batch"] * row["m"] * (row["quantise_row_s"] + row["k"] * per_element)
 
 
-__all__ = ["KERNEL", "LOOP", "MACHINE", "price_matmul", "price_with"]
+__all__ = ["KERNEL", "LOOP", "MACHINE", "price_matmul", "price_with", "residual_dims", "throttle"]

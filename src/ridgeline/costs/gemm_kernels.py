@@ -75,16 +75,18 @@ def loop_of(runtime: str) -> str:
 
 
 def lineage(chip: Chip) -> str:
-    """Whose numbers stand in for a chip that was never measured: those of its generation, or of its kind of board.
+    """Whose numbers stand in for a chip that was never measured: the nearest measured generation and kind of board.
 
-    Boards with graphics or laptop memory run near their power limit, so that they keep less of their peak than server
-    parts of the same generation do: the one such board that was measured stands for them.
+    Boards with graphics or laptop memory have another cache and another power budget than server parts of the same
+    generation: the one such board that was measured stands for them. A generation not listed is taken for the newest.
     """
     if chip.vendor.casefold() != "nvidia" or chip.kind == "cpu":
         return chip.generation
     if chip.dram.technology.upper().startswith(("GDDR", "LPDDR")):
         return "ada"
-    return "ampere" if chip.generation in BEFORE_HOPPER else chip.generation
+    if chip.generation in BEFORE_HOPPER:
+        return "ampere"
+    return "hopper" if chip.generation == "hopper" else "blackwell"
 
 
 def _family(scheme: Scheme, runtime: str, chip: Chip, *, widens: bool) -> str:

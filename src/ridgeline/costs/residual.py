@@ -27,7 +27,7 @@ from ridgeline.hardware.chip import ChipColumns, Value
 
 ROUNDS = 20
 """Passes of `smooth`; each spreads over the knots what the passes before left unexplained."""
-PULL = 2.0
+PULL = 1.0
 """Measurements' worth of weight by which every knot is pulled to 0."""
 CLIP = 0.7
 """Largest log error that one measurement may contribute: a factor of 2."""
