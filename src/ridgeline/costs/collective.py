@@ -22,7 +22,8 @@ from ridgeline.costs.coefficients import Coefficients
 from ridgeline.costs.machine_columns import BUS_KINDS, LevelColumns, MachineColumns
 from ridgeline.costs.price import Price, Setting, pnorm, work, zero_where_empty
 from ridgeline.costs.room import Numbers
-from ridgeline.hardware.chip import Value
+from ridgeline.hardware.chip import ChipColumns, Value
+from ridgeline.hardware.topology import Machine
 from ridgeline.workloads.ops import Collective
 
 Array = NDArray[np.float64]
@@ -41,6 +42,8 @@ RINGS = frozenset({"all_reduce", "all_gather", "reduce_scatter"})
 
 FRAMEWORK: Mapping[str, str] = {"vllm": "vllm", "sglang": "vllm", "trtllm": "trtllm"}
 """Serving runtimes that bring all-reduce kernels of their own; any other runtime calls the library."""
+
+ONE = np.ones(())
 
 FRAMEWORK_RANKS = 8.0
 """The custom all-reduce kernels are compiled for up to eight peers (vLLM `_SUPPORTED_WORLD_SIZES`)."""
@@ -66,18 +69,20 @@ class Stage:
 class ByTransport:
     """Coefficients of the library per row: one set where chips talk over a host bus, another where links are direct."""
 
-    bus: Value
-    over_bus: Coefficients
-    direct: Coefficients
+    machines: MachineColumns
 
     def __getitem__(self, name: str) -> Value:
         """The value for each row."""
-        return np.where(np.asarray(self.bus) > 0, self.over_bus[name], self.direct[name])
+        return self.machines.gather(lambda machine: float(_library_of(machine)[name]))
 
     def calibrated(self) -> NDArray[np.bool_]:
         """Whether the chip of each row was measured over that transport."""
-        known = np.where(np.asarray(self.bus) > 0, self.over_bus.calibrated, self.direct.calibrated)
-        return np.asarray(known, dtype=np.bool_)
+        return np.asarray(self.machines.gather(lambda machine: float(_library_of(machine).calibrated))) > 0
+
+
+def _library_of(machine: Machine) -> Coefficients:
+    family = "nccl_bus" if any(level.kind in BUS_KINDS for level in machine.levels) else "nccl"
+    return Coefficients("collective", family, ChipColumns((machine.chip,)))
 
 
 def price_collective(op: Collective, machines: MachineColumns, setting: Setting) -> Price:
@@ -88,11 +93,7 @@ def price_collective(op: Collective, machines: MachineColumns, setting: Setting)
     if op.kind not in PASSES:
         raise DomainError("unknown collective", at="kind", got=op.kind, fix=did_you_mean(op.kind, PASSES))
     kernel = kernel_of(op, setting)
-    library = ByTransport(
-        machines.gather(lambda machine: float(any(level.kind in BUS_KINDS for level in machine.levels))),
-        Coefficients("collective", "nccl_bus", machines.chips),
-        Coefficients("collective", "nccl", machines.chips),
-    )
+    library = ByTransport(machines)
     own = Coefficients("collective", kernel, machines.chips) if kernel in FRAMEWORK.values() else None
     ideal = setting.runtime == "ideal"
     time, floor, terms = collective_s(op, machines, library, own, eager=not setting.captured)
@@ -163,7 +164,9 @@ def _stages(kind: str, levels: tuple[LevelColumns, ...], ranks: Array, stride: A
         mesh_share = np.where(np.asarray(level.mesh) > 0, (members - 1.0) / np.maximum(level.size - 1.0, 1.0), 1.0)
         per_byte_s = np.where(members > below, 1.0 / (level.bandwidth_bytes_per_s * np.maximum(mesh_share, 1e-9)), 0.0)
         busy = np.maximum(np.minimum(members * stride, level.size) / 2.0, 1.0)
-        contention = np.where(np.asarray(level.bus) > 0, busy ** np.asarray(library["bus_exponent"]), 1.0)
+        # Powers are dear, and few machines have a bus.
+        shared = np.asarray(level.bus) > 0
+        contention = np.where(shared, busy ** np.asarray(library["bus_exponent"]), 1.0) if np.any(shared) else ONE
         make = _ring_stage if kind in RINGS else _direct_stage
         stages.append(make(kind, level, (ranks, below, members), per_byte_s, contention, library))
         below = members
@@ -184,7 +187,7 @@ def _ring_stage(
     share_s = per_byte_s / below
     wire = passes * (fan - 1.0) / fan * share_s
     adds = (np.asarray(level.reduces) > 0) & (kind == "all_reduce")
-    around = np.where(np.asarray(level.torus) > 0, _torus_hops(fan, level.dimensions), fan - 1.0)
+    around = np.where(level.torus, _torus_hops(fan, level.dimensions), fan - 1.0) if np.any(level.torus) else fan - 1.0
     return Stage(
         wire_s=wire,
         switch_s=np.where(adds, (fan + 1.0) / fan * share_s, wire),
@@ -208,7 +211,8 @@ def _direct_stage(
     fan = np.ceil(members / below)
     if kind == "alltoall":
         # In a torus every message passes through several links, so the traffic counts once per link.
-        links = np.where(np.asarray(level.torus) > 0, np.maximum(_torus_hops(fan, level.dimensions) / 2.0, 1.0), 1.0)
+        far = np.maximum(_torus_hops(fan, level.dimensions) / 2.0, 1.0) if np.any(level.torus) else ONE
+        links = np.where(level.torus, far, 1.0)
         # One message is posted for each peer; the copy of one's own part is half as dear as in a ring.
         wire, hops = (members - below) / ranks * links * per_byte_s, members - below
         own = np.where(below == 1.0, 0.5 * per_byte_s / ranks, 0.0)
@@ -268,7 +272,7 @@ def _library_s(
     if op.kind == "all_reduce" and not op.dtype.name.startswith("int"):
         # Switches add floating point; where none does, this candidate repeats the ring with a longer start.
         candidates.append(_protocol_s("switch", stages, size, clock_hz, c, switch=True, exposed=exposed))
-    time = _soft_minimum([fixed + moving for fixed, moving in candidates], c["softness"])
+    time = _soft_minimum([fixed + moving for fixed, moving in candidates])
     link = np.min(np.broadcast_arrays(*[moving for _, moving in candidates]), axis=0)
     return time, {"link": np.minimum(link, time), "latency": np.maximum(time - link, 0.0)}
 
@@ -297,12 +301,18 @@ def _framework_s(
     return device
 
 
-def _soft_minimum(times: list[Array], power: Value) -> Array:
-    """(sum t**-p)**(-1/p): below the smallest by at most count**(1/p), rising wherever all times rise."""
+def _soft_minimum(times: list[Array]) -> Array:
+    """(sum t**-8)**(-1/8): at most a few percent below the smallest, rising wherever all times rise."""
     smallest = times[0]
     for time in times[1:]:
         smallest = np.minimum(smallest, time)
     safe = np.maximum(smallest, 1e-30)
-    total = sum(((np.maximum(time, 1e-30) / safe) ** -np.asarray(power) for time in times), start=np.float64(0.0))
-    soft: Array = safe * total ** (-1.0 / np.asarray(power))
+    total = sum((_eighth_power(safe / np.maximum(time, 1e-30)) for time in times), start=np.float64(0.0))
+    soft: Array = safe / np.sqrt(np.sqrt(np.sqrt(total)))
     return soft
+
+
+def _eighth_power(ratio: Array) -> Array:
+    squared = ratio * ratio
+    fourth = squared * squared
+    return np.asarray(fourth * fourth)

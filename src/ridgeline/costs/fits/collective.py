@@ -44,7 +44,7 @@ LIBRARIES = ("nccl", "nccl_bus")
 NEWEST = "hopper"
 """The newest generation that the bundled tables hold: what a chip never seen starts from."""
 
-LIBRARY_HABITS: Values = {"tree_hop": 2.5, "switch_hop": 0.5, "softness": 8.0, "exposed": 0.2}
+LIBRARY_HABITS: Values = {"tree_hop": 2.5, "switch_hop": 0.5, "exposed": 0.2}
 HABITS: Mapping[str, Values] = {
     "nccl": {**LIBRARY_HABITS, "bus_exponent": 1.0},
     "nccl_bus": LIBRARY_HABITS,
@@ -57,7 +57,10 @@ more; serving steps of 64 sequences (1 MB) show it already. Where levels work as
 other levels' time stays visible (assumed; two DGX H100 reach 350-400 GB/s of bus bandwidth)."""
 
 LIMITS: Mapping[str, Mapping[str, Values]] = {
-    "vllm": dict.fromkeys(("ampere", "ada"), {"limit_pair_bytes": 8.38e6, "limit_bytes": 8.38e6}),
+    "vllm": {
+        "ampere": {"limit_pair_bytes": 8.38e6, "limit_bytes": 8.38e6},
+        "ada": {"limit_pair_bytes": 8.38e6, "limit_bytes": 8.38e6},
+    },
     "trtllm": {"ampere": {"limit_pair_bytes": 2e6}},
 }
 """Buffer limits of older generations: symmetric memory needs Hopper, before it vLLM stops at 8 MiB
