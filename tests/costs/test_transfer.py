@@ -67,6 +67,15 @@ def test_a_machine_without_drives_says_so() -> None:
         copied(1e9, "nvme", on=MachineColumns((bare,)))
 
 
+def test_a_system_on_chip_shares_its_memory_with_the_host() -> None:
+    apple = MachineColumns((machine("m2-max"),))
+    moved = 1e9
+    assert (
+        copied(moved, "host", on=apple, runtime="ideal").time_s
+        == copied(moved, "dram", on=apple, runtime="ideal").time_s
+    )
+
+
 def test_an_unknown_tier_names_the_nearest() -> None:
     with pytest.raises(DomainError, match="host"):
         copied(1e9, "hosts")

@@ -2,6 +2,7 @@
 
 Within device memory a copy reads and writes. To and from host memory it passes the host port, to drives the host port
 and the drives' own rate, to a peer the fastest link between chips. Bandwidth is one chip's share when all chips copy.
+A chip without a host port (a processor, a system on chip) shares its memory with the host.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from ridgeline.core.errors import DomainError, SpecError, did_you_mean
 from ridgeline.costs.coefficients import Coefficients
 from ridgeline.costs.machine_columns import MachineColumns
 from ridgeline.costs.price import Price, Setting, work, zero_where_empty
-from ridgeline.hardware.chip import MemoryTier
 from ridgeline.hardware.topology import Machine
 from ridgeline.workloads.ops import Copy
 
@@ -73,18 +73,14 @@ def path_bytes_per_s(machine: Machine, path: str) -> float:
             raise _missing(machine, path)
         return max(rates)
     host = chip.port("host")
-    tier = _tier(machine, path)
-    if tier is None and (path == "nvme" or host is None):
+    tier = machine.host_tier() if path == "host" else machine.nvme_tier()
+    if tier is None and path == "nvme":
         raise _missing(machine, path)
     return min(
         host.bandwidth_bytes_per_s if host is not None else math.inf,
         tier.bandwidth_bytes_per_s if tier is not None else math.inf,
-        chip.dram.bandwidth_bytes_per_s,
+        chip.dram.bandwidth_bytes_per_s / 2.0 if host is None else chip.dram.bandwidth_bytes_per_s,
     )
-
-
-def _tier(machine: Machine, path: str) -> MemoryTier | None:
-    return machine.host_tier() if path == "host" else machine.nvme_tier()
 
 
 def _latency_s(machine: Machine, path: str) -> float:
