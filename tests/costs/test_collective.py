@@ -170,7 +170,7 @@ def test_a_mesh_serves_small_groups_with_few_of_its_links() -> None:
 def test_a_torus_has_short_rings_but_long_ways_between_pairs() -> None:
     plain = machine("8x h100-sxm")
     ring = replace(plain.levels[0], size=64, reduces_in_switch=False)
-    torus = replace(ring, kind="torus-3d")
+    torus = replace(ring, kind="torus")
     switched = replace(plain, count=64, levels=(ring,), node=None)
     neighbours = replace(plain, count=64, levels=(torus,), node=None)
     assert time_s("all_reduce", 1024.0, 64, columns(neighbours)) < time_s("all_reduce", 1024.0, 64, columns(switched))

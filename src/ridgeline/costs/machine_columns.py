@@ -14,6 +14,9 @@ from ridgeline.hardware.topology import MESH_KINDS, Level, Machine
 BUS_KINDS = frozenset({"pcie", "inter-socket"})
 """Kinds that pass through host bridges. Without peer-to-peer they act as one bus that all their chips share."""
 
+LARGEST_PLANE = 1024
+"""Chips of the largest pod with a two-dimensional torus (TPU v3)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelColumns:
@@ -69,9 +72,9 @@ class MachineColumns:
             latency_s=gather(lambda level: level.latency_s, 0.0),
             mesh=gather(lambda level: level.kind in MESH_KINDS, 0.0),
             bus=gather(lambda level: level.kind in BUS_KINDS, 0.0),
-            torus=gather(lambda level: level.kind.startswith("torus"), 0.0),
+            torus=gather(lambda level: level.kind == "torus", 0.0),
             reduces=gather(lambda level: level.reduces_in_switch, 0.0),
-            dimensions=gather(lambda level: _dimensions(level.kind), 1.0),
+            dimensions=gather(_dimensions, 1.0),
         )
 
 
@@ -95,9 +98,8 @@ def _single(chip: Chip) -> Machine:
     return Machine(name=chip.name, chip=chip, count=1, levels=())
 
 
-def _dimensions(kind: str) -> float:
-    """Dimensions of a torus as its kind writes them ("torus-2d"); 3 where it does not say; 1 for anything else."""
-    if not kind.startswith("torus"):
+def _dimensions(level: Level) -> float:
+    """Dimensions of a torus, 1 for anything else: pods of TPU v2, v3, v5e and v6e have two, the larger ones three."""
+    if level.kind != "torus":
         return 1.0
-    digits = "".join(letter for letter in kind if letter.isdigit())
-    return float(digits) if digits else 3.0
+    return 2.0 if level.size <= LARGEST_PLANE else 3.0
