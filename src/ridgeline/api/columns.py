@@ -212,7 +212,9 @@ VISION: tuple[Column, ...] = (
     _count("batch", "images per step", 1),
     _text("precision", "number format", "fp16"),
     _text("chip", "chip of the catalogue", None, aliases=("gpu",)),
-    _text("runtime", "whose kernels", "torch", aliases=("framework",)),
+    _text("runtime", "whose kernels: torch, torch.compile, tensorrt", "torch", aliases=("framework",)),
+    _text("compiled", "eager, compiled or engine; empty: as the runtime does"),
+    _text("layout", "memory layout of images: nchw or nhwc", "nchw"),
     _text("mode", "inference or training", "inference", choices=("inference", "training", "infer", "train")),
 )
 

@@ -34,6 +34,9 @@ NOISE = 0.1
 
 FOLDS = 5
 
+SHARES = ("matrix_share", "attention_share", "scan_share", "expert_share", "exchange")
+"""Groups of coefficients that are shares of a hardware rate."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -82,7 +85,10 @@ def fitted_values(data: Prepared, entries: Entries, keep: NDArray[np.bool_] | No
         trial = values | {name: values[name] * float(np.exp(m)) for name, m in zip(free, moves, strict=True)}
         return np.concatenate([data.log_errors(trial)[used] * weight / NOISE, moves / sigma])
 
-    found = least_squares(residuals, np.zeros(len(free)), loss="soft_l1", method="trf", max_nfev=30)
+    # A share of a rate or of a link cannot exceed one; its prior lies below, so the start is inside.
+    most = [-np.log(values[name]) if name.startswith(SHARES) else np.inf for name in free]
+    bounds = (np.full(len(free), -np.inf), np.array(most))
+    found = least_squares(residuals, np.zeros(len(free)), bounds=bounds, loss="soft_l1", method="trf", max_nfev=30)
     moved = {name: float(f"{values[name] * np.exp(m):.4g}") for name, m in zip(free, found.x, strict=True)}
     return values | moved
 

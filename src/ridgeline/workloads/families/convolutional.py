@@ -168,7 +168,7 @@ class Tracer:
         queries = x.positions / windows
         self._add(
             Attention(
-                name="attention",
+                name="attention" if keys is not None or np.all(np.asarray(windows) == 1.0) else "window_attention",
                 part="attention",
                 phase="prefill",
                 batch=self.batch * windows,

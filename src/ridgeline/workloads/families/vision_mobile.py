@@ -20,6 +20,8 @@ from ridgeline.workloads.families.convolutional import CLASSES, Tensor, Tracer, 
 KINDS = ("cn", "ds", "dsa", "ir", "er", "uir")
 
 _WORD = re.compile(r"([a-z]+)([0-9.]*)")
+_NUMBERS = frozenset({"r", "k", "s", "e", "c", "se", "a", "fc"})
+_FLAGS = frozenset({"noskip", "skip", "nre"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +46,7 @@ def parse(text: str) -> Blocks:
     found: dict[str, float] = {}
     for word in words:
         match = _WORD.fullmatch(word)
-        if match is None or match[1] not in ("r", "k", "s", "e", "c", "se", "a", "noskip", "skip", "fc", "nre"):
+        if match is None or (match[1] not in _NUMBERS if match[2] else match[1] not in _FLAGS):
             raise SpecError("unknown word in a stage", at=text, got=word, fix="r2_k3_s2_e6_c24_se0.25")
         found[match[1]] = float(match[2] or 1)
     if kind not in KINDS or "c" not in found:

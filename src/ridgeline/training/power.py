@@ -1,0 +1,26 @@
+"""Mean board power of long, steady work from the shares of compute and memory that it keeps busy (`costs.power`)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ridgeline.costs.coefficients import Coefficients
+from ridgeline.costs.power import demand_share
+from ridgeline.hardware.chip import ChipColumns
+from ridgeline.workloads.ops import Dim
+
+
+def steady_power_w(u_bytes: Dim, u_flops: Dim, chips: ChipColumns, *, narrow: bool) -> NDArray[np.float64]:
+    """Watts per chip, between idle and the power limit.
+
+    Args:
+        u_bytes: memory traffic over bandwidth, mean over the work.
+        u_flops: operations over the peak of their format, mean over the work.
+        chips: one per row.
+        narrow: whether most operations are on at most 8 bits.
+    """
+    law = Coefficients("power", "matmul", chips)
+    demand = demand_share(u_bytes, u_flops, law, narrow=narrow)
+    idle, tdp = chips.gather(lambda chip: chip.idle_w), chips.gather(lambda chip: chip.tdp_w)
+    return np.asarray(np.clip(np.minimum(demand, np.asarray(law["cap"])) * tdp, idle, tdp))
