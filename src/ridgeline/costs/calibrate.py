@@ -1,8 +1,8 @@
 """Calibration: from measurements of a chip to the numbers that price it, with where they come from.
 
 `calibrate_chip` fits one chip on a table of its own, starting from the bundled numbers of its lineage: what its rows do
-not identify stays there. `bundle` repeats the fit of every measured chip, which wrote the bundled numbers. Fits are robust (soft L1 on the log of
-predicted over measured), bounded, and give the same numbers every time.
+not identify stays there. `bundle` repeats the fit of every measured chip, which wrote the bundled numbers. Fits are
+robust (soft L1 on the log of predicted over measured), bounded, and give the same numbers every time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ridgeline.core.errors import SpecError
 from ridgeline.costs.coefficients import coefficient_file
 from ridgeline.costs.fits import gemm
 from ridgeline.costs.fits.common import Document, source, write
-from ridgeline.costs.fits.gemm_cells import Cell, cells
+from ridgeline.costs.fits.gemm_cells import Cell, Numbers, cells, numbers_for
 from ridgeline.costs.fits.robust import errors, fit
 from ridgeline.costs.measurements import Measurements, need_rows, read, refuse_faster_than
 from ridgeline.costs.residual import Table, save
@@ -112,17 +112,17 @@ def _cells_of(table: Measurements, chip: Chip) -> list[Cell]:
     )
 
 
-def _start(cell: Cell) -> gemm.Numbers:
+def _start(cell: Cell) -> Numbers:
     """The numbers that would price the cell's chip had it not been measured."""
     bundled = coefficient_file("gemm")["kernels"]
     levels = {name: {**entry, "chips": {}} for name, entry in bundled.items()}
-    return gemm.numbers_for(levels, cell)
+    return numbers_for(levels, cell)
 
 
-def _fit(found: list[Cell], table: Measurements) -> dict[str, gemm.Numbers]:
+def _fit(found: list[Cell], table: Measurements) -> dict[str, Numbers]:
     """Machine and kernel numbers of one chip."""
-    fitted: dict[str, gemm.Numbers] = {}
-    machine: gemm.Numbers = {}
+    fitted: dict[str, Numbers] = {}
+    machine: Numbers = {}
     for family in sorted({cell.kernel.name for cell in found}, key=lambda name: (name != "cublas", name)):
         knobs = dict(gemm.knobs_of(family))
         if family == "cublas":
@@ -139,12 +139,12 @@ def _fit(found: list[Cell], table: Measurements) -> dict[str, gemm.Numbers]:
     return fitted
 
 
-def _residuals(found: list[Cell], kernels: Mapping[str, gemm.Numbers]) -> dict[str, Table]:
+def _residuals(found: list[Cell], kernels: Mapping[str, Numbers]) -> dict[str, Table]:
     enough = [cell for cell in found if len(cell.rows) >= TABLE_ROWS]
     return gemm.residuals_of([(cell, _numbers(cell, kernels)) for cell in enough])
 
 
-def _numbers(cell: Cell, kernels: Mapping[str, gemm.Numbers]) -> gemm.Numbers:
+def _numbers(cell: Cell, kernels: Mapping[str, Numbers]) -> Numbers:
     return {**_start(cell), **kernels.get("machine", {}), **kernels[cell.kernel.name]}
 
 
@@ -152,7 +152,7 @@ def _label(cell: Cell) -> str:
     return " ".join(part for part in (cell.runtime, cell.version, cell.scheme.name) if part)
 
 
-def _before_after(cell: Cell, kernels: Mapping[str, gemm.Numbers], tables: Mapping[str, Table]) -> dict[str, Any]:
+def _before_after(cell: Cell, kernels: Mapping[str, Numbers], tables: Mapping[str, Table]) -> dict[str, Any]:
     """Errors on the half that the fit did not see: datasheet, physics, with residual; and the spread that is left."""
     held = cell.part(~cell.fit_half)
     if len(held.rows) == 0:

@@ -16,17 +16,27 @@ import numpy as np
 
 from ridgeline.core.files import load_yaml
 from ridgeline.costs.fits.common import Document, intervals_of, source
-from ridgeline.costs.fits.gemm_cells import Cell, cells, matmul, of_chips
+from ridgeline.costs.fits.gemm_cells import (
+    LOOPS,
+    POWER_RUNS,
+    Cell,
+    Levels,
+    Numbers,
+    absent,
+    cells,
+    for_lineage,
+    matmul,
+    numbers_for,
+    of_chips,
+)
+from ridgeline.costs.fits.gemm_scores import Scored, scored_cells
 from ridgeline.costs.fits.robust import Knob, errors, fit
 from ridgeline.costs.gemm import KERNEL, residual_dims
 from ridgeline.costs.gemm_kernels import FAMILIES, lineage, loop_of
+from ridgeline.costs.interval import UNVALIDATED
 from ridgeline.costs.measurements import Measurements
 from ridgeline.costs.residual import Grid, Table, smooth
 from ridgeline.hardware import catalogue
-
-Numbers = dict[str, float]
-Levels = dict[str, Any]
-"""The values of one family: `default`, by lineage under `generations`, and by chip under `chips`."""
 
 GRID = Grid(start=(0.0, 5.0, 5.0), step=(1.0, 1.0, 1.0), count=(16, 12, 12))
 """Knots of the residual at powers of two: m from 1 to 32768, n and k from 32 to 65536."""
@@ -90,13 +100,6 @@ KIN: Mapping[str, str] = {BOARDS: "ampere"}
 BOARD_CACHE: Numbers = {"hot_share": 1.0}
 """Their last-level cache is one partition; in A100 and H100 each of two keeps its own copy of what both sides read."""
 
-LOOPS: Mapping[str, Numbers] = {
-    "loop-trtllm": {"weight_buffers": 5.0, "fills_cache": 1.0, "output_buffers": 2.0},
-    "loop-vllm": {"weight_buffers": 6.0, "fills_cache": 0.0, "output_buffers": 2.0},
-}
-"""Rotating weight buffers, read off the sizes at which the L40S tables fall out of its 96 MiB cache (33.6 MB stays in
-at 3 buffers, 31.5 MB does not at 4; in vLLM's tables the edge lies at 16 MB, six buffers)."""
-
 
 def fit_all(table: Measurements, priors: Path, command: str) -> tuple[Document, dict[str, Table]]:
     """Fit every measured chip and family; `priors` holds the families that no table measures.
@@ -120,7 +123,9 @@ def fit_all(table: Measurements, priors: Path, command: str) -> tuple[Document, 
             without[left_out]["machine"].update(BOARD_CACHE)
     _add_priors(kernels, priors)
     residuals = residuals_of([(cell, numbers_for(kernels, cell)) for cell in found])
-    scores, intervals = _scores(found, kernels, without, residuals)
+    scores, intervals = _summary(scored_cells(found, kernels, without, residuals))
+    unmeasured = load_yaml(priors).data["kernels"]
+    intervals.update({family: {"datasheet": list(UNVALIDATED)} for family in unmeasured})
     document = Document(
         kind="gemm",
         command=command,
@@ -160,25 +165,10 @@ def knobs_of(family: str) -> Mapping[str, Knob]:
     return {**KERNEL_KNOBS, **FAMILY_KNOBS.get(family, {})}
 
 
-def numbers_for(kernels: Mapping[str, Levels], cell: Cell) -> Numbers:
-    """All coefficients of a cell: the chip's, the family's, the loop's."""
-    merged: Numbers = {}
-    for name in ("machine", cell.kernel.name, loop_of(cell.runtime)):
-        levels = kernels[name]
-        merged.update(levels.get("shared") or {})
-        merged.update(_for_lineage(levels, lineage(cell.chip)))
-        merged.update((levels.get("chips") or {}).get(cell.chip.name) or {})
-    return merged
-
-
-def _for_lineage(levels: Levels, name: str) -> Numbers:
-    return {**(levels.get("default") or {}), **((levels.get("generations") or {}).get(name) or {})}
-
-
 def _of_kin(levels: Levels, name: str) -> Numbers:
     """As `_for_lineage`; a lineage that was not measured takes the numbers of its next of kin."""
     measured = levels.get("generations") or {}
-    return _for_lineage(levels, name if name in measured else KIN.get(name, name))
+    return for_lineage(levels, name if name in measured else KIN.get(name, name))
 
 
 def _limit_power(kernels: dict[str, Levels], found: Sequence[Cell], sustained: float) -> None:
@@ -230,7 +220,7 @@ def _fit_chips(found: Sequence[Cell], chips: Sequence[str]) -> dict[str, Levels]
     kernels: dict[str, Levels] = {}
     sixteen = [cell.sample(ROWS) for cell in found if cell.kernel.name == "cublas" and not cell.sustained]
     knobs = {**MACHINE_KNOBS, **KERNEL_KNOBS}
-    both = _fit_levels(sixteen, knobs, lambda cell: {**_absent(), **LOOPS[loop_of(cell.runtime)]}, chips)
+    both = _fit_levels(sixteen, knobs, lambda cell: {**absent(), **LOOPS[loop_of(cell.runtime)]}, chips)
     kernels["machine"] = _only(both, MACHINE_KNOBS)
     kernels["machine"]["default"].update(dense_share=0.0, joule_per_flop=0.0, sustained_share=1.0)
     kernels["cublas"] = _with_absent(_only(both, KERNEL_KNOBS))
@@ -240,7 +230,7 @@ def _fit_chips(found: Sequence[Cell], chips: Sequence[str]) -> dict[str, Levels]
             continue
 
         def fixed(cell: Cell) -> Numbers:
-            return {**_absent(), **numbers_for({**kernels, cell.kernel.name: {}, **_loops()}, cell)}
+            return {**absent(), **numbers_for({**kernels, cell.kernel.name: {}, **_loops()}, cell)}
 
         kernels[family] = _with_absent(_fit_levels(mine, knobs_of(family), fixed, chips))
     return kernels
@@ -267,13 +257,8 @@ def _fit_levels(found: Sequence[Cell], knobs: Mapping[str, Knob], fixed: Any, ch
     return levels
 
 
-def _absent() -> Numbers:
-    """Every kernel coefficient at the value by which its mechanism is absent, and no power limit."""
-    return dict.fromkeys(KERNEL, 0.0) | {"dense_share": 0.0, "joule_per_flop": 0.0, "sustained_share": 1.0}
-
-
 def _with_absent(levels: Levels) -> Levels:
-    shared = {name: value for name, value in _absent().items() if name in KERNEL and name not in levels["default"]}
+    shared = {name: value for name, value in absent().items() if name in KERNEL and name not in levels["default"]}
     return {"shared": shared, **levels}
 
 
@@ -321,43 +306,35 @@ def _add_priors(kernels: dict[str, Levels], priors: Path) -> None:
         raise AssertionError(f"no numbers for {missing}")
 
 
-def _scores(
-    found: Sequence[Cell], kernels: Mapping[str, Levels], without: Mapping[str, Any], residuals: Mapping[str, Table]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Errors on held-out shapes: physics, physics and residual, datasheet; and the spread of measured over priced."""
+def _summary(groups: Sequence[Scored]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Errors by cell and regime, and the spread of measured over priced time by family and regime.
+
+    The spread of the datasheet regime comes from chips without a measured sibling, where a family has such: a sibling
+    left in the fit would make an unknown generation look better known than it is.
+    """
+    chips = {group.chip for group in groups}
+    lineages = {name: lineage(catalogue.chip(name)) for name in chips}
+    lonely = {name for name in chips if list(lineages.values()).count(lineages[name]) == 1}
+    measured: dict[str, set[str]] = {}
+    for group in groups:
+        if group.regime == "datasheet":
+            measured.setdefault(group.kernel, set()).add(group.chip)
     scores: dict[str, Any] = {}
     ratios: dict[str, dict[str, list[Any]]] = {}
-    for cell in found:
-        held = cell.part(~cell.fit_half)
-        entry = scores.setdefault(f"{cell.chip.name} {cell.runtime} {cell.version} {cell.scheme.name}", {})
-        own = numbers_for(kernels, cell)
-        for regime, numbers, residual in (
-            ("physics", own, None),
-            ("calibrated", own, residuals.get(cell.residual_key)),
-            ("datasheet", numbers_without(without, cell), None),
-        ):
-            if numbers is None:
-                continue
-            priced = np.asarray(held.price(numbers, residual).time_s)
-            entry[regime] = errors(priced, held.rows.time_s)
-            if not cell.sustained and regime != "physics":
-                ratios.setdefault(cell.kernel.name, {}).setdefault(regime, []).append(held.rows.time_s / priced)
+    for group in groups:
+        name = f"{group.chip} {group.runtime} {group.version} {group.dtype}"
+        scores.setdefault(name, {})[group.regime] = errors(group.priced_s, group.measured_s)
+        alone = group.chip in lonely or group.regime != "datasheet" or not (lonely & measured[group.kernel])
+        if group.regime == "physics" or group.version in POWER_RUNS or not alone:
+            continue
+        for family in (group.kernel, "any"):
+            by_regime = ratios.setdefault(family, {})
+            by_regime.setdefault(group.regime, []).append(group.measured_s / group.priced_s)
     intervals = {
         family: {regime: intervals_of(np.concatenate(parts)) for regime, parts in by_regime.items()}
         for family, by_regime in ratios.items()
     }
-    for regime in ("calibrated", "datasheet"):
-        every = [part for by_regime in ratios.values() for part in by_regime.get(regime, [])]
-        intervals.setdefault("any", {})[regime] = intervals_of(np.concatenate(every))
     return scores, intervals
-
-
-def numbers_without(without: Mapping[str, Any], cell: Cell) -> Numbers | None:
-    """All coefficients of a cell from fits that never saw its chip; None where only that chip measured the family."""
-    fitted = without[cell.chip.name]
-    if cell.kernel.name not in fitted:
-        return None
-    return {**_absent(), **fitted["machine"], **fitted[cell.kernel.name], **LOOPS[loop_of(cell.runtime)]}
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 from ridgeline.core.dtypes import Scheme, scheme
 from ridgeline.costs.fits.common import is_fit_half, sampled
 from ridgeline.costs.fits.robust import Sample
-from ridgeline.costs.gemm import price_with, residual_dims
-from ridgeline.costs.gemm_kernels import Kernel, kernel_of
+from ridgeline.costs.gemm import KERNEL, price_with, residual_dims
+from ridgeline.costs.gemm_kernels import Kernel, kernel_of, lineage, loop_of
 from ridgeline.costs.measurements import Measurements
 from ridgeline.costs.price import Price, Setting
 from ridgeline.costs.residual import Table, interpolate
@@ -22,8 +23,19 @@ from ridgeline.workloads.ops import Matmul
 
 Array = NDArray[np.float64]
 
+Numbers = dict[str, float]
+Levels = dict[str, Any]
+"""The values of one family: `default`, by lineage under `generations`, and by chip under `chips`."""
+
 POWER_RUNS = ("0.22.0",)
 """Versions whose loops ran for seconds, so that the power limit held the clock down (README of the tables)."""
+
+LOOPS: Mapping[str, Numbers] = {
+    "loop-trtllm": {"weight_buffers": 5.0, "fills_cache": 1.0, "output_buffers": 2.0},
+    "loop-vllm": {"weight_buffers": 6.0, "fills_cache": 0.0, "output_buffers": 2.0},
+}
+"""Rotating weight buffers, read off the sizes at which the L40S tables fall out of its 96 MiB cache (33.6 MB stays in
+at 3 buffers, 31.5 MB does not at 4; in vLLM's tables the edge lies at 16 MB, six buffers)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,3 +120,32 @@ def cells(table: Measurements) -> list[Cell]:
 def of_chips(found: Sequence[Cell], names: Sequence[str]) -> list[Cell]:
     """The cells of some chips."""
     return [cell for cell in found if cell.chip.name in names]
+
+
+def numbers_for(kernels: Mapping[str, Levels], cell: Cell) -> Numbers:
+    """All coefficients of a cell: the chip's, the family's, the loop's."""
+    merged: Numbers = {}
+    for name in ("machine", cell.kernel.name, loop_of(cell.runtime)):
+        levels = kernels[name]
+        merged.update(levels.get("shared") or {})
+        merged.update(for_lineage(levels, lineage(cell.chip)))
+        merged.update((levels.get("chips") or {}).get(cell.chip.name) or {})
+    return merged
+
+
+def for_lineage(levels: Levels, name: str) -> Numbers:
+    """The values of a lineage: its own, else the default ones."""
+    return {**(levels.get("default") or {}), **((levels.get("generations") or {}).get(name) or {})}
+
+
+def numbers_without(without: Mapping[str, Any], cell: Cell) -> Numbers | None:
+    """All coefficients of a cell from fits that never saw its chip; None where only that chip measured the family."""
+    fitted = without[cell.chip.name]
+    if cell.kernel.name not in fitted:
+        return None
+    return {**absent(), **fitted["machine"], **fitted[cell.kernel.name], **LOOPS[loop_of(cell.runtime)]}
+
+
+def absent() -> Numbers:
+    """Every kernel coefficient at the value by which its mechanism is absent, and no power limit."""
+    return dict.fromkeys(KERNEL, 0.0) | {"dense_share": 0.0, "joule_per_flop": 0.0, "sustained_share": 1.0}
