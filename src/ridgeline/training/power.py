@@ -10,6 +10,9 @@ from ridgeline.costs.power import demand_share
 from ridgeline.hardware.chip import ChipColumns
 from ridgeline.workloads.ops import Dim
 
+NARROW = frozenset({"fp8", "int8", "fp4", "int4"})
+"""Compute formats of at most 8 bits: more operations from the same wires, at more watts."""
+
 
 def steady_power_w(u_bytes: Dim, u_flops: Dim, chips: ChipColumns, *, narrow: bool) -> NDArray[np.float64]:
     """Watts per chip, between idle and the power limit.

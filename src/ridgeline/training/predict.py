@@ -19,7 +19,7 @@ from ridgeline.training import numbers as plain
 from ridgeline.training.layout import Layout, check, completed
 from ridgeline.training.links import links_of
 from ridgeline.training.profile import Coefficients, Profile, Recipe, coefficients, is_release_from, profile, recipe
-from ridgeline.training.step import Host, Setup, TrainingStep, train_step
+from ridgeline.training.step import Host, Setup, TrainingStep, step_power_w, train_step
 from ridgeline.training.switches import flags, offloads, redone, zeros
 from ridgeline.training.work import Work, work_of
 from ridgeline.workloads import catalogue as workloads
@@ -69,10 +69,12 @@ RESULTS = (
     "fits",
     "bubble_frac",
     "exposed_comm_frac",
+    "power_w_per_chip",
+    "energy_j_per_token",
     "bound",
     "regime",
 )
-"""Result columns, in the order of the case tables (power and energy join them where a power model is at hand)."""
+"""Result columns, in the order of the case tables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +122,7 @@ def predict_training(
     fitted = coefficients()
     for group in prepare(cases, problems, catalogue or bundled()):
         step = group.step()
-        for name, value in _results(step).items():
+        for name, value in _results(step, group.setup).items():
             found[name][group.rows] = value
         names, bound[group.rows] = tuple(step.terms), step.bound_index()
         regime[group.rows] = _regime(group, fitted)
@@ -180,8 +182,9 @@ def _setup(
     )
 
 
-def _results(step: TrainingStep) -> dict[str, Column]:
+def _results(step: TrainingStep, setup: Setup) -> dict[str, Column]:
     per_chip = step.step_s * step.chips
+    power = step_power_w(step, setup)
     return {
         "step_s": step.step_s,
         "tokens_per_s": step.tokens_per_s,
@@ -194,6 +197,8 @@ def _results(step: TrainingStep) -> dict[str, Column]:
         "fits": step.memory.fits.astype(np.float64),
         "bubble_frac": step.bubble_frac,
         "exposed_comm_frac": step.exposed_comm_frac,
+        "power_w_per_chip": power,
+        "energy_j_per_token": power * per_chip / step.tokens,
     }
 
 

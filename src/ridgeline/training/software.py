@@ -17,9 +17,6 @@ from ridgeline.core.files import parse_yaml
 from ridgeline.core.names import Names
 from ridgeline.hardware.chip import Chip
 
-NARROW = frozenset({"fp8", "int8", "fp4", "int4"})
-"""Compute formats of at most 8 bits: more operations from the same wires, at more watts."""
-
 
 @dataclass(frozen=True, slots=True)
 class Software:

@@ -18,6 +18,7 @@ from ridgeline.hardware.chip import ChipColumns, Value
 from ridgeline.training.layout import OFFLOADS, Layout
 from ridgeline.training.links import Links
 from ridgeline.training.memory import Memory, memory_of
+from ridgeline.training.power import NARROW, steady_power_w
 from ridgeline.training.profile import Coefficients, Profile, Recipe
 from ridgeline.training.work import Work
 from ridgeline.workloads.ops import Dim
@@ -65,6 +66,7 @@ class TrainingStep:
             attention, logits in, embedding out; the second with what is computed again.
         peak_flops_per_s: dense datasheet peak of one chip in the matmuls' format: the divisor of mfu and hfu.
         memory: bytes of the fullest rank by kind.
+        streaming_s: seconds of the step's memory traffic at full bandwidth, for its power.
     """
 
     step_s: Column
@@ -75,6 +77,7 @@ class TrainingStep:
     tokens: Column
     chips: Column
     memory: Memory
+    streaming_s: Column
 
     @property
     def tokens_per_s(self) -> Column:
@@ -146,7 +149,14 @@ def train_step(work: Work, layout: Layout, setup: Setup) -> TrainingStep:
         tokens=_shaped(layout.global_batch * layout.seq, shape),
         chips=_shaped(layout.chips, shape),
         memory=memory_of(work, layout, setup.profile, setup.coefficients, setup.chips),
+        streaming_s=terms["vector"] + terms["optimizer"] + _shaped(_operands_s(work, layout, setup) * count, shape),
     )
+
+
+def step_power_w(step: TrainingStep, setup: Setup) -> Column:
+    """Mean board power over a step, W per chip: from its operations and its memory traffic (`costs.power`)."""
+    busy = np.minimum(step.streaming_s / step.step_s, 1.0)
+    return steady_power_w(busy, np.minimum(step.hfu(), 1.0), setup.chips, narrow=setup.recipe.compute in NARROW)
 
 
 def _shaped(value: Dim, shape: tuple[int, ...]) -> Column:
@@ -179,14 +189,13 @@ def _micro_batch_terms(work: Work, layout: Layout, setup: Setup) -> dict[str, Di
     rate = _peak(setup, setup.recipe.compute) * c.sustained_share(chips) * c.of("precision_share", setup.recipe.share)
     head = layout.micro_batch / layout.cp / layout.tp / layout.pp
     weights = work.dense_weights / (layout.tp * layout.pp)
-    traffic = c.of("matmul_traffic") * (work.matmul_values * sharded + weights) * VALUE_BYTES * passes
     converted = c.of("convert_traffic") * setup.recipe.convert_passes * work.matmul_values * sharded * 3.0
     whole = np.where(np.asarray(layout.sequence_parallel) > 0, sharded, share)
     through = work.whole_values * whole + (work.sharded_values + work.expert_values) * sharded
     values = through * vector
     matmul_s = work.matmul_flops * sharded * passes / rate + 3.0 * work.head_flops * head / rate16
     return {
-        "matmul": matmul_s + (traffic + converted) / bandwidth,
+        "matmul": matmul_s + c.of("matmul_traffic") * _operands_s(work, layout, setup) + converted / bandwidth,
         "experts": work.expert_flops * sharded * passes / (rate * c.of("expert_share")),
         "attention": _attention_s(work, layout, setup, sharded),
         "vector": c.of("vector_passes", setup.profile.coefficients) * values * VALUE_BYTES / bandwidth
@@ -198,6 +207,14 @@ def _micro_batch_terms(work: Work, layout: Layout, setup: Setup) -> dict[str, Di
         "context_parallel": _context_parallel_s(work, layout, setup, sharded),
         "accumulate": c.of("accumulate_bytes", setup.profile.coefficients) * weights / bandwidth,
     }
+
+
+def _operands_s(work: Work, layout: Layout, setup: Setup) -> Dim:
+    """Seconds to move the operands of one micro-batch's dense matmuls once each, forward, backward and again."""
+    sharded = layout.micro_batch / (layout.cp * layout.tp) * _stage_share(work, layout)
+    weights = work.dense_weights / (layout.tp * layout.pp)
+    moved = (work.matmul_values * sharded + weights) * VALUE_BYTES * (3.0 - layout.lora + layout.redone_matmul)
+    return np.asarray(moved / setup.chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s))
 
 
 def _attention_s(work: Work, layout: Layout, setup: Setup, sharded: Dim) -> Dim:

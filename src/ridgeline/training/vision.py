@@ -20,8 +20,8 @@ from ridgeline.costs.price import Setting
 from ridgeline.costs.price_op import price
 from ridgeline.hardware import catalogue
 from ridgeline.hardware.chip import ChipColumns
-from ridgeline.training.power import steady_power_w
-from ridgeline.training.software import NARROW, Factors, Software, factors, scheme_of, software_of
+from ridgeline.training.power import NARROW, steady_power_w
+from ridgeline.training.software import Factors, Software, factors, scheme_of, software_of
 from ridgeline.workloads.graph import Graph
 from ridgeline.workloads.importers.onnx import read_onnx
 from ridgeline.workloads.importers.torch_export import read_exported

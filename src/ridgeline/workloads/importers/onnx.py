@@ -163,6 +163,10 @@ def _inferred(name: str, stamp: tuple[int, int], side: float) -> tuple[Mapping[s
             continue
         dims = value.type.tensor_type.shape.dim
         images = max(images, _fix_input(dims, side, name))
+    # What the exporter wrote down holds for its own batch and resolution only.
+    del model.graph.value_info[:]
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
     try:
         whole = onnx.shape_inference.infer_shapes(model, data_prop=True)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
@@ -247,6 +251,9 @@ def _convolution(
             "a convolution of unknown shape", at=node.name or node.op_type, fix="fix its input shapes"
         )
     groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+    if image[1] != (kernel[0] if node.op_type == "ConvTranspose" else kernel[1] * groups):
+        what = f"a convolution of {kernel[1] * groups} channels over an image of {image[1]}"
+        raise FileFormatError(what, at=node.name or node.op_type, fix="export the model again")
     bias = len(node.input) > (8 if node.op_type == "QLinearConv" else 2)
     return Convolution(
         name="conv" if groups == 1 else "group_conv",
