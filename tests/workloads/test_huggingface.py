@@ -327,3 +327,29 @@ def test_a_tower_that_cannot_be_read_is_left_out_and_noted() -> None:
     imported = from_config(wrapped)
     assert imported.towers == ()
     assert any("vision_config" in note for note in imported.notes)
+
+
+DEEPSEEK = LLAMA | {
+    "model_type": "deepseek_v32", "q_lora_rank": 64, "kv_lora_rank": 64, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8,
+    "v_head_dim": 16, "index_n_heads": 4, "index_head_dim": 16, "index_topk": 32,
+}  # fmt: skip
+GEMMA4 = LLAMA | {
+    "model_type": "gemma4_text", "head_dim": 64, "global_head_dim": 128, "attention_k_eq_v": True,
+    "num_global_key_value_heads": 4, "sliding_window": 64, "sliding_window_pattern": 6,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "value"),
+    [
+        (MIXTRAL, "num_nextn_predict_layers", 10**8),
+        (DEEPSEEK, "index_head_dim", 0),
+        (DEEPSEEK, "index_topk", 0),
+        (GEMMA4, "num_global_key_value_heads", 3),
+    ],
+)
+def test_what_mutated_configurations_once_broke_is_a_named_error(config: dict[str, Any], key: str, value: int) -> None:
+    verify(forward(from_config(config), Batch(decode_seqs=1.0, decode_context=9.0), drafts=True))
+    with pytest.raises(SpecError) as caught:
+        from_config(config | {key: value})
+    assert key in caught.value.line()

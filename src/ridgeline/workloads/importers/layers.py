@@ -86,9 +86,16 @@ def _ffn_label(ffn: FeedForward | MixtureOfExperts | None) -> str:
 def layer_count(config: Config, *keys: str) -> int:
     """Number of layers, small enough to be one."""
     keys = keys or ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-    count = config.size(*keys)
+    config.size(*keys)
+    return extra_layers(config, *keys)
+
+
+def extra_layers(config: Config, *keys: str, default: float = 0.0) -> int:
+    """Number of layers of a further stack, which may be none."""
+    count = config.amount(*keys, default=default)
     if count > MOST_LAYERS:
-        raise SpecError(f"more than {MOST_LAYERS} layers", at=config.at(keys[0]), got=count, fix="check the field")
+        key = next(key for key in keys if config.has(key))
+        raise SpecError(f"{key} is more than {MOST_LAYERS} layers", at=config.at(key), got=count, fix="check the field")
     return int(count)
 
 

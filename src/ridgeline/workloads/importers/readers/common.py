@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ridgeline.workloads.importers.config import Config
-from ridgeline.workloads.importers.layers import Layer, blocks, hidden_width
+from ridgeline.workloads.importers.layers import Layer, blocks, extra_layers, hidden_width
 from ridgeline.workloads.importers.quantization import precision
 from ridgeline.workloads.model import FeedForward, Mixer, MixtureOfExperts, Model
 
@@ -40,7 +40,7 @@ def context_length(config: Config) -> float:
 def draft_layers(config: Config, last: Layer, *keys: str) -> list[Layer]:
     """Multi-token prediction layers, built like the last layer of the stack."""
     keys = keys or ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
-    return [last] * int(config.amount(*keys, default=0.0))
+    return [last] * extra_layers(config, *keys)
 
 
 def paired(mixers: Sequence[Mixer], ffns: Sequence[FeedForward | MixtureOfExperts], **style: Any) -> list[Layer]:

@@ -13,6 +13,7 @@ from ridgeline.workloads.model import CompressedLatent, FeedForward, Latent, Mod
 
 def latent(config: Config) -> Latent:
     """The attention of DeepSeek-V2, with the indexer of V3.2 where its fields are there."""
+    indexed = config.has("index_n_heads")
     return Latent(
         heads=config.size("num_attention_heads"),
         q_rank=config.amount("q_lora_rank", default=0.0),
@@ -20,9 +21,9 @@ def latent(config: Config) -> Latent:
         nope_dim=config.size("qk_nope_head_dim"),
         rope_dim=config.size("qk_rope_head_dim"),
         v_head_dim=config.size("v_head_dim"),
-        index_heads=config.amount("index_n_heads", default=0.0),
-        index_dim=config.amount("index_head_dim", default=0.0),
-        selected=config.amount("index_topk", default=0.0),
+        index_heads=config.size("index_n_heads") if indexed else 0.0,
+        index_dim=config.size("index_head_dim") if indexed else 0.0,
+        selected=config.size("index_topk") if indexed else 0.0,
     )
 
 

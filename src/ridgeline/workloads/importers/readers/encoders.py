@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ridgeline.workloads.importers.config import Config
-from ridgeline.workloads.importers.layers import Layer, blocks, hidden_width, inner_width, layer_count
+from ridgeline.workloads.importers.layers import Layer, blocks, extra_layers, hidden_width, inner_width, layer_count
 from ridgeline.workloads.importers.quantization import precision
 from ridgeline.workloads.importers.readers.common import Reader, decoder
 from ridgeline.workloads.model import FeedForward, GroupedQuery, Model
@@ -63,7 +63,7 @@ def t5(config: Config) -> Model:
         )
 
     count = layer_count(config, "num_layers")
-    back = int(config.size("num_decoder_layers", default=float(count)))
+    back = extra_layers(config, "num_decoder_layers", default=float(count))
     upper = Layer(mixer=mixer(causal=True), ffn=ffn, cross=mixer(cross=True), norms=("mixer", "cross", "ffn"))
     # Two tables of relative-position biases, one per stack.
     buckets = config.size("relative_attention_num_buckets", default=32.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ridgeline.workloads.importers.config import Config
-from ridgeline.workloads.importers.layers import Layer, attention, experts, inner_width, layer_count, windows
+from ridgeline.workloads.importers.layers import Layer, attention, experts, inner_width, kv_heads, layer_count, windows
 from ridgeline.workloads.importers.readers.common import Reader, decoder, paired
 from ridgeline.workloads.importers.readers.dense import SANDWICH
 from ridgeline.workloads.model import FeedForward, GroupedQuery, MixtureOfExperts, Model
@@ -47,9 +47,12 @@ def gemma4(config: Config) -> Model:
     local = attention(config, qk_norm=True)
     width = config.size("global_head_dim", default=local.head_dim)
     tied = config.flag("attention_k_eq_v")
+    groups = local.kv_heads
+    if tied and config.has("num_global_key_value_heads"):
+        groups = kv_heads(config, float(local.heads), "num_global_key_value_heads")
     full = GroupedQuery(
         heads=local.heads,
-        kv_heads=config.size("num_global_key_value_heads", default=local.kv_heads) if tied else local.kv_heads,
+        kv_heads=groups,
         head_dim=width,
         v_head_dim=width,
         qk_norm=True,

@@ -6,7 +6,15 @@ import math
 from dataclasses import replace
 
 from ridgeline.workloads.importers.config import Config
-from ridgeline.workloads.importers.layers import Layer, attention, experts, hidden_width, inner_width, layer_count
+from ridgeline.workloads.importers.layers import (
+    Layer,
+    attention,
+    experts,
+    extra_layers,
+    hidden_width,
+    inner_width,
+    layer_count,
+)
 from ridgeline.workloads.importers.readers.common import Reader, decoder
 from ridgeline.workloads.model import FeedForward, GroupedQuery, Mixer, MixtureOfExperts, Model, StateSpace
 
@@ -65,7 +73,7 @@ def nemotron_h(config: Config) -> Model:
         raise config.missing("layers_block_type", "hybrid_override_pattern")
     layers = [_nemotron_layer(kind, config) for kind in kinds]
     drafts: list[Layer] = []
-    for _ in range(int(config.amount("num_nextn_predict_layers", default=0.0))):
+    for _ in range(extra_layers(config, "num_nextn_predict_layers")):
         draft = _nemotron_kinds(config, "mtp_layers_block_type", "mtp_hybrid_override_pattern")
         drafts += [_nemotron_layer(kind, config) for kind in draft]
     return decoder(config, layers, drafts=drafts)
