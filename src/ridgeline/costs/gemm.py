@@ -111,7 +111,9 @@ def price_with(
     `residual` multiplies the physics: what measurements say beyond it.
     """
     shape = _shape(op, chips)
-    row: dict[str, Value] = {name: np.broadcast_to(getattr(op, name), shape).ravel().astype(float) for name in DIMS}
+    row: dict[str, Value] = {}
+    for name in DIMS:
+        row[name] = np.ravel(np.broadcast_to(np.asarray(getattr(op, name), np.float64), shape))
     for name, value in {**_facts(op, chips), **numbers, "residual": residual}.items():
         row[name] = float(value) if np.ndim(value) == 0 else np.broadcast_to(value, shape).ravel()
     priced = _in_chunks(lambda part: _price_rows(op, setting, kernel, part), row)
@@ -251,7 +253,7 @@ def _shape(op: Matmul, chips: ChipColumns) -> tuple[int, ...]:
 def residual_dims(op: Matmul, shape: tuple[int, ...]) -> list[NDArray[np.float64]]:
     """The axes of the residual tables: m over all batches, n and k."""
     axes = (np.asarray(op.m) * op.batch, op.n, op.k)
-    return [np.broadcast_to(axis, shape).ravel().astype(float) for axis in axes]
+    return [np.ravel(np.broadcast_to(np.asarray(axis, np.float64), shape)) for axis in axes]
 
 
 def _residual(op: Matmul, chips: ChipColumns, kernel: Kernel) -> Value:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,11 +58,26 @@ def interpolate(table: Table, dims: Sequence[NDArray[np.float64]]) -> NDArray[np
     result = np.empty(dims[0].size, np.float32)
     for start in range(0, result.size, CHUNK):
         part = slice(start, start + CHUNK)
-        total = np.zeros(result[part].size, np.float32)
-        for index, weight in _corners(table.grid, [dim[part] for dim in dims]):
-            total += weight * padded[index]
-        result[part] = total
+        ways = [_place(table.grid, axis, dim[part]) for axis, dim in enumerate(dims)]
+        base = ways[0].below
+        for way in ways[1:]:
+            base = base + way.below
+        result[part] = _blend(padded, base, ways, 0)
     return result
+
+
+def _blend(
+    padded: NDArray[np.float32], base: NDArray[np.intp], ways: Sequence[_Way], offset: int
+) -> NDArray[np.float32]:
+    """Interpolate along the first of the axes left; `offset` leads from the lowest knot around a point to this one."""
+    if not ways:
+        return padded[offset:].take(base)
+    low = _blend(padded, base, ways[1:], offset)
+    high = _blend(padded, base, ways[1:], offset + ways[0].stride)
+    high -= low
+    high *= ways[0].above
+    high += low
+    return high
 
 
 def smooth(
@@ -81,23 +97,39 @@ def smooth(
     return knots.reshape(shape)[inner].astype(np.float16).astype(np.float32)
 
 
+class _Way(NamedTuple):
+    """Where points lie along an axis: flat index of the knot below, share of the knot above, distance between both."""
+
+    below: NDArray[np.intp]
+    above: NDArray[np.float32]
+    stride: int
+
+
+def _place(grid: Grid, axis: int, dim: NDArray[np.float64]) -> _Way:
+    place = dim.astype(np.float32)
+    np.maximum(place, np.float32(1e-9), out=place)
+    np.log2(place, out=place)
+    place -= np.float32(grid.start[axis] - grid.step[axis])
+    place *= np.float32(1.0 / grid.step[axis])
+    np.maximum(place, np.float32(0.0), out=place)
+    np.minimum(place, np.float32(grid.count[axis] + 1 - 1e-3), out=place)
+    below = place.astype(np.intp)
+    place -= below
+    stride = int(np.prod([n + 2 for n in grid.count[axis + 1 :]]))
+    below *= stride
+    return _Way(below=below, above=place, stride=stride)
+
+
 def _corners(grid: Grid, dims: Sequence[NDArray[np.float64]]) -> Sequence[tuple[NDArray[np.intp], NDArray[np.float32]]]:
     """(flat index into the padded grid, weight) of the 2**axes knots around each point."""
-    ways: list[tuple[tuple[NDArray[np.int32], NDArray[np.float32]], ...]] = []
-    for axis, dim in enumerate(dims):
-        place = np.log2(np.maximum(dim, 1e-9).astype(np.float32))
-        place = (place - np.float32(grid.start[axis])) / np.float32(grid.step[axis]) + np.float32(1.0)
-        place = np.clip(place, 0.0, np.float32(grid.count[axis] + 1) - np.float32(1e-3))
-        below = place.astype(np.int32)
-        above = place - below
-        stride = int(np.prod([n + 2 for n in grid.count[axis + 1 :]]))
-        ways.append(((below * stride, 1.0 - above), ((below + 1) * stride, above)))
+    ways = [_place(grid, axis, dim) for axis, dim in enumerate(dims)]
     corners = []
-    for corner in itertools.product(*ways):
-        index, weight = corner[0]
-        for more_index, more_weight in corner[1:]:
-            index, weight = index + more_index, weight * more_weight
-        corners.append((index.astype(np.intp), weight))
+    for corner in itertools.product((0, 1), repeat=len(ways)):
+        index = sum(way.below + side * way.stride for way, side in zip(ways, corner, strict=True))
+        weight = np.prod(
+            [way.above if side else 1.0 - way.above for way, side in zip(ways, corner, strict=True)], axis=0
+        )
+        corners.append((np.asarray(index, np.intp), weight))
     return corners
 
 
