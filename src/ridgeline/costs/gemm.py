@@ -148,8 +148,8 @@ def _price_rows(op: Matmul, setting: Setting, kernel: Kernel, row: Row) -> dict[
         return {**fields, **ones, **bounds, "time_s": floor_s}
     memory_s, cache_s = _traffic_s(op, kernel, row, hot=hot)
     task = _task(op, setting, kernel, row, _smooth_max(memory_s, cache_s))
-    tile_m, tile_n, splits = pick(task, kernel.menu)
-    result = evaluate(task, tile_m, tile_n, splits)
+    choice = pick(task, kernel.menu)
+    result = evaluate(task, choice)
     quantise_s = 0.0 if setting.fused else _quantise_s(kernel, row)
     launch_s = row["launch_cycles"] / row["clock_hz"] + row["launch_s"]
     time_s = (launch_s + quantise_s + result.time_us * MICRO) * row["residual"]
@@ -165,7 +165,7 @@ def _price_rows(op: Matmul, setting: Setting, kernel: Kernel, row: Row) -> dict[
         "quantise": quantise_s,
         "host": 0.0 if setting.captured else _host_s(row),
     }
-    detail = {"tile_m": tile_m, "tile_n": tile_n, "splits": splits, "waves": result.waves}
+    detail = {"tile_m": choice.tile_m, "tile_n": choice.tile_n, "splits": choice.splits, "waves": result.waves}
     return {**fields, **detail, **terms, "time_s": np.maximum(time_s, floor_s)}
 
 

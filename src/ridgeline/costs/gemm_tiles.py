@@ -101,6 +101,24 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """A candidate per row.
+
+    Attributes:
+        tile_m, tile_n, splits: its tile, and the pieces of k.
+        rows, tiles: tiles along m, and over all of C and all batches.
+        flops: FLOPs of one tile per unit of k, counted for longer where small tiles lose rate.
+    """
+
+    tile_m: Value
+    tile_n: Value
+    splits: Value
+    rows: Value
+    tiles: Value
+    flops: Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated:
     """What one candidate costs: total and shares in microseconds, and how it covers the chip."""
 
@@ -125,11 +143,10 @@ def split_count(tiles: Value, units: Value, k: Value, limit: float) -> Value:
     return np.minimum(np.floor(units / np.maximum(tiles, 1.0)), most)
 
 
-def multiply_us(task: Task, tile_m: Value, tile_n: Value) -> Value:
-    """One step along k of one tile on the multipliers."""
+def tile_flops(task: Task, tile_m: Value, tile_n: Value) -> Value:
+    """FLOPs of a tile per unit of k, over the share of the rate that its intensity reaches."""
     intensity = tile_m * tile_n / (tile_m + tile_n) / FULL_TILE
-    rate = np.minimum(1.0, intensity**task.small_tile)
-    return 2.0 * tile_m * tile_n / rate * (task.flop_us * task.k_step)
+    return 2.0 * tile_m * tile_n / np.minimum(1.0, intensity**task.small_tile)
 
 
 def wave_us(task: Task, tile_m: Value, tile_n: Value) -> Value:
@@ -142,16 +159,31 @@ def edge_factor(task: Task, tile_m: Value, rows: Value) -> Value:
     return 1.0 + task.edge * (rows - task.m / tile_m)
 
 
-def pick(task: Task, menu: Menu) -> tuple[Value, Value, Value]:
-    """(tile_m, tile_n, splits) of the fastest candidate for each row; `task.m` is one-dimensional."""
+def pick(task: Task, menu: Menu) -> Choice:
+    """The fastest candidate for each row; `task.m` is one-dimensional."""
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         chosen = _pick(task.narrow(), menu)
-    tile_m, tile_n = (np.take(_tiles(menu)[side], chosen, mode="wrap") for side in ("m", "n"))
-    if menu.max_splits <= 1.0:
-        return tile_m, tile_n, 1.0
-    tiles = np.ceil(task.m / tile_m) * np.ceil(task.n / tile_n) * task.batch
-    splits = np.maximum(split_count(tiles, task.units, task.k, menu.max_splits), 1.0)
-    return tile_m, tile_n, np.where(chosen >= len(menu), splits, 1.0)
+    at = _tiles(menu)
+    tile_m, tile_n = (at[side].take(chosen, mode="wrap") for side in ("m", "n"))
+    if np.ndim(task.small_tile) == 0:
+        flops: Value = np.asarray(tile_flops(task, at["m"], at["n"])).take(chosen, mode="wrap")
+    else:
+        flops = tile_flops(task, tile_m, tile_n)
+    rows = np.ceil(task.m / tile_m)
+    tiles = rows * np.ceil(task.n / tile_n) * task.batch
+    splits: Value = 1.0
+    if menu.max_splits > 1.0:
+        splits = split_count(tiles, task.units, task.k, menu.max_splits)
+        splits = np.where(chosen >= len(menu), np.maximum(splits, 1.0), 1.0)
+    return Choice(tile_m=tile_m, tile_n=tile_n, splits=splits, rows=rows, tiles=tiles, flops=flops)
+
+
+def choose(task: Task, tile_m: Value, tile_n: Value, splits: Value) -> Choice:
+    """A given candidate."""
+    rows = np.ceil(task.m / tile_m)
+    tiles = rows * np.ceil(task.n / tile_n) * task.batch
+    flops = tile_flops(task, tile_m, tile_n)
+    return Choice(tile_m=tile_m, tile_n=tile_n, splits=splits, rows=rows, tiles=tiles, flops=flops)
 
 
 @cache
@@ -178,7 +210,8 @@ def _pick(task: Task, menu: Menu) -> NDArray[np.int32]:
     across: Any = np.ceil(task.n / at["widths"])
     feed_m = np.minimum(at["heights"], task.m) * (task.a_bytes * task.feed_us * task.k_step)
     feed_n = np.minimum(at["widths"], task.n) * (task.b_bytes * task.feed_us * task.k_step)
-    least = np.maximum(multiply_us(task, at["m"], at["n"]), at["n"] * (task.widen_us * task.k_step))
+    least = tile_flops(task, at["m"], at["n"]) * (task.flop_us * task.k_step)
+    least = np.maximum(least, at["n"] * (task.widen_us * task.k_step))
     least = np.maximum(least, task.step_us).astype(np.float32)
     per_step = feed_m[at["high"]]
     per_step += feed_n[at["wide"]]
@@ -251,22 +284,26 @@ def _ranked(time: Any, first: int) -> NDArray[np.int32]:
     return least
 
 
-def evaluate(task: Task, tile_m: Value, tile_n: Value, splits: Value) -> Evaluated:
+def evaluate(task: Task, choice: Choice) -> Evaluated:
     """The price of given candidates, one per row."""
-    down = np.ceil(task.m / tile_m)
-    pieces = down * np.ceil(task.n / tile_n) * task.batch * splits
-    waves = wave_count(pieces, task.units, task.fractional)
-    steps = waves * np.ceil(task.k / (splits * task.k_step)) * edge_factor(task, tile_m, down)
-    compute = multiply_us(task, tile_m, tile_n) * steps
-    loaded = np.minimum(tile_m, task.m) * task.a_bytes + np.minimum(tile_n, task.n) * task.b_bytes
-    feed = np.maximum(loaded * (task.feed_us * task.k_step), task.step_us) * steps
-    widen = tile_n * (task.widen_us * task.k_step) * steps
-    fixed_us = waves * wave_us(task, tile_m, tile_n)
-    partial = task.split_us + splits * (task.reduce_us * task.m * task.n * task.batch)
-    split_us = np.where(np.asarray(splits) > 1.0, partial, 0.0)
+    waves = wave_count(choice.tiles * choice.splits, task.units, task.fractional)
+    depth = waves * np.ceil(task.k / (choice.splits * task.k_step)) * task.k_step
+    if np.any(task.edge):
+        depth = depth * edge_factor(task, choice.tile_m, choice.rows)
+    compute = choice.flops * task.flop_us * depth
+    loaded = np.minimum(choice.tile_m, task.m) * task.a_bytes + np.minimum(choice.tile_n, task.n) * task.b_bytes
+    feed = np.maximum(loaded * task.feed_us, task.step_us / task.k_step) * depth
+    widen = choice.tile_n * task.widen_us * depth if np.any(task.widen_us) else 0.0
     busy = np.maximum(np.maximum(compute, feed), widen)
+    fixed_us = waves * wave_us(task, choice.tile_m, choice.tile_n)
+    time_us = _overlap(busy, task.stream_us) + fixed_us
+    split_us: Value = 0.0
+    if np.ndim(choice.splits) > 0 or choice.splits > 1.0:
+        partial = task.split_us + choice.splits * (task.reduce_us * task.m * task.n * task.batch)
+        split_us = np.where(np.asarray(choice.splits) > 1.0, partial, 0.0)
+        time_us = time_us + split_us
     return Evaluated(
-        time_us=_overlap(busy, task.stream_us) + fixed_us + split_us,
+        time_us=time_us,
         compute_us=compute,
         feed_us=feed,
         widen_us=widen,
