@@ -33,17 +33,18 @@ class Problems:
 
     def flag(self, where: NDArray[np.bool_] | Rows | slice, problem: str | RidgelineError) -> None:
         """Give every row of `where` that has no problem yet this one."""
-        chosen = np.zeros(self.rows, dtype=bool)
-        chosen[where] = True
-        chosen &= self.ok
-        if chosen.any():
+        chosen = np.arange(self.rows)[where]
+        chosen = chosen[self._message_of[chosen] < 0]
+        if chosen.size:
             self._messages.append(problem.line() if isinstance(problem, RidgelineError) else problem)
             self._message_of[chosen] = len(self._messages) - 1
 
-    def flag_each(self, where: NDArray[np.bool_], message: Callable[[int], str]) -> None:
-        """Give each chosen row its own message (for values that differ from row to row)."""
-        for row in np.flatnonzero(where & self.ok):
-            self.flag(np.array([row]), message(int(row)))
+    def flag_each(self, rows: Rows, messages: Sequence[str]) -> None:
+        """Give each of `rows` that has no problem yet its own message (for what differs from row to row)."""
+        for row, message in zip(rows.tolist(), messages, strict=True):
+            if self._message_of[row] < 0:
+                self._messages.append(message)
+                self._message_of[row] = len(self._messages) - 1
 
     def column(self) -> list[str]:
         """One message per row, empty where all is well."""
@@ -90,7 +91,7 @@ class Cases:
     def text(self, name: str, row: int) -> str:
         """One cell of a text column."""
         column = self.texts[name]
-        return column.values[column.codes[row]]
+        return str(column.values[int(column.codes[row])])
 
 
 _Found = TypeVar("_Found")

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ridgeline.core.cases import Problems, Rows
 from ridgeline.plans.plan import DEGREES, Plan
-from ridgeline.workloads.model import GroupedQuery, Latent, Mixer, MixtureOfExperts, Model
+from ridgeline.workloads.model import CompressedLatent, GroupedQuery, Latent, Mixer, MixtureOfExperts, Model
 from ridgeline.workloads.ops import Dim
 
 MOST_DIVISORS = 65536
@@ -56,7 +56,7 @@ def check_plan(model: Model, plan: Plan, problems: Problems, rows: Rows, chips: 
 
 
 def _check_heads(mixer: Mixer | None, tp: NDArray[np.float64], problems: Problems, rows: Rows) -> None:
-    if not isinstance(mixer, (GroupedQuery, Latent)):
+    if not isinstance(mixer, (GroupedQuery, Latent, CompressedLatent)):
         return
     heads = _column(mixer.heads, rows)
     _flag(

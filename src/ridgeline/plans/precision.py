@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ridgeline.core.dtypes import DTYPES, DType, Scheme, dtype, scheme, scheme_of
 from ridgeline.core.errors import UnknownNameError
-from ridgeline.workloads.model import Model, Precision
+from ridgeline.workloads.model import Model
 
 
 def requantise(model: Model, *, weights: str = "", activations: str = "", kv: str = "", moe_weights: str = "") -> Model:
@@ -22,8 +22,10 @@ def requantise(model: Model, *, weights: str = "", activations: str = "", kv: st
     experts = _scheme(moe_weights or weights, activations, old.experts)
     cache = old.kv if kv in ("", "auto") else dtype(kv, at="kv")
     score = _score(old.score, cache)
-    precision = Precision(attention=attention, ffn=linear, experts=experts, head=old.head, kv=cache, score=score)
-    return replace(model, precision=precision)
+    changed = replace(old, attention=attention, ffn=linear, experts=experts, kv=cache, score=score)
+    if (weights or activations) and old.shared_experts is not None:
+        changed = replace(changed, shared_experts=_scheme(weights, activations, old.shared_experts))
+    return replace(model, precision=changed)
 
 
 def _scheme(weights: str, activations: str, published: Scheme) -> Scheme:

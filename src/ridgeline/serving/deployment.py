@@ -147,19 +147,20 @@ def lane_load(d: Deployment, lanes: Value) -> Load:
 def flag_unfit(pool: Pool, problems: Problems, rows: Rows) -> None:
     """Say by how much the rows that do not fit miss."""
     fits = np.broadcast_to(pool.memory.fits, rows.shape)
-    needs = pool.memory.weights_bytes + pool.memory.reserve_bytes + pool.memory.sequence_bytes
-    has = pool.memory.capacity_bytes
+    m = pool.memory
+    needed = m.weights_bytes + m.reserve_bytes + m.sequence_bytes
+    needs, has, free = (np.broadcast_to(value, rows.shape) for value in (needed, m.capacity_bytes, m.free_bytes))
 
     def message(i: int) -> str:
-        need, have = (float(np.broadcast_to(value, rows.shape)[i]) for value in (needs, has))
-        missing = units.size(max(need - have, -float(np.broadcast_to(pool.memory.free_bytes, rows.shape)[i])))
+        need, have, left = float(needs[i]), float(has[i]), float(free[i])
         return (
             f"does not fit: weights, reserve and one sequence need {units.size(need)} per chip, "
-            f"{missing} more than there is of {units.size(have)}; raise tp or pp, or take smaller formats"
+            f"{units.size(max(need - have, -left))} more than there is of {units.size(have)}; "
+            "raise tp or pp, or take smaller formats"
         )
 
-    for i in np.flatnonzero(~fits):
-        problems.flag(np.array([rows[i]]), message(int(i)))
+    unfit = np.flatnonzero(~fits)
+    problems.flag_each(rows[unfit], [message(i) for i in unfit.tolist()])
 
 
 def evaluate(d: Deployment, problems: Problems, rows: Rows) -> Outcome:
@@ -179,11 +180,9 @@ def evaluate(d: Deployment, problems: Problems, rows: Rows) -> Outcome:
 
 def _flag_overload(state: Steady, lanes: Value, problems: Problems, rows: Rows) -> None:
     limit = np.broadcast_to(state.request_per_s * lanes, rows.shape)
-    for i in np.flatnonzero(np.broadcast_to(state.overloaded, rows.shape)):
-        problems.flag(
-            np.array([rows[i]]),
-            f"overloaded: {limit[i]:.4g} requests/s arrive and queues grow without end; lower the rate",
-        )
+    over = np.flatnonzero(np.broadcast_to(state.overloaded, rows.shape))
+    words = "requests/s arrive and queues grow without end; lower the rate or add replicas"
+    problems.flag_each(rows[over], [f"overloaded: {limit[i]:.4g} {words}" for i in over.tolist()])
 
 
 def report(d: Deployment, pool: Pool, load: Load, state: Steady, step: Step) -> Outcome:

@@ -12,9 +12,12 @@ from ridgeline.hardware.chip import Value
 from ridgeline.plans import check_plan
 from ridgeline.serving.deployment import Deployment, Outcome, Pool, flag_unfit, lane_load, make_pool, plan_of, report
 from ridgeline.serving.load import Load
-from ridgeline.serving.steady import ROUNDS, Steady
+from ridgeline.serving.steady import Steady
 from ridgeline.workloads.families.size import cache_bytes
 from ridgeline.workloads.model import Batch
+
+HALVINGS = 40
+"""Of a bracket: beyond float64's resolution of any rate."""
 
 
 def evaluate_pools(d: Deployment, problems: Problems, rows: Rows) -> Outcome:
@@ -51,7 +54,7 @@ def evaluate_pools(d: Deployment, problems: Problems, rows: Rows) -> Outcome:
     full_rate = decode.lanes * slots / np.maximum(load.iterations * decode_s(slots), 1e-12)
     capacity = np.minimum(1.0 / service_s, full_rate)
     low, high = np.zeros_like(capacity), capacity.copy()
-    for _ in range(ROUNDS):
+    for _ in range(HALVINGS):
         rate = (low + high) / 2.0
         above = _in_flight(rate, service_s, prompt_s + moved_s, decode_s, decode, load) > load.concurrency
         low, high = np.where(above, low, rate), np.where(above, rate, high)
@@ -118,7 +121,7 @@ def _resident(rate: Value, decode_s, decode: Pool, load: Load) -> Value:  # type
     """Decoding sequences per lane at a request rate: n = rate x iterations x step(n), solved by halving."""
     low, high = np.zeros_like(np.asarray(decode.limits.slots, float)), np.asarray(decode.limits.slots, float)
     per_lane = np.asarray(rate) / decode.lanes
-    for _ in range(ROUNDS):
+    for _ in range(HALVINGS):
         n = (low + high) / 2.0
         short = per_lane * load.iterations * decode_s(n) > n
         low, high = np.where(short, n, low), np.where(short, high, n)

@@ -6,10 +6,11 @@ pipeline parallelism each lane's batch passes all stages one after another while
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ridgeline.core.columns import map_columns
 from ridgeline.costs.machine_columns import MachineColumns
 from ridgeline.costs.price import Setting
 from ridgeline.hardware.chip import Value
@@ -34,6 +35,14 @@ class Stepper:
     runtime: Runtime
     setting: Setting
     drafts: Value = 0.0
+
+    def repeated(self, times: int) -> Stepper:
+        """The same rows `times` over, one after another, so that several batches of each are priced in one call."""
+        parts = (self.model, self.plan, self.drafts)
+        model, plan, drafts = map_columns(parts, lambda column: np.tile(column, times))
+        index = self.machines.index
+        machines = self.machines if index is None else replace(self.machines, index=np.tile(index, times))
+        return replace(self, model=model, plan=plan, machines=machines, drafts=drafts)
 
     def decode(self, seqs: Value, context: Value) -> Batch:
         """A batch of decoding sequences."""
