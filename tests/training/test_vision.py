@@ -121,6 +121,26 @@ def test_rows_do_not_know_of_each_other() -> None:
     assert together["latency_s"] == pytest.approx(alone)
 
 
+def test_a_network_that_is_not_bundled_may_be_described_by_its_totals() -> None:
+    totals = {"gmacs": 4.09, "macts_m": 11.1, "params_m": 25.6}
+    found, problems = predicted({}, totals | {"model": "unheard_of"}, totals, {"model": "unheard_of", "gmacs": 4.0})
+    assert problems[:3] == ["", "", ""]
+    assert "unknown network" in problems[3]
+    assert found["macs"][1] == pytest.approx(4.09e9)
+    assert found["params"][1] == pytest.approx(25.6e6, rel=0.01)
+    assert found["latency_s"][1] == pytest.approx(found["latency_s"][0], rel=0.5)
+    assert found["latency_s"][2] == found["latency_s"][0]
+
+
+def test_two_spellings_that_change_a_network_are_not_confused() -> None:
+    rows = [{"model": f"vit_base_patch16{words}"} for words in ("", "_reg8_gap_512", "_siglip_256", "_384")]
+    found, problems = predicted(*rows)
+    assert problems == [""] * 4
+    alone = [predicted(row)[0]["params"][0] for row in rows]
+    assert found["params"].tolist() == alone
+    assert len(set(alone)) == 4
+
+
 @pytest.mark.shared_data
 def test_images_per_s_of_published_benchmarks(shared_data: Path) -> None:
     with (shared_data / "published" / "vision.csv").open(encoding="utf-8") as file:

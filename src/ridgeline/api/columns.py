@@ -216,6 +216,9 @@ VISION: tuple[Column, ...] = (
     _text("compiled", "eager, compiled or engine; empty: as the runtime does"),
     _text("layout", "memory layout of images: nchw or nhwc", "nchw"),
     _text("mode", "inference or training", "inference", choices=("inference", "training", "infer", "train")),
+    Column(name="gmacs", kind=NUMBER, doc="10^9 multiply-accumulates per image, of a network not bundled", default=0.0),
+    Column(name="macts_m", kind=NUMBER, doc="10^6 values that its convolutions and matmuls give per image", default=0.0),
+    Column(name="params_m", kind=NUMBER, doc="its 10^6 parameters", default=0.0),
 )
 
 TASKS: Mapping[str, tuple[Column, ...]] = {"ops": OPS, "serving": SERVING, "training": TRAINING, "vision": VISION}

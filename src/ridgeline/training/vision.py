@@ -7,7 +7,8 @@ backward pass. Those factors are fitted to published benchmarks (`vision.yaml`, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import numpy as np
@@ -23,10 +24,10 @@ from ridgeline.hardware.chip import ChipColumns
 from ridgeline.training.power import NARROW, steady_power_w
 from ridgeline.training.software import Factors, Software, factors, scheme_of, software_of
 from ridgeline.workloads.graph import Graph
-from ridgeline.workloads.importers.onnx import read_onnx
+from ridgeline.workloads.importers.onnx import OnnxNetwork, read_onnx
 from ridgeline.workloads.importers.torch_export import read_exported
 from ridgeline.workloads.ops import Attention, Convolution, Dim, Matmul, Op, Vector
-from ridgeline.workloads.vision import LARGEST, SMALLEST, network
+from ridgeline.workloads.vision import LARGEST, SMALLEST, Described, network
 
 Column = NDArray[np.float64]
 
@@ -38,8 +39,11 @@ KINDS = (*MATRIX, *STREAM)
 LARGE_TAPS = 25.0
 """Taps from which on a depthwise convolution leaves the kernels made for 3x3."""
 
-CHUNK_ROWS = 8192
-"""Rows evaluated at once: their columns fit the caches of one core."""
+CHUNK_ROWS = 2048
+"""Rows evaluated at once: a hundred ops of each are priced in one call."""
+
+STATE_BYTES = 12.0
+"""Per parameter in training with momentum: master weights, gradients and momentum in 32 bits."""
 
 RESULTS = (
     "latency_s",
@@ -92,24 +96,32 @@ class Parts:
 
 
 def parts_of(drawn: Drawn, batch: Column, resolution: Column, scheme: Scheme, chips: ChipColumns) -> Parts:
-    """Price a forward pass of every row; all chips share a generation."""
+    """Price a forward pass of every row; all chips share a generation.
+
+    Ops of one kind that differ in sizes only are priced in one call, as one op whose sizes are columns.
+    """
     graph = drawn.graph(batch, resolution, scheme)
     shape = batch.shape
     seconds = np.zeros((len(KINDS), *shape))
     sums = {name: np.zeros(shape) for name in ("launches", "flops", "moved", "macs", "widest", "saved")}
     setting = Setting(runtime="torch")
-    for op, times in graph.walk():
-        priced = price(op, chips, setting)
-        seconds[KINDS.index(kind_of(op))] += times * np.asarray(priced.time_s)
+    for op, times, all_chips in _bundles(graph, batch.size, chips):
+
+        def folded(value: Dim, times: Column = times) -> Column:
+            return np.asarray(np.broadcast_to(value, times.size).reshape(times.shape))
+
+        priced = price(op, all_chips, setting)
         operands = op.operands()
         activations = sum((np.add(o.read_bytes, o.write_bytes) for o in operands if o.role != "weights"), start=0.0)
         written = sum((np.asarray(o.write_bytes, float) for o in operands), start=np.zeros(1))
-        sums["launches"] += times
-        sums["flops"] += times * np.asarray(priced.flops)
-        sums["moved"] += times * (np.asarray(priced.read_bytes) + priced.write_bytes)
-        sums["macs"] += times * np.asarray(op.flops()) / 2.0 if not isinstance(op, Vector) else 0.0
-        sums["saved"] += times * written
-        sums["widest"] = np.maximum(sums["widest"], activations)
+        seconds[KINDS.index(kind_of(op))] += (times * folded(priced.time_s)).sum(axis=0)
+        sums["launches"] += times.sum(axis=0)
+        sums["flops"] += (times * folded(priced.flops)).sum(axis=0)
+        sums["moved"] += (times * folded(np.add(priced.read_bytes, priced.write_bytes))).sum(axis=0)
+        sums["saved"] += (times * folded(written)).sum(axis=0)
+        sums["widest"] = np.maximum(sums["widest"], folded(activations).max(axis=0))
+        if not isinstance(op, Vector):
+            sums["macs"] += (times * folded(op.flops())).sum(axis=0) / 2.0
     return Parts(
         seconds=seconds,
         launches=sums["launches"],
@@ -121,6 +133,35 @@ def parts_of(drawn: Drawn, batch: Column, resolution: Column, scheme: Scheme, ch
         widest_bytes=sums["widest"],
         saved_bytes=sums["saved"],
     )
+
+
+def _bundles(graph: Graph, rows: int, chips: ChipColumns) -> Iterator[tuple[Op, Column, ChipColumns]]:
+    """Ops alike in all but sizes as one op of [ops x rows] entries; their counts [ops, rows]; the chip of each."""
+    alike: dict[object, list[tuple[Op, Dim]]] = {}
+    for op, times in graph.walk():
+        sizes = {"name", *_sizes(op)}
+        still = {name: value for name, value in _fields(op) if name not in sizes}
+        alike.setdefault((type(op), kind_of(op), tuple(still.items())), []).append((op, times))
+    for members in alike.values():
+        first = members[0][0]
+        columns = {
+            name: np.concatenate([np.broadcast_to(np.asarray(getattr(op, name), float), rows) for op, _ in members])
+            for name in _sizes(first)
+        }
+        times = np.stack([np.broadcast_to(np.asarray(count, float), rows) for _, count in members])
+        index = np.zeros(rows, dtype=np.intp) if chips.index is None else chips.index
+        whole: Op = replace(first, **columns)  # type: ignore[type-var]
+        yield whole, times, ChipColumns(chips.chips, np.tile(index, len(members)))
+
+
+def _sizes(op: Op) -> tuple[str, ...]:
+    """Names of an op's dimensions: fields that are numbers or columns."""
+    numbers = (name for name, value in _fields(op) if isinstance(value, int | float | np.ndarray))
+    return tuple(name for name in numbers if not isinstance(getattr(op, name), bool))
+
+
+def _fields(op: Op) -> Iterator[tuple[str, object]]:
+    return ((field.name, getattr(op, field.name)) for field in fields(op))  # type: ignore[arg-type]
 
 
 def kind_of(op: Op) -> str:
@@ -142,35 +183,79 @@ def predict_vision(cases: Cases, problems: Problems) -> dict[str, NDArray[np.flo
 
     Args:
         cases: columns model, resolution (0: the network's own), batch, precision, chip, runtime, compiled, layout,
-            mode.
+            mode; gmacs, macts_m and params_m describe a network that is not bundled.
         problems: collects what is wrong with which row.
     """
     resolution = cases.number("resolution")
     outside = (resolution != 0) & ~((resolution >= SMALLEST) & (resolution <= LARGEST))
     problems.flag(outside, f"resolution must lie in {SMALLEST:g} .. {LARGEST:g} pixels, or be 0 for the network's own")
-    drawn = Resolved(problems, cases, ("model",), _drawn)
+    described = _described(cases)
+    named = Problems(cases.rows)
+    drawn = Resolved(named, cases, ("model",), _drawn)
+    _flag_unnamed(named, described, problems)
     chips = Resolved(problems, cases, ("chip",), catalogue.chip)
     schemes = Resolved(problems, cases, ("precision",), scheme_of)
     software = Resolved(problems, cases, ("runtime", "compiled", "layout", "mode"), software_of)
     found = {name: np.full(cases.rows, np.nan) for name in RESULTS}
     bound, regime = (np.full(cases.rows, -1, dtype=np.int32) for _ in range(2))
-    sides = np.unique(resolution, return_inverse=True)[1].astype(np.int32)
+    # A file fixes its shapes for one resolution at a time; bundled networks take a column of them.
+    sides = np.unique(resolution, return_inverse=True)[1].astype(np.int32) + 1
+    is_file = np.array([isinstance(value, OnnxNetwork) for value in drawn.values], dtype=bool)[drawn.of]
     codes = (
-        sides,
-        drawn.codes(lambda one: one.name),
+        np.where(is_file, sides, 0).astype(np.int32),
+        drawn.codes(repr),
         schemes.codes(lambda one: one.name),
-        software.codes(lambda one: one),
         chips.codes(lambda one: one.generation),
     )
     for _, members in groups(codes, np.flatnonzero(problems.ok)):
         for start in range(0, members.size, CHUNK_ROWS):
             rows = members[start : start + CHUNK_ROWS]
-            one, scheme, how = drawn.used(rows)[0][0], schemes.used(rows)[0][0], software.used(rows)[0][0]
-            outcome = _evaluate(one, scheme, how, cases, rows, ChipColumns(*chips.used(rows)))
-            for name, value in outcome[0].items():
+            found_here = drawn.used(rows)[0]
+            group = _Group(
+                rows=rows,
+                drawn=found_here[0] if found_here else _by_totals(cases, rows),
+                scheme=schemes.used(rows)[0][0],
+                software=software.used(rows),
+                chips=ChipColumns(*chips.used(rows)),
+            )
+            numbers, bound[rows], regime[rows] = _evaluate(group, cases)
+            for name, value in numbers.items():
                 found[name][rows] = value
-            bound[rows], regime[rows] = outcome[1:]
     return {**found, "bound": Labels(bound, BOUNDS), "regime": Labels(regime, REGIMES)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Group:
+    """Rows of one network, one number format and chips of one generation; software by row."""
+
+    rows: Rows
+    drawn: Drawn
+    scheme: Scheme
+    software: tuple[tuple[Software, ...], Rows]
+    chips: ChipColumns
+
+    def by_software(self, value: Callable[[Software], float]) -> Column:
+        """`value(software)` of each row."""
+        kinds, index = self.software
+        return np.array([value(how) for how in kinds])[index]
+
+
+def _described(cases: Cases) -> NDArray[np.bool_]:
+    """Rows that state the totals of their network."""
+    return (cases.number("gmacs") > 0) & (cases.number("macts_m") > 0)
+
+
+def _by_totals(cases: Cases, rows: Rows) -> Drawn:
+    """Networks that are not bundled, as their cases describe them."""
+    macs, values, params = (cases.number(name)[rows] for name in ("gmacs", "macts_m", "params_m"))
+    return Described("described by its totals", macs * 1e9, values * 1e6, params * 1e6)
+
+
+def _flag_unnamed(named: Problems, described: NDArray[np.bool_], problems: Problems) -> None:
+    """Rows whose network is not known are problems, unless they describe it."""
+    codes, messages = named.coded()
+    for code, message in enumerate(messages):
+        problems.flag((codes == code) & ~described, message)
 
 
 def _drawn(name: str) -> Drawn:
@@ -181,26 +266,26 @@ def _drawn(name: str) -> Drawn:
     return network(name)
 
 
-def _evaluate(
-    one: Drawn, scheme: Scheme, how: Software, cases: Cases, rows: Rows, chips: ChipColumns
-) -> tuple[dict[str, Column], NDArray[np.int32], NDArray[np.int32]]:
-    batch = cases.number("batch")[rows]
-    parts = parts_of(one, batch, cases.number("resolution")[rows], scheme, chips)
-    fitted = factors()
-    seconds = device_s(parts, how, chips, fitted)
-    host = parts.launches * fitted.host_s(how)
+def _evaluate(group: _Group, cases: Cases) -> tuple[dict[str, Column], NDArray[np.int32], NDArray[np.int32]]:
+    chips, fitted = group.chips, factors()
+    batch = cases.number("batch")[group.rows]
+    parts = parts_of(group.drawn, batch, cases.number("resolution")[group.rows], group.scheme, chips)
+    seconds = parts.seconds * stretches(group.software, chips, fitted)
+    host = parts.launches * group.by_software(fitted.host_s)
     device = seconds.sum(axis=0)
-    latency = np.maximum(np.maximum(device, host), _floor_s(parts, batch, how, scheme, chips))
-    peak = np.asarray(chips.gather(lambda chip: chip.peak_flops_per_s(scheme.compute)))
+    peak = np.asarray(chips.gather(lambda chip: chip.peak_flops_per_s(group.scheme.compute)))
     bandwidth = np.asarray(chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s))
-    work = 3.0 if how.training else 1.0
-    power = steady_power_w(
-        np.minimum(work * parts.moved_bytes / latency / bandwidth, 1.0),
-        np.minimum(work * parts.flops / latency / peak, 1.0),
-        chips,
-        narrow=scheme.compute in NARROW,
-    )
-    state, activations = _memory(parts, how)
+    training = group.by_software(lambda how: float(how.training))
+    # No software is faster than the multiply-accumulates at peak, nor than reading the weights once.
+    work = 1.0 + 2.0 * training
+    floor = np.maximum(work * 2.0 * parts.macs * batch / peak, parts.weight_bytes / bandwidth)
+    latency = np.maximum(np.maximum(device, host), floor)
+    busy = np.minimum(work * parts.moved_bytes / latency / bandwidth, 1.0)
+    computing = np.minimum(work * parts.flops / latency / peak, 1.0)
+    power = steady_power_w(busy, computing, chips, narrow=group.scheme.compute in NARROW)
+    # Training holds 32-bit master weights, gradients and momentum beside the 16-bit copy, and every op's output.
+    state = parts.weight_bytes + STATE_BYTES * training * parts.params
+    activations = np.where(training > 0, parts.saved_bytes, parts.widest_bytes)
     numbers = {
         "latency_s": latency,
         "images_per_s": batch / latency,
@@ -211,34 +296,27 @@ def _evaluate(
         "power_w": power,
         "energy_j_per_image": power * latency / batch,
     }
-    every = np.concatenate([seconds, host[None, :]])
     # The host is hidden behind the device unless it is slower than all of it.
-    every[-1] = np.where(host > device, np.inf, 0.0)
-    known = np.asarray(chips.gather(lambda chip: float(fitted.knows(how, chip)))) > 0
-    return numbers, np.argmax(every, axis=0).astype(np.int32), np.broadcast_to(known, rows.shape).astype(np.int32)
+    largest = np.where(host > device, len(KINDS), np.argmax(seconds, axis=0))
+    return numbers, largest.astype(np.int32), _known(group, fitted)
 
 
-def device_s(parts: Parts, how: Software, chips: ChipColumns, fitted: Factors) -> Column:
-    """Seconds by kind, [kinds, rows]: the rooms' prices times what software and chip make of them."""
-    stretch = np.array([fitted.of_software(how, kind) for kind in KINDS])[:, None]
-    on_matrix = np.asarray(chips.gather(lambda chip: fitted.of_chip(chip, "matrix")))
-    on_memory = np.asarray(chips.gather(lambda chip: fitted.of_chip(chip, "memory")))
-    by_chip = np.stack(np.broadcast_arrays(*(on_matrix if kind in MATRIX else on_memory for kind in KINDS)))
-    return np.asarray(parts.seconds * stretch * by_chip.reshape(len(KINDS), -1))
+def stretches(software: tuple[tuple[Software, ...], Rows], chips: ChipColumns, fitted: Factors) -> Column:
+    """What software and chip make of the rooms' prices, [kinds, rows]."""
+    kinds, index = software
+    by_software = np.array([[fitted.of_software(how, kind) for kind in KINDS] for how in kinds])[index].T
+    on_matrix = chips.gather(lambda chip: fitted.of_chip(chip, "matrix"))
+    on_memory = chips.gather(lambda chip: fitted.of_chip(chip, "memory"))
+    shape = (index.size,)
+    matrix, memory = (np.broadcast_to(np.asarray(value, float), shape) for value in (on_matrix, on_memory))
+    return np.asarray(by_software * np.stack([matrix if kind in MATRIX else memory for kind in KINDS]))
 
 
-def _floor_s(parts: Parts, batch: Column, how: Software, scheme: Scheme, chips: ChipColumns) -> Column:
-    """No software is faster than the multiply-accumulates at peak, nor than reading the weights once."""
-    work = 3.0 if how.training else 1.0
-    peak = chips.gather(lambda chip: chip.peak_flops_per_s(scheme.compute))
-    bandwidth = chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s)
-    products = np.asarray(2.0 * parts.macs * batch / peak)
-    return np.maximum(work * products, parts.weight_bytes / bandwidth)
-
-
-def _memory(parts: Parts, how: Software) -> tuple[Column, Column]:
-    """Weights (with gradients and optimizer state in training), and activations held at once."""
-    if how.training:
-        # 16-bit copies, 32-bit master weights, gradients and momentum (SGD), and every op's output.
-        return parts.weight_bytes + 12.0 * parts.params, parts.saved_bytes
-    return parts.weight_bytes, parts.widest_bytes
+def _known(group: _Group, fitted: Factors) -> NDArray[np.int32]:
+    """Index into REGIMES: whether the chip was in the fit under the row's software."""
+    known = np.zeros(group.rows.size, dtype=np.int32)
+    kinds, index = group.software
+    for place, how in enumerate(kinds):
+        fits = group.chips.gather(lambda chip, how=how: float(fitted.knows(how, chip)))  # type: ignore[misc]
+        known = np.where(index == place, np.asarray(fits), known).astype(np.int32)
+    return known

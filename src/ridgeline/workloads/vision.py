@@ -64,6 +64,30 @@ class Network:
         return net.graph(self.name)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Described:
+    """Networks of which only totals are known, one per row: multiply-accumulates and values given by convolutions and
+    matmuls, per image; parameters.
+
+    Such a network stands for one whose layers all have the mean intensity: one dense layer of as many inputs as each
+    value needs multiply-accumulates; a norm, an activation and a residual sum after each value.
+    """
+
+    name: str
+    macs: Dim
+    activations: Dim
+    params: Dim
+
+    def graph(self, batch: Dim, resolution: Dim = 0.0, scheme: Scheme = SCHEMES["fp16"]) -> Graph:
+        """The forward graph of `batch` images. The totals hold for one resolution, so `resolution` changes nothing."""
+        net = Tracer(batch, scheme)
+        depth = self.macs / self.activations
+        pixels = self.activations / depth
+        net.add(net.conv(Tensor(depth, pixels, 1.0), depth, 1))
+        net.parameters(np.maximum(self.params - depth * depth - 2.0 * depth, 0.0))
+        return net.graph(self.name)
+
+
 @dataclass(frozen=True, slots=True)
 class _Cards:
     """All card files: networks by folded name, and the words that may follow a name or precede it."""
