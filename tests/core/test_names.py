@@ -63,3 +63,7 @@ def test_separators_and_case_never_matter(name: str, mark: str) -> None:
     assume(fold(name))
     registry = Names("thing", {name: ()})
     assert registry.resolve(mark.join(name.upper())) == name
+
+
+def test_canonical_names_are_listed_once_and_in_order() -> None:
+    assert CHIPS.canonical == ("h100_sxm", "a100_sxm_80")
