@@ -30,12 +30,12 @@ def _rate(unit: str) -> Callable[[float], str]:
 
 
 FORMATS: tuple[tuple[str, Callable[[float], str]], ...] = (
-    ("_s_per_chip", _rate("token/s")),
-    ("tokens_per_s", _rate("token/s")),
+    ("max_batch_that_fits", units.count),
+    ("flops_per_s_per_chip", lambda value: units.si(value, "FLOP/s")),
     ("tokens_per_s_per_chip", _rate("token/s")),
+    ("tokens_per_s", _rate("token/s")),
     ("request_per_s", _rate("request/s")),
     ("images_per_s", _rate("image/s")),
-    ("flops_per_s_per_chip", lambda value: units.si(value, "FLOP/s")),
     ("_bytes_per_chip", units.size),
     ("_bytes", units.size),
     ("_w_per_chip", lambda value: units.si(value, "W")),
@@ -50,23 +50,25 @@ FORMATS: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("hfu", lambda value: f"{value:.1%}"),
     ("fits", lambda value: "yes" if value else "no"),
     ("flops", lambda value: units.si(value, "FLOP")),
+    ("macs", lambda value: units.si(value, "MAC")),
+    ("params", units.count),
     ("_per_s", lambda value: f"{units.count(value)}/s"),
     ("_s", units.duration),
 )
 """Ending of a result's name -> how people read it; the first that fits."""
 
 WORDS: Mapping[str, str] = {
-    "ttft_s": "time to first token, from arrival, mean",
-    "tpot_s": "time per output token after the first, mean",
-    "e2e_s": "whole request: TTFT + (output tokens - 1) x TPOT",
+    "ttft_s": "arrival to first token, mean",
+    "tpot_s": "between tokens, the first left out, mean",
+    "e2e_s": "ttft_s + (output tokens - 1) x tpot_s",
     "request_per_s": "completed requests",
-    "output_tokens_per_s": "generated tokens, whole deployment",
+    "output_tokens_per_s": "generated tokens of the deployment",
     "output_tokens_per_s_per_chip": "generated tokens per chip",
     "total_tokens_per_s": "prompt and generated tokens",
     "chips": "chips of the deployment",
-    "batch": "sequences that decode together, per lane",
-    "max_batch_that_fits": "sequences whose cache fits, whole deployment",
-    "power_w_per_chip": "mean board power, without host and cooling",
+    "batch": "sequences that decode together",
+    "max_batch_that_fits": "sequences whose cache fits at once",
+    "power_w_per_chip": "boards alone, no host, no cooling",
     "energy_j_per_output_token": "board energy per generated token",
     "cost_usd_per_1m_output_tokens": "rent of the chips",
     "time_s": "expected time",
@@ -168,7 +170,7 @@ def _metrics(prediction: Prediction) -> Table:
         text = human(name, value)
         if name == "tpot_s" and "tpot_low_s" in prediction.values:
             span = [human("tpot_s", prediction.values[f"tpot_{end}_s"]) for end in ("low", "high")]
-            text_note = f"{WORDS[name]} (80 % interval {span[0]} .. {span[1]})"
+            text_note = f"{WORDS[name]}; 80 % interval {span[0]} .. {span[1]}"
         else:
             text_note = WORDS.get(name, "")
         table.add_row(name, text, text_note)
@@ -216,7 +218,8 @@ def _breakdown(phase: object) -> Table:
     table.add_column("kernel", style="dim")
     for row in rows[:MOST_OPS]:
         share = float(row["time_s"]) / whole
-        cells = (f"{row['block']}.{row['op']}", f"{row['times']:.0f}", units.duration(float(row["time_s"])))
+        block = "" if row["times"] == 1 else f"{row['block']}."
+        cells = (f"{block}{row['op']}", f"{row['times']:.0f}", units.duration(float(row["time_s"])))
         table.add_row(*cells, f"{share:.1%}", str(row["bound"]), str(row["kernel"]))
     rest = sum(float(row["time_s"]) for row in rows[MOST_OPS:])
     if rest:
