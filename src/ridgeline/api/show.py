@@ -49,13 +49,14 @@ FORMATS: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("mfu", lambda value: f"{value:.1%}"),
     ("hfu", lambda value: f"{value:.1%}"),
     ("fits", lambda value: "yes" if value else "no"),
+    ("max_batch_that_fits", lambda value: f"{value:,.0f}"),
     ("flops", lambda value: units.si(value, "FLOP")),
     ("macs", lambda value: units.si(value, "MAC")),
     ("params", units.count),
     ("_per_s", lambda value: f"{units.count(value)}/s"),
     ("_s", units.duration),
 )
-"""Ending of a result's name -> how people read it; the first that fits."""
+"""Ending of a result's name -> how people read it; the longest that fits."""
 
 WORDS: Mapping[str, str] = {
     "ttft_s": "arrival to first token, mean",
@@ -109,10 +110,10 @@ def human(name: str, value: Number) -> str:
         return value
     if math.isnan(value):
         return "-"
-    for ending, write in FORMATS:
-        if name.endswith(ending):
-            return write(value)
-    return f"{value:,.4g}"
+    fitting = [(len(ending), write) for ending, write in FORMATS if name.endswith(ending)]
+    if not fitting:
+        return f"{value:,.4g}"
+    return max(fitting, key=lambda found: found[0])[1](value)
 
 
 def prediction_view(prediction: Prediction) -> RenderableType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -48,3 +49,10 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except Exception as error:
+        if os.environ.get("RIDGELINE_DEBUG"):
+            raise
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        typer.echo(f"error: a mistake of ours, not of yours\n  got  {what[:300]}", err=True)
+        typer.echo("  fix  please report it with the command; RIDGELINE_DEBUG=1 shows where it happened", err=True)
+        sys.exit(1)
