@@ -14,6 +14,9 @@ from ridgeline.core.tables import Labels
 
 Rows = NDArray[np.intp]
 
+MOST_KEYS, SHORT_KEYS = 2**62, 2**16
+"""Combinations of codes that one int64, and one uint16, can number."""
+
 
 class Problems:
     """What is wrong with each row of a table, if anything: the first problem found is the one that is told."""
@@ -60,13 +63,21 @@ def groups(codes: Sequence[NDArray[np.int32]], rows: Rows) -> Iterator[tuple[tup
     """Split `rows` by equal codes. Yields (the codes, the rows) in a fixed order; each code array spans the table."""
     if rows.size == 0:
         return
-    key = np.zeros(rows.size, dtype=np.int64)
+    key, span = np.zeros(rows.size, dtype=np.int64), 1
     for column in codes:
-        values, inverse = np.unique(column[rows], return_inverse=True)
-        key = key * values.size + inverse
-        key = np.unique(key, return_inverse=True)[1].astype(np.int64)
+        chosen = column[rows].astype(np.int64)
+        lowest, width = int(chosen.min()), int(chosen.max()) - int(chosen.min()) + 1
+        if width == 1:
+            continue
+        if span > MOST_KEYS // width:
+            distinct, key = np.unique(key, return_inverse=True)
+            span = distinct.size
+        key, span = key * width + (chosen - lowest), span * width
+    if span <= SHORT_KEYS:
+        key = key.astype(np.uint16)  # numpy sorts 16-bit integers by radix
     order = np.argsort(key, kind="stable")
-    cuts = np.flatnonzero(np.diff(key[order])) + 1
+    ordered = key[order]
+    cuts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
     for chunk in np.split(order, cuts):
         members = rows[chunk]
         yield tuple(int(column[members[0]]) for column in codes), members
