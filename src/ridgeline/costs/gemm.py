@@ -21,7 +21,7 @@ from ridgeline.costs.coefficients import Coefficients, is_calibrated, merged
 from ridgeline.costs.gemm_kernels import Kernel, kernel_of, lineage, loop_of
 from ridgeline.costs.gemm_tiles import Task, evaluate, pick
 from ridgeline.costs.price import Price, Setting, work, zero_where_empty
-from ridgeline.costs.residual import factor
+from ridgeline.costs.residual import Tables, factor_by, tables_of
 from ridgeline.hardware.chip import Chip, ChipColumns, Value
 from ridgeline.workloads.ops import Matmul
 
@@ -29,7 +29,7 @@ Row = Mapping[str, Value]
 """Dimensions, facts and coefficients by name: a number, or one value per row."""
 
 MICRO = 1e-6
-CHUNK_ROWS = 8192
+CHUNK_ROWS = 16384
 """Rows priced at a time, so that the candidates' times stay in a core's cache."""
 FEW_ROWS = 32.0
 """Below this many rows vLLM takes another block-scaled kernel (FlashInfer's instead of DeepGEMM's)."""
@@ -92,8 +92,9 @@ def price_matmul(op: Matmul, chips: ChipColumns, setting: Setting) -> Price:
     }
     known = [is_calibrated("gemm", kernel.name, chip) for chip in chips.chips]
     calibrated: bool | NDArray[np.bool_] = known[0] if chips.index is None else np.array(known)[chips.index]
-    residual = 1.0 if setting.runtime == "ideal" else _residual(op, chips, kernel)
-    return price_with(op, chips, setting, kernel, numbers, calibrated=calibrated, residual=residual)
+    variant = SAME_RESIDUAL.get(op.scheme.name, op.scheme.name)
+    tables = tables_of("gemm", kernel.name, variant, chips)
+    return price_with(op, chips, setting, kernel, numbers, calibrated=calibrated, tables=tables)
 
 
 def price_with(
@@ -104,19 +105,21 @@ def price_with(
     numbers: Row,
     *,
     calibrated: bool | NDArray[np.bool_] = False,
-    residual: Value = 1.0,
+    tables: Tables = (),
 ) -> Price:
     """`price_matmul` by a given kernel with given numbers: all of MACHINE, KERNEL and LOOP, scalars or one per row.
 
-    `residual` multiplies the physics: what measurements say beyond it.
+    `tables` multiply the physics by what measurements say beyond it.
     """
     shape = _shape(op, chips)
     row: dict[str, Value] = {}
     for name in DIMS:
         row[name] = np.ravel(np.broadcast_to(np.asarray(getattr(op, name), np.float64), shape))
-    for name, value in {**_facts(op, chips), **numbers, "residual": residual}.items():
+    for name, value in {**_facts(op, chips), **numbers}.items():
         row[name] = float(value) if np.ndim(value) == 0 else np.broadcast_to(value, shape).ravel()
-    priced = _in_chunks(lambda part: _price_rows(op, setting, kernel, part), row)
+    if tables and chips.index is not None:
+        row["chip_index"] = np.ravel(np.broadcast_to(chips.index, shape))
+    priced = _in_chunks(lambda part: _price_rows(op, setting, kernel, part, tables), row)
     named = {name: _shaped(values, shape) for name, values in priced.items()}
     price = Price(
         **{name: named.pop(name) for name in RESULTS},
@@ -135,7 +138,7 @@ def _shaped(values: Value, shape: tuple[int, ...]) -> Value:
     return flat.reshape(shape) if shape else float(flat[0])
 
 
-def _price_rows(op: Matmul, setting: Setting, kernel: Kernel, row: Row) -> dict[str, Value]:
+def _price_rows(op: Matmul, setting: Setting, kernel: Kernel, row: Row, tables: Tables) -> dict[str, Value]:
     """Every field, term and detail of the price by name."""
     op = replace(op, m=row["m"], n=row["n"], k=row["k"], batch=row["batch"])
     flops, reads, writes = work(op)
@@ -152,7 +155,10 @@ def _price_rows(op: Matmul, setting: Setting, kernel: Kernel, row: Row) -> dict[
     result = evaluate(task, choice)
     quantise_s = 0.0 if setting.fused else _quantise_s(kernel, row)
     launch_s = row["launch_cycles"] / row["clock_hz"] + row["launch_s"]
-    time_s = (launch_s + quantise_s + result.time_us * MICRO) * row["residual"]
+    time_s = launch_s + quantise_s + result.time_us * MICRO
+    if tables:
+        index = np.asarray(row["chip_index"]).astype(np.intp) if "chip_index" in row else None
+        time_s = time_s * factor_by(tables, index, residual_dims(row))
     if not setting.captured:
         time_s = _smooth_max(time_s, _host_s(row))
     terms = {
@@ -250,19 +256,9 @@ def _shape(op: Matmul, chips: ChipColumns) -> tuple[int, ...]:
     return np.broadcast_shapes(row_shape, *(np.shape(getattr(op, name)) for name in DIMS))
 
 
-def residual_dims(op: Matmul, shape: tuple[int, ...]) -> list[NDArray[np.float64]]:
+def residual_dims(row: Row) -> list[NDArray[np.float64]]:
     """The axes of the residual tables: m over all batches, n and k."""
-    axes = (np.asarray(op.m) * op.batch, op.n, op.k)
-    return [np.ravel(np.broadcast_to(np.asarray(axis, np.float64), shape)) for axis in axes]
-
-
-def _residual(op: Matmul, chips: ChipColumns, kernel: Kernel) -> Value:
-    """What measurements of these very chips add to the physics."""
-    shape = _shape(op, chips)
-    spread = chips if chips.index is None else ChipColumns(chips.chips, np.broadcast_to(chips.index, shape).ravel())
-    variant = SAME_RESIDUAL.get(op.scheme.name, op.scheme.name)
-    found = factor("gemm", kernel.name, variant, spread, residual_dims(op, shape))
-    return found if np.ndim(found) == 0 else np.asarray(found).reshape(shape)
+    return [np.asarray(axis) for axis in (row["m"] * row["batch"], row["n"], row["k"])]
 
 
 def _floor_s(flops: Value, moved: Value, row: Row, *, hot: bool) -> Value:

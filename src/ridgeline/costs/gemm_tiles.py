@@ -38,11 +38,13 @@ class Menu:
         tile_m, tile_n: rows and columns of each tile; at most 16 tiles.
         m_above, m_upto: a tile is used for m_above < m <= m_upto (a library that chooses by m alone), or for any m.
         max_splits: most pieces of k, summed by a second kernel; 1: k is never split.
+        split_tiles: how many of the tiles, from the first on, have a kernel that splits k.
     """
 
     tile_m: tuple[float, ...]
     tile_n: tuple[float, ...]
     max_splits: float = 1.0
+    split_tiles: int = 0
     m_above: tuple[float, ...] = ()
     m_upto: tuple[float, ...] = ()
 
@@ -213,20 +215,27 @@ def _pick(task: Task, menu: Menu) -> NDArray[np.int32]:
     least = tile_flops(task, at["m"], at["n"]) * (task.flop_us * task.k_step)
     least = np.maximum(least, at["n"] * (task.widen_us * task.k_step))
     least = np.maximum(least, task.step_us).astype(np.float32)
-    per_step = feed_m[at["high"]]
-    per_step += feed_n[at["wide"]]
+    per_step = _each(np.add, feed_m, feed_n, at)
     np.maximum(per_step, least, out=per_step)
     if np.any(task.edge):
         per_step *= np.take(edge_factor(task, at["heights"], down), at["high"], axis=0)
     down *= task.batch
-    tiles = down[at["high"]]
-    tiles *= across[at["wide"]]
+    tiles = _each(np.multiply, down, across, at)
     fixed = np.asarray(wave_us(task, at["m"], at["n"]), np.float32)
     best = _unsplit(task, tiles, per_step, fixed, menu)
     if menu.max_splits > 1.0:
-        best = np.minimum(best, _split(task, tiles, per_step, fixed, menu))
+        some = slice(menu.split_tiles)
+        best = np.minimum(best, _split(task, tiles[some], per_step[some], fixed[some], menu))
     best &= INDEX_BITS
     return best
+
+
+def _each(combine: np.ufunc, by_height: Any, by_width: Any, at: Mapping[str, NDArray[Any]]) -> Any:
+    """What a height and a width give together, for every tile of the menu."""
+    found = np.empty((len(at["high"]), by_height.shape[1]), np.float32)
+    for tile, (high, wide) in enumerate(zip(at["high"], at["wide"], strict=True)):
+        combine(by_height[high], by_width[wide], out=found[tile])
+    return found
 
 
 def _unsplit(task: Task, tiles: Any, per_step: Any, fixed: Any, menu: Menu) -> NDArray[np.int32]:
@@ -315,21 +324,21 @@ def evaluate(task: Task, choice: Choice) -> Evaluated:
 
 LIBRARY_TILES = (
     (16.0, 64.0),
-    (32.0, 128.0),
     (64.0, 64.0),
     (64.0, 128.0),
-    (64.0, 256.0),
-    (128.0, 32.0),
     (128.0, 128.0),
     (128.0, 256.0),
+    (32.0, 128.0),
+    (64.0, 256.0),
+    (128.0, 32.0),
     (256.0, 128.0),
 )
-"""Tile shapes that a vendor library compiles (cuBLAS kernel names, CUTLASS profiler lists)."""
+"""Tile shapes that a vendor library compiles (cuBLAS kernel names, CUTLASS profiler); the first five also split k."""
 
 _HEIGHTS = tuple(height for height, _ in LIBRARY_TILES)
 _WIDTHS = tuple(width for _, width in LIBRARY_TILES)
 
-AUTO = Menu(tile_m=_HEIGHTS, tile_n=_WIDTHS, max_splits=16.0)
+AUTO = Menu(tile_m=_HEIGHTS, tile_n=_WIDTHS, max_splits=16.0, split_tiles=5)
 """cuBLAS and its kind: whichever tile and split is fastest."""
 
 WHOLE_K = Menu(tile_m=_HEIGHTS, tile_n=_WIDTHS)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -52,6 +53,10 @@ class Table:
     log_factor: NDArray[np.float32]
 
 
+Tables = tuple[Table | None, ...]
+"""One table per chip of a call; empty when no chip has one."""
+
+
 def interpolate(table: Table, dims: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
     """Log of the factor at sizes `dims` (one array of the same length per axis); 0 from one step outside the grid."""
     padded = np.pad(table.log_factor.astype(np.float32), 1).ravel()
@@ -61,8 +66,8 @@ def interpolate(table: Table, dims: Sequence[NDArray[np.float64]]) -> NDArray[np
         ways = [_place(table.grid, axis, dim[part]) for axis, dim in enumerate(dims)]
         base = ways[0].below
         for way in ways[1:]:
-            base = base + way.below
-        result[part] = _blend(padded, base, ways, 0)
+            base += way.below
+        result[part] = _blend(padded, base.astype(np.intp), ways, 0)
     return result
 
 
@@ -100,23 +105,26 @@ def smooth(
 class _Way(NamedTuple):
     """Where points lie along an axis: flat index of the knot below, share of the knot above, distance between both."""
 
-    below: NDArray[np.intp]
+    below: NDArray[np.float32]
     above: NDArray[np.float32]
     stride: int
 
 
 def _place(grid: Grid, axis: int, dim: NDArray[np.float64]) -> _Way:
+    """Indices stay float32, exact up to 2**24 knots, since converting each axis costs more than all else here."""
     place = dim.astype(np.float32)
-    np.maximum(place, np.float32(1e-9), out=place)
-    np.log2(place, out=place)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        np.log2(place, out=place)
     place -= np.float32(grid.start[axis] - grid.step[axis])
-    place *= np.float32(1.0 / grid.step[axis])
-    np.maximum(place, np.float32(0.0), out=place)
+    if grid.step[axis] != 1.0:
+        place *= np.float32(1.0 / grid.step[axis])
+    np.fmax(place, np.float32(0.0), out=place)
     np.minimum(place, np.float32(grid.count[axis] + 1 - 1e-3), out=place)
-    below = place.astype(np.intp)
+    below = np.floor(place)
     place -= below
-    stride = int(np.prod([n + 2 for n in grid.count[axis + 1 :]]))
-    below *= stride
+    stride = math.prod(n + 2 for n in grid.count[axis + 1 :])
+    if stride != 1:
+        below *= np.float32(stride)
     return _Way(below=below, above=place, stride=stride)
 
 
@@ -129,7 +137,7 @@ def _corners(grid: Grid, dims: Sequence[NDArray[np.float64]]) -> Sequence[tuple[
         weight = np.prod(
             [way.above if side else 1.0 - way.above for way, side in zip(ways, corner, strict=True)], axis=0
         )
-        corners.append((np.asarray(index, np.intp), weight))
+        corners.append((np.asarray(index).astype(np.intp), weight))
     return corners
 
 
@@ -170,14 +178,24 @@ def factor(kind: str, kernel: str, variant: str, chips: ChipColumns, dims: Seque
     `dims` are one-dimensional arrays of one length (sizes > 0, in the order of the grid's axes); their rows are those
     of `chips.index` when it has one.
     """
+    return factor_by(tables_of(kind, kernel, variant, chips), chips.index, dims)
+
+
+def tables_of(kind: str, kernel: str, variant: str, chips: ChipColumns) -> Tables:
+    """The table of each chip (None where it was not measured); empty when none has one."""
     known = tables(kind)
-    held = [known.get(f"{chip.name}|{kernel}|{variant}") for chip in chips.chips]
-    if all(table is None for table in held):
+    held = tuple(known.get(f"{chip.name}|{kernel}|{variant}") for chip in chips.chips)
+    return held if any(held) else ()
+
+
+def factor_by(held: Tables, index: NDArray[np.intp] | None, dims: Sequence[NDArray[np.float64]]) -> Value:
+    """`factor` with given tables, one per chip; `index` says which chip a row is of (None: all of the first)."""
+    if not held:
         return 1.0
-    if chips.index is None or len(chips.chips) == 1:
+    if index is None or len(held) == 1:
         return np.exp(interpolate(held[0], dims)).astype(np.float64) if held[0] else 1.0
     result = np.ones(dims[0].size)
-    rows = np.broadcast_to(chips.index, result.shape)
+    rows = np.broadcast_to(index, result.shape)
     for position, table in enumerate(held):
         if table is not None:
             mine = rows == position

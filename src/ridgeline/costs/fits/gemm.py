@@ -25,13 +25,12 @@ from ridgeline.costs.fits.gemm_cells import (
     absent,
     cells,
     for_lineage,
-    matmul,
     numbers_for,
     of_chips,
 )
 from ridgeline.costs.fits.gemm_scores import Scored, scored_cells
 from ridgeline.costs.fits.robust import Knob, errors, fit
-from ridgeline.costs.gemm import KERNEL, residual_dims
+from ridgeline.costs.gemm import KERNEL
 from ridgeline.costs.gemm_kernels import FAMILIES, lineage, loop_of
 from ridgeline.costs.interval import UNVALIDATED
 from ridgeline.costs.measurements import Measurements
@@ -150,7 +149,7 @@ def residuals_of(found: Sequence[tuple[Cell, Numbers]]) -> dict[str, Table]:
         part = cell.part(cell.fit_half)
         priced, device = np.asarray(part.price(numbers).time_s), np.asarray(part.price(numbers, captured=True).time_s)
         busy = device > DEVICE_BOUND * priced
-        dims = np.stack(residual_dims(matmul(part.rows, part.scheme), priced.shape))[:, busy]
+        dims = np.stack([part.rows.size(name)[busy] for name in ("m", "n", "k")])
         gathered.setdefault(cell.residual_key, []).append((dims, np.log(part.rows.time_s / priced)[busy]))
     tables = {}
     for key, parts in gathered.items():

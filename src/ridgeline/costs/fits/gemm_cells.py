@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from ridgeline.core.dtypes import Scheme, scheme
 from ridgeline.costs.fits.common import is_fit_half, sampled
 from ridgeline.costs.fits.robust import Sample
-from ridgeline.costs.gemm import KERNEL, price_with, residual_dims
+from ridgeline.costs.gemm import KERNEL, price_with
 from ridgeline.costs.gemm_kernels import Kernel, kernel_of, lineage, loop_of
 from ridgeline.costs.measurements import Measurements
 from ridgeline.costs.price import Price, Setting
-from ridgeline.costs.residual import Table, interpolate
+from ridgeline.costs.residual import Table
 from ridgeline.hardware import catalogue
 from ridgeline.hardware.chip import Chip, ChipColumns
 from ridgeline.workloads.ops import Matmul
@@ -87,9 +87,8 @@ class Cell:
         """Physics with the given coefficients, times the residual of `table`."""
         op = matmul(self.rows, self.scheme)
         setting = replace(self.setting, captured=captured)
-        residual = np.exp(interpolate(table, residual_dims(op, self.rows.time_s.shape))) if table else 1.0
         chips = ChipColumns((self.chip,))
-        return price_with(op, chips, setting, self.kernel, dict(numbers), residual=residual)
+        return price_with(op, chips, setting, self.kernel, dict(numbers), tables=(table,) if table else ())
 
     def as_sample(self, fixed: Mapping[str, float]) -> Sample:
         """What `robust.fit` needs: measured seconds, and a prediction from the coefficients that it varies."""
