@@ -16,7 +16,7 @@ from ridgeline.costs.attention_prefill import tiled_time
 from ridgeline.costs.coefficients import Coefficients
 from ridgeline.costs.mla import price_latent
 from ridgeline.costs.price import Price, Setting, zero_where_empty
-from ridgeline.costs.room import corrected, facts_of, fastest, floor_of, ideal, price_by_kernel, priced
+from ridgeline.costs.room import corrected, facts_of, fastest, ideal, in_chunks, price_by_kernel, priced
 from ridgeline.hardware.chip import ChipColumns
 from ridgeline.workloads.ops import Attention
 
@@ -33,6 +33,10 @@ def price_attention(op: Attention, chips: ChipColumns, setting: Setting) -> Pric
 
     Returns: seconds and terms per row; rows without batch or new tokens cost nothing.
     """
+    return in_chunks(op, chips, lambda part, columns: _price(part, columns, setting))
+
+
+def _price(op: Attention, chips: ChipColumns, setting: Setting) -> Price:
     if setting.runtime == "ideal":
         price = ideal(op, chips, setting)
     elif op.is_latent:
@@ -71,7 +75,7 @@ def _price_prefill(op: Attention, chips: ChipColumns, setting: Setting, kernel: 
     terms = tiled_time(op, facts, c, packed=_flag(c, "packs_group"))
     total = sum(terms.values(), start=np.float64(0.0))
     total = corrected(PREFILL, kernel, chips, total, lambda: prefill_places(op))
-    return priced(op, total, floor_of(op, facts, setting), terms, c, kernel)
+    return priced(op, total, facts, setting, terms, c, kernel)
 
 
 def _price_decode(op: Attention, chips: ChipColumns, setting: Setting, kernel: str) -> Price:
@@ -79,7 +83,7 @@ def _price_decode(op: Attention, chips: ChipColumns, setting: Setting, kernel: s
     c = Coefficients(DECODE, kernel, chips)
     terms = split_time(op, facts, c, resident=setting.weights_cache == "hot")
     total = corrected(DECODE, kernel, chips, decode_time(terms), lambda: decode_places(op))
-    return priced(op, total, floor_of(op, facts, setting), terms, c, kernel)
+    return priced(op, total, facts, setting, terms, c, kernel)
 
 
 def _flag(c: Coefficients, name: str) -> bool:

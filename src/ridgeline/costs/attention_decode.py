@@ -20,6 +20,9 @@ from ridgeline.workloads.ops import Attention
 
 Array = NDArray[np.float64]
 
+GREED = 1.3
+"""Kernels split by simple rules, so that splitting may lose a little: up to this ratio to the unsplit time."""
+
 REFERENCE_WIDTH = 256.0
 """Key plus value width at which `cta_cycles` is stated: heads of 128."""
 
@@ -68,29 +71,38 @@ def cut_streams(op: Attention, c: Numbers) -> Streams:
 
 
 def split_time(op: Attention, facts: Facts, c: Numbers, resident: bool) -> dict[str, Value]:
-    """Terms in seconds of a split-KV decode kernel: launch, CTAs, memory, l2, compute and combine.
+    """Terms in seconds of a split-KV decode kernel: launch, regroup, ctas, memory, l2, compute and combine.
 
-    `resident` says that the cache may lie in the last-level cache (a benchmark loop); a real step streams it.
+    Streams are split over idle SMs where that about pays for the combine. `resident` says that the cache may lie in the
+    last-level cache (a benchmark loop); a real step streams it.
     """
     cut = cut_streams(op, c)
     slots = np.asarray(c["slots_per_unit"]) * facts.units
+    start_s = c["cta_cycles"] * _wider(op, c) / facts.clock_hz
+    stream_s = cut.stream_bytes / (np.asarray(c["stream_bytes_per_clock"]) * facts.clock_hz)
+    levels = two_level(cut.count * cut.stream_bytes / np.maximum(cut.again, 1.0), facts, c, resident)
+    levels["l2"] = levels["l2"] * cut.again
+    compute_s = op.flops() * cut.padding / (facts.peak_flops_per_s * np.asarray(c["compute_share"]))
+    bytes_s = pnorm(2.0, levels["memory"] + levels["l2"], compute_s)
+
     wanted = slots / np.maximum(cut.count, 1.0)
     splits = np.where(cut.splittable, np.clip(wanted, 1.0, np.minimum(cut.blocks, c["split_limit"])), 1.0)
-    wider = ((np.asarray(op.head_dim, float) + op.v_head_dim) / REFERENCE_WIDTH) ** c["width_power"]
-    stream_rate = np.asarray(c["stream_bytes_per_clock"]) * facts.clock_hz
-    cta_s = c["cta_cycles"] * wider / facts.clock_hz + cut.stream_bytes / splits / stream_rate
-    levels = two_level(cut.count * cut.stream_bytes / cut.again, facts, c, resident)
+    split_s = (start_s + stream_s / splits) * np.maximum(cut.count * splits / slots, 1.0)
+    whole_s = (start_s + stream_s) * np.maximum(cut.count / slots, 1.0)
     partial_bytes = 8.0 * np.asarray(op.batch, float) * op.q_len * op.heads * op.v_head_dim * splits
     combine_s = np.asarray(c["combine_us"]) * 1e-6 + c["combine_passes"] * partial_bytes / facts.bandwidth_bytes_per_s
+    launch_s = np.asarray(c["launch_us"]) * 1e-6
+    whole_total = launch_s + np.hypot(whole_s, bytes_s)
+    pays = (splits > 1.0) & (launch_s + np.hypot(split_s, bytes_s) + combine_s < GREED * whole_total)
+
     copied = cut.grouped & (np.asarray(op.batch) > 1) & (np.asarray(op.kv_heads) > 1)
     return {
-        "launch": np.asarray(c["launch_us"]) * 1e-6,
+        "launch": launch_s,
         "regroup": np.where(copied, np.asarray(c["regroup_us"]) * 1e-6, 0.0),
-        "ctas": cta_s * np.maximum(cut.count * splits / slots, 1.0),
-        "memory": levels["memory"],
-        "l2": levels["l2"] * cut.again,
-        "compute": op.flops() * cut.padding / (facts.peak_flops_per_s * np.asarray(c["compute_share"])),
-        "combine": np.where(splits > 1.0, combine_s, 0.0),
+        "ctas": np.where(pays, split_s, whole_s),
+        **levels,
+        "compute": compute_s,
+        "combine": np.where(pays, combine_s, 0.0),
     }
 
 
@@ -99,3 +111,9 @@ def decode_time(terms: dict[str, Value]) -> Value:
     memory = np.asarray(terms["memory"]) + terms["l2"]
     overlapped = pnorm(2.0, terms["ctas"], memory, terms["compute"])
     return terms["launch"] + terms["regroup"] + overlapped + terms["combine"]
+
+
+def _wider(op: Attention, c: Numbers) -> Array:
+    """How much longer a CTA takes to start than for the reference width of a head."""
+    wider: Array = ((np.asarray(op.head_dim, float) + op.v_head_dim) / REFERENCE_WIDTH) ** c["width_power"]
+    return wider

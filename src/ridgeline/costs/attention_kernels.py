@@ -1,6 +1,7 @@
 """Which attention kernel a runtime launches: families by runtime, chip generation, head width and cache format.
 
-A family is named after its source (FlashAttention 2, 3 and 4; FlashInfer; TensorRT-LLM's context FMHA and XQA; Triton). A
+A family is named after its source (FlashAttention 2, 3 and 4; FlashInfer; TensorRT-LLM's context FMHA, XQA and generated
+kernels; Triton). A
 suffix `-kv8` marks caches of 8 bits or less, `-fp8` also 8-bit queries: their inner loops differ. Chips newer than any
 measured run kernels that were tuned for them: each of their rows takes the fastest of the families known for datacentre
 parts. Chips of other vendors have their own kernels, priced by the `generic` family, pooled over all that were measured.
@@ -63,10 +64,12 @@ def prefill_menu(op: Attention, chip: Chip, setting: Setting) -> Menu:
     if kind == "other":
         return _all(("generic",))
     narrow = is_narrow(op.kv)
+    if kind == "next":
+        wide = ("fmha",) if narrow and not is_narrow(op.dtype) else ()
+        flash = () if setting.runtime == "trtllm" else ("fa3-kv8" if narrow else "fa3",)
+        return _all((_fmha(op, kind), *flash, *wide))
     if setting.runtime == "trtllm":
         return _all((_fmha(op, kind),))
-    if kind == "next":
-        return _all((_fmha(op, kind), "fa3-kv8" if narrow else "fa3"))
     return _flash(op, setting, kind, narrow)
 
 
@@ -77,10 +80,12 @@ def decode_menu(op: Attention, chip: Chip, setting: Setting) -> Menu:
         return _all(("generic",))
     narrow = is_narrow(op.kv)
     tail = "-kv8" if narrow else ""
+    group = np.asarray(op.heads, float) / np.maximum(op.kv_heads, 1.0)
     if kind == "next":
-        return _all((f"xqa{tail}", f"mmha{tail}", f"fa3{tail}"))
+        codes = np.where(group > 1.0, 1, 0).astype(np.intp)
+        lone, grouped = ((f"{family}{tail}", f"fa3{tail}", *([family] if narrow else [])) for family in ("mmha", "gen"))
+        return Menu(codes, (lone, grouped))
     if setting.runtime == "trtllm":
-        group = np.asarray(op.heads, float) / np.maximum(op.kv_heads, 1.0)
         return _either((group > 1.0) & (group <= XQA_GROUP), f"xqa{tail}", f"mmha{tail}")
     return _flash(op, setting, kind, narrow)
 

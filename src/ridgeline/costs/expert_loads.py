@@ -1,7 +1,8 @@
 """Loads of routed experts: how many rows the busiest rank computes, over how many experts, in how many row tiles.
 
 `balanced` deals rows evenly. `power_law_A` draws each expert's load from a density x**-A on [1, 0.8 tokens], scales the
-draws to tokens x topk and caps each at `tokens`; the rank with most rows sets the time. This is how the measured tables were
+draws to tokens x topk, rounds them, deals what rounding lost one by one, and caps each at `tokens`; the rank with most
+rows sets the time. This is how the measured tables were
 made (ai-dynamo/aiconfigurator, collector/helper.py). Nothing is drawn here: the busiest rank's share is the expected
 largest of `ep` sums of loads, each sum taken as a gamma variable (Wilson and Hilferty, PNAS 1931) with the first two
 moments of the power law, and the spread of loads within the rank follows the law's own quantiles. Against drawn loads the
@@ -73,11 +74,19 @@ def loads_of(op: Experts) -> Loads:
     span = np.where(pairs > experts, np.maximum(REACH * tokens, 1.001), FEW_HIGH / FEW_LOW)
     mean, variation = _moments(span, alpha)
     share = _busiest_share(ep, local, variation, np.minimum(experts / np.maximum(topk, 1.0), span / mean))
-    rows = mean_rows * share
+    rows = np.where(pairs > 0, np.maximum(mean_rows * share, np.minimum(topk, 1.0)), 0.0)
     least = np.maximum(rows / np.maximum(local, 1.0), 1e-12) / mean
-    active = local * _above(0.5 / least, span, alpha)
-    return Loads(rows=rows, active=np.clip(active, np.minimum(rows, 1.0), np.maximum(np.minimum(rows, local), 1e-12)),
-                 local=local, least=least, span=span, alpha=alpha)  # fmt: skip
+    some = _above(0.5 / least, span, alpha)
+    dealt = rows * (1.0 - _mass_above(0.5 / least, span, alpha))
+    active = local * some + dealt * (1.0 - some)
+    return Loads(
+        rows=rows,
+        active=np.clip(active, np.minimum(rows, 1.0), np.maximum(np.minimum(rows, local), 1e-12)),
+        local=local,
+        least=least,
+        span=span,
+        alpha=alpha,
+    )
 
 
 def _alpha(distribution: str) -> float:

@@ -22,8 +22,8 @@ from ridgeline.costs.room import (
     corrected,
     facts_of,
     fastest,
-    floor_of,
     ideal,
+    in_chunks,
     price_by_kernel,
     priced,
     two_level,
@@ -49,6 +49,10 @@ def price_experts(op: Experts, chips: ChipColumns, setting: Setting) -> Price:
 
     Returns: seconds and terms per row; rows without tokens cost nothing. Raises SpecError for an unknown distribution.
     """
+    return in_chunks(op, chips, lambda part, columns: _price(part, columns, setting))
+
+
+def _price(op: Experts, chips: ChipColumns, setting: Setting) -> Price:
     if setting.runtime == "ideal":
         return zero_where_empty(ideal(op, chips, setting), op.tokens)
     menu = expert_menu(op, chips.chips[0], setting)
@@ -108,4 +112,4 @@ def _one(op: Experts, chips: ChipColumns, setting: Setting, kernel: str) -> Pric
     facts = facts_of(chips, op.compute)
     terms = grouped_time(op, loads_of(op), facts, c, resident=setting.weights_cache == "hot")
     total = corrected(KIND, kernel, chips, grouped_total(terms), lambda: expert_places(op))
-    return priced(op, total, floor_of(op, facts, setting), terms, c, kernel)
+    return priced(op, total, facts, setting, terms, c, kernel)

@@ -17,7 +17,7 @@ from ridgeline.costs.attention_places import latent_places
 from ridgeline.costs.attention_prefill import expanded, tiled_time
 from ridgeline.costs.coefficients import Coefficients
 from ridgeline.costs.price import Price, Setting
-from ridgeline.costs.room import Facts, Numbers, corrected, facts_of, fastest, floor_of, price_by_kernel, priced
+from ridgeline.costs.room import Facts, Numbers, corrected, facts_of, fastest, price_by_kernel, priced
 from ridgeline.hardware.chip import Chip, ChipColumns, Value
 from ridgeline.workloads.ops import Attention
 
@@ -80,4 +80,4 @@ def _one(op: Attention, chips: ChipColumns, setting: Setting, kernel: str) -> Pr
     if not setting.captured:
         terms = {**terms, "host": np.asarray(c["host_us"]) * 1e-6}
         total = np.maximum(total, terms["host"])
-    return priced(form, total, floor_of(form, facts, setting), terms, c, kernel)
+    return priced(form, total, facts, setting, terms, c, kernel)

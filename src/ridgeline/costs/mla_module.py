@@ -18,7 +18,7 @@ from ridgeline.costs.attention_places import latent_places
 from ridgeline.costs.coefficients import Coefficients, coefficient_file
 from ridgeline.costs.mla import latent_form, latent_time
 from ridgeline.costs.price import Price, Setting, pnorm, zero_where_empty
-from ridgeline.costs.room import Facts, Numbers, Place, corrected, facts_of, fastest, price_by_kernel
+from ridgeline.costs.room import Facts, Numbers, Place, corrected, facts_of, fastest, in_chunks, price_by_kernel
 from ridgeline.hardware.chip import Chip, ChipColumns, Value
 from ridgeline.workloads.ops import Attention, Dim, Matmul, Op
 
@@ -103,14 +103,18 @@ def mla_module_ops(block: Block, shape: LatentShape, *, absorbed: bool) -> tuple
 def price_mla_module(block: Block, chips: ChipColumns, setting: Setting, shape: LatentShape | None = None) -> Price:
     """Price one call of the block per row; rows without tokens cost nothing."""
     shape = shape or measured_shape()
-    tokens = np.asarray(block.batch, float) * block.q_len
-    short = short_prompts(block, chips.chips[0], setting)
+    widths = shape
 
-    def choose(part: Block, columns: ChipColumns, code: int) -> Price:
-        kernels = module_kernels(part, columns.chips[0], setting, absorbed=bool(code))
-        return fastest(tuple(_one(part, shape, columns, setting, kernel) for kernel in kernels))
+    def whole(rows: Block, columns: ChipColumns) -> Price:
+        def choose(part: Block, chosen: ChipColumns, code: int) -> Price:
+            kernels = module_kernels(part, chosen.chips[0], setting, absorbed=bool(code))
+            return fastest(tuple(_one(part, widths, chosen, setting, kernel) for kernel in kernels))
 
-    return zero_where_empty(price_by_kernel(block, chips, short.astype(np.intp), choose), tokens)
+        short = short_prompts(rows, columns.chips[0], setting)
+        tokens = np.asarray(rows.batch, float) * rows.q_len
+        return zero_where_empty(price_by_kernel(rows, columns, short.astype(np.intp), choose), tokens)
+
+    return in_chunks(block, chips, whole)
 
 
 def short_prompts(block: Block, chip: Chip, setting: Setting) -> NDArray[np.bool_]:

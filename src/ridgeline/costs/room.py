@@ -17,6 +17,12 @@ from ridgeline.workloads.ops import Op
 
 Dims = TypeVar("Dims")
 
+MANY = 64
+"""More kernels than any menu has."""
+
+CHUNK = 16_384
+"""Rows priced at once: an intermediate column of them takes 128 KiB."""
+
 
 class Numbers(Protocol):
     """Coefficients by name: `Coefficients`, or the dict of a fit in progress."""
@@ -71,17 +77,25 @@ def floor_of(op: Op, facts: Facts, setting: Setting) -> Value:
 
     In a benchmark loop (`hot`) the bytes that fit the last-level cache need not move.
     """
-    _, reads, writes = work(op)
+    return _floor(work(op), facts, setting)
+
+
+def _floor(done: tuple[Value, Value, Value], facts: Facts, setting: Setting) -> Value:
+    flops, reads, writes = done
     moved = np.asarray(reads) + writes
     if setting.weights_cache == "hot":
         moved = np.maximum(moved - facts.cache_bytes, 0.0)
-    floor: Value = np.maximum(op.flops() / facts.peak_flops_per_s, moved / facts.bandwidth_bytes_per_s)
+    floor: Value = np.maximum(flops / facts.peak_flops_per_s, moved / facts.bandwidth_bytes_per_s)
     return floor
 
 
-def priced(op: Op, total: Value, floor: Value, terms: dict[str, Value], c: Coefficients, kernel: str) -> Price:
+def priced(
+    op: Op, total: Value, facts: Facts, setting: Setting, terms: dict[str, Value], c: Coefficients, kernel: str
+) -> Price:
     """The price of a kernel whose terms are known; the floor holds whatever the coefficients say."""
-    flops, reads, writes = work(op)
+    done = work(op)
+    floor = _floor(done, facts, setting)
+    flops, reads, writes = done
     return Price(
         time_s=np.maximum(total, floor),
         floor_s=floor,
@@ -110,11 +124,15 @@ def ideal(op: Op, chips: ChipColumns, setting: Setting) -> Price:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Rows (one-dimensional) that share a variant of a residual table, and all rows' sizes along the table's axes."""
+    """Rows (one-dimensional) that share a variant of a residual table, and all rows' sizes along the table's axes.
+
+    `strength` in [0, 1] says how much of the correction holds for a row that is only partly like the measured ones.
+    """
 
     variant: str
     rows: NDArray[np.bool_]
     dims: tuple[NDArray[np.float64], ...]
+    strength: NDArray[np.float64] | float = 1.0
 
 
 def corrected(
@@ -132,7 +150,10 @@ def corrected(
         if np.any(rows):
             mine = chips if index is None else ChipColumns(chips.chips, index[rows])
             dims = [np.broadcast_to(dim, whole.shape)[rows] for dim in place.dims]
-            whole[rows] *= factor(kind, kernel, place.variant, mine, dims)
+            found = factor(kind, kernel, place.variant, mine, dims)
+            if np.ndim(place.strength):
+                found = found ** np.broadcast_to(place.strength, whole.shape)[rows]
+            whole[rows] *= found
     return whole.reshape(shape)
 
 
@@ -154,6 +175,26 @@ def rows_of(op: Dims, chips: ChipColumns, rows: NDArray[np.bool_]) -> tuple[Dims
     return replace(op, **taken), ChipColumns(chips.chips, index)  # type: ignore[type-var]
 
 
+def in_chunks(op: Dims, chips: ChipColumns, price: Callable[[Dims, ChipColumns], Price]) -> Price:
+    """Price many rows a chunk at a time, so that intermediate columns stay in the processor's cache."""
+    sizes = {value.shape for field in fields(op) if np.ndim(value := getattr(op, field.name))}  # type: ignore[arg-type]
+    if chips.index is not None:
+        sizes.add(chips.index.shape)
+    if len(sizes) != 1 or len(shape := next(iter(sizes))) != 1 or shape[0] <= CHUNK:
+        return price(op, chips)
+    parts = []
+    for start in range(0, shape[0], CHUNK):
+        rows = slice(start, start + CHUNK)
+        taken = {
+            field.name: value[rows]
+            for field in fields(op)  # type: ignore[arg-type]
+            if np.ndim(value := getattr(op, field.name))
+        }
+        index = None if chips.index is None else chips.index[rows]
+        parts.append((rows, price(replace(op, **taken), ChipColumns(chips.chips, index))))  # type: ignore[type-var]
+    return _assemble(parts, shape)
+
+
 def price_by_kernel(
     op: Dims,
     chips: ChipColumns,
@@ -161,11 +202,11 @@ def price_by_kernel(
     price: Callable[[Dims, ChipColumns, int], Price],
 ) -> Price:
     """Price each row by its kernel: `codes` (0-d, or one per row) go to `price`, results are put back in row order."""
-    present = np.unique(codes)
-    if present.size == 1:
-        return price(op, chips, int(present[0]))
+    first, last = int(codes.min(initial=MANY)), int(codes.max(initial=0))
+    if first >= last:
+        return price(op, chips, last)
     parts = []
-    for code in present:
+    for code in np.unique(codes):
         rows = codes == code
         taken_op, taken_chips = rows_of(op, chips, rows)
         parts.append((rows, price(taken_op, taken_chips, int(code))))
@@ -197,9 +238,9 @@ def _choose(wins: NDArray[np.bool_], new: Price, old: Price) -> Price:
     )
 
 
-def _assemble(parts: list[tuple[NDArray[np.bool_], Price]], shape: tuple[int, ...]) -> Price:
+def _assemble(parts: Sequence[tuple[NDArray[np.bool_] | slice, Price]], shape: tuple[int, ...]) -> Price:
     def column(value: Callable[[Price], Value]) -> NDArray[np.float64]:
-        whole = np.zeros(shape)
+        whole = np.empty(shape)
         for rows, part in parts:
             whole[rows] = value(part)
         return whole

@@ -140,6 +140,8 @@ EAGER_KNOBS = {
     "launch_us": Knob(start=10.0, low=5.0, high=20.0, spread=0.1),
     "combine_us": Knob(start=3.0, low=0.1, high=20.0, spread=0.1),
     "cta_cycles": Knob(start=3000.0, low=100.0, high=60000.0, spread=0.3),
+    "slots_per_unit": Knob(start=0.7, low=0.2, high=2.0, spread=0.2),
+    "combine_passes": Knob(start=1.0, low=0.05, high=5.0, spread=0.2),
 }
 """Where host time hides what small work takes on the device, its constants stay near those of captured kernels."""
 
@@ -396,6 +398,24 @@ def fit_latent(folder: Path) -> Mapping[str, Any]:
     return fit_all("mla", COMMAND, families, data, TARGET, facts)
 
 
+def generated_kernels(kernels: Mapping[str, Any]) -> dict[str, Any]:
+    """TensorRT-LLM's generated decode kernels for Blackwell, from Hopper's XQA by what is known of them (assumed).
+
+    They split the cache over all SMs and reduce partial outputs inside the kernel (FlashInfer's trtllm-gen backend,
+    `multiCtasKv`): a slot per SM, a third of the combine, a start-up that is longer by the square root of two.
+    """
+    made = {}
+    for name in ("", "-kv8"):
+        values = kernels[f"xqa{name}"]["generations"]["hopper"]
+        changed = {
+            "slots_per_unit": 1.0,
+            "cta_cycles": values["cta_cycles"] * 2.0**0.5,
+            "combine_us": values["combine_us"] / 3.0,
+        }
+        made[f"gen{name}"] = {"shared": kernels[f"xqa{name}"]["shared"], "default": {**values, **changed}}
+    return made
+
+
 def fit_attention(folder: Path, phase: str) -> Mapping[str, Any]:
     """Fit and write one phase; returns errors by kernel and chip."""
     file = folder / f"attention_{phase}.parquet"
@@ -414,7 +434,9 @@ def fit_attention(folder: Path, phase: str) -> Mapping[str, Any]:
         )
         for kernel, (where, habits) in rows.items()
     ]
-    return fit_all(f"attention_{phase}", COMMAND, families, [source(file, count_rows(file))], TARGET, {})
+    data = [source(file, count_rows(file))]
+    derived = generated_kernels if phase == "decode" else lambda kernels: {}
+    return fit_all(f"attention_{phase}", COMMAND, families, data, TARGET, {}, derived)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ chip with only a datasheet would be priced.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,10 @@ POOLED_ROWS, CHIP_ROWS, HELD_ROWS, ALL_ROWS = 500, 1500, 4000, 10**6
 
 Load = Callable[[str, str, int], tuple[Sample, ...]]
 """(gpu, half, rows) -> samples of one chip."""
+
+
+Derive = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""Fitted entries by kernel -> entries of families that were never measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,23 +108,25 @@ def fit_family(family: Family) -> Result:
 
 
 def fit_all(kind: str, command: str, families: Sequence[Family], data: Sequence[Mapping[str, Any]], folder: Path,
-            facts: Mapping[str, Any]) -> Mapping[str, Any]:  # fmt: skip
+            facts: Mapping[str, Any], derived: Derive = lambda kernels: {}) -> Mapping[str, Any]:  # fmt: skip
     """Fit every family; write `coefficients/KIND.yaml` and `residuals/KIND.npz` in `folder`.
 
-    `facts` are entries of the file that are not fitted. Returns errors by kernel and chip.
+    `facts` are entries of the file that are not fitted; `derived` makes families that were never measured out of those
+    that were. Returns errors by kernel and chip.
     """
     results = {family.kernel: fit_family(family) for family in families}
     without: dict[str, dict[str, Any]] = {}
     for kernel, result in results.items():
         for chip, values in result.without.items():
             without.setdefault(chip, {})[kernel] = values
+    entries = {kernel: result.entry for kernel, result in results.items()}
     document = Document(
         kind=kind,
         command=command,
         data=data,
         errors={kernel: result.errors for kernel, result in results.items()},
-        kernels={**facts, **{kernel: result.entry for kernel, result in results.items()}},
-        intervals={kernel: result.intervals for kernel, result in results.items()},
+        kernels={**facts, **entries, **derived(entries)},
+        intervals={**{kernel: result.intervals for kernel, result in results.items()}, "any": _any(results.values())},
         without=without,
     )
     write(document, folder / "coefficients" / f"{kind}.yaml")
@@ -152,6 +158,15 @@ def residual_tables(family: Family, gpu: str, values: Mapping[str, float]) -> di
         )
         for variant, (ratios, dims) in found.items()
     }
+
+
+def _any(results: Iterable[Result]) -> dict[str, list[float]]:
+    """The interval of a family without its own: from the middle of the families' ends."""
+    found: dict[str, list[list[float]]] = {}
+    for result in results:
+        for regime, ends in result.intervals.items():
+            found.setdefault(regime, []).append(ends)
+    return {regime: [float(end) for end in np.median(ends, axis=0)] for regime, ends in found.items()}
 
 
 def show(kind: str, scores: Mapping[str, Any]) -> str:
