@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from ridgeline.costs.price import Setting
 from ridgeline.hardware.chip import Value
 from ridgeline.plans import Plan, check_plan
 from ridgeline.serving.load import Load, Procedure, speculated_tokens
+from ridgeline.serving.measure import Measured, applies, run_rows
 from ridgeline.serving.runtime import Runtime
 from ridgeline.serving.steady import Limits, Steady, solve
 from ridgeline.serving.stepper import Stepper
@@ -34,7 +35,10 @@ new-token ratio starts at 0.7 (sgl-project/sglang, schedule_policy)."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """What is deployed and under which load; `cases` holds the numeric columns of the rows."""
+    """What is deployed and under which load; `cases` holds the numeric columns of the rows.
+
+    `bulk` answers every row by the closed form, as for tables too large for runs of the engine.
+    """
 
     model: Model
     machines: MachineColumns
@@ -43,6 +47,7 @@ class Deployment:
     procedure: Procedure
     cases: Mapping[str, Column]
     saturated: NDArray[np.bool_]
+    bulk: bool = False
 
     @property
     def setting(self) -> Setting:
@@ -112,8 +117,8 @@ def make_pool(d: Deployment, plan: Plan, load: Load, workers: Value, *, batch: V
     )
     asked = np.where(batch > 0, batch, r.max_batch)
     slots = np.maximum(np.minimum(memory.max_sequences / plan.pp, asked), 1.0)
-    budget = np.where(c["max_batched_tokens"] > 0, c["max_batched_tokens"], r.max_batched_tokens)
-    if r.prompt_policy == "chunked":
+    budget = r.token_budget(c)
+    if r.prompt_policy != "prefill-first":
         slots = np.minimum(slots, np.maximum(budget - 1.0, 1.0))
     lanes = workers * plan.dp * plan.pp
     in_flight = np.where(c["concurrency"] > 0, np.maximum(c["concurrency"] / lanes, 1.0), np.inf)
@@ -174,8 +179,22 @@ def evaluate(d: Deployment, problems: Problems, rows: Rows) -> Outcome:
     flag_unfit(pool, problems, rows)
     state = solve(pool.stepper, load, pool.limits, d.procedure)
     _flag_overload(state, lanes, problems, rows)
+    if not d.bulk and applies(d.procedure):
+        state = _measured(d, pool, load, state)
     step = pool.stepper.step(pool.stepper.decode(np.maximum(state.batch, 1.0), load.isl + load.osl / 2.0))
     return report(d, pool, load, state, step)
+
+
+def _measured(d: Deployment, pool: Pool, load: Load, state: Steady) -> Steady:
+    """The steady state with what a run of the procedure gives, in the rows where a run was made."""
+    sequence = d.cases["isl"] + RESIDENT[d.runtime.cache_policy] * d.cases["osl"]
+    room = pool.memory.free_bytes / pool.memory.sequence_bytes * sequence / pool.stepper.plan.pp
+    shared = np.asarray(pool.lanes / d.cases["replicas"], float)
+    means, made = run_rows(pool.stepper, load, d.procedure, d.cases, cache_tokens=room, front_end_share=shared)
+    chosen = {
+        field.name: np.where(made, getattr(means, field.name), getattr(state, field.name)) for field in fields(Measured)
+    }
+    return replace(state, **chosen)
 
 
 def _flag_overload(state: Steady, lanes: Value, problems: Problems, rows: Rows) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -13,6 +13,17 @@ import numpy as np
 from ridgeline.core.files import Document, parse_yaml
 from ridgeline.core.names import Names
 from ridgeline.hardware.chip import Value
+from ridgeline.serving.runtime import Runtime
+
+_SETTINGS = (
+    "prompt_policy",
+    "cache_policy",
+    "memory_frac",
+    "memory_base",
+    "admission_lag_steps",
+    "prefix_cache",
+    "lost_slots",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +77,9 @@ class Procedure:
             of them (inf: the start is not measured).
         length_frac: mean length over the nominal one.
         fixed_lengths: whether all requests are equally long, so that those prefilled together finish together.
+        low_frac: shortest over longest length; lengths are uniform between (1: all equal).
+        unique_prompts: prompts in the data set; further requests repeat them (0: none repeats).
+        engines: settings that the benchmark's harness imposes, by runtime.
     """
 
     name: str
@@ -74,6 +88,26 @@ class Procedure:
     length_frac: float
     fixed_lengths: bool
     facts: Mapping[str, Mapping[str, Any]]
+    low_frac: float = 1.0
+    unique_prompts: int = 0
+    engines: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+
+    def cache_format(self, runtime: str) -> str:
+        """Format of the KV cache that the harness sets beside 8-bit weights; "" for the model's own."""
+        fact = self.engines.get(runtime, {}).get("kv")
+        return str(fact["value"]) if fact else ""
+
+    def imposed(self, runtime: Runtime) -> Runtime:
+        """The runtime with the settings that this benchmark's harness gives it."""
+        facts = self.engines.get(runtime.name, {})
+        changes: dict[str, Any] = {name: fact["value"] for name, fact in facts.items() if name in _SETTINGS}
+        if "token_budget" in facts:
+            changes["budget_terms"] = {name: float(x) for name, x in facts["token_budget"]["value"].items()}
+        if "batch_wait" in facts:
+            wait = facts["batch_wait"]["value"]
+            changes["batch_wait_steps"], changes["batch_wait_frac"] = float(wait["steps"]), float(wait["frac"])
+            changes["batch_wait_when"] = {name: (float(a), float(b)) for name, (a, b) in wait["when"].items()}
+        return replace(runtime, **changes) if changes else runtime
 
 
 @cache
@@ -103,4 +137,7 @@ def procedure(name: str) -> Procedure:
         length_frac=float(facts["length_frac"]["value"]),
         fixed_lengths=bool(facts["fixed_lengths"]["value"]),
         facts=facts,
+        low_frac=float(facts["low_frac"]["value"]) if "low_frac" in facts else 1.0,
+        unique_prompts=int(facts["unique_prompts"]["value"]) if "unique_prompts" in facts else 0,
+        engines=data.get("engine", {}),
     )

@@ -17,7 +17,7 @@ from ridgeline.hardware import catalogue
 from ridgeline.hardware.machine import machine_of
 from ridgeline.hardware.topology import Machine
 from ridgeline.plans import requantise
-from ridgeline.serving.deployment import Deployment, Outcome, evaluate
+from ridgeline.serving.deployment import NARROW_BITS, Deployment, Outcome, evaluate
 from ridgeline.serving.disaggregated import evaluate_pools
 from ridgeline.serving.load import procedure
 from ridgeline.serving.runtime import runtime
@@ -30,6 +30,9 @@ Column = NDArray[np.float64]
 CHUNK_ROWS = 8192
 """Rows evaluated at once: their columns fit the caches of one core."""
 
+MOST_RUNS = 20_000
+"""Rows of a table beyond which named procedures are answered by the closed form, not by a run for each row."""
+
 LARGEST_REPLICA = 1e6
 """Chips; a table that asks for more has a mistake in it, which the plan check then names."""
 
@@ -37,7 +40,7 @@ FORMATS = ("weights", "activations", "kv", "moe_weights")
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
+class Group:
     """Rows that one evaluation takes: one structure, one generation of chips, one engine, one procedure."""
 
     rows: Rows
@@ -57,7 +60,7 @@ def predict_serving(cases: Cases, problems: Problems) -> dict[str, NDArray[np.fl
     """
     results: dict[str, Column] = {}
     texts = {"bound": np.full(cases.rows, "", dtype=object), "regime": np.full(cases.rows, "", dtype=object)}
-    for group in _groups(cases, problems):
+    for group in grouped(cases, problems):
         for start in range(0, group.rows.size, CHUNK_ROWS):
             part = slice(start, start + CHUNK_ROWS)
             outcome = _evaluate(group, part, cases, problems)
@@ -76,9 +79,9 @@ def predict_serving(cases: Cases, problems: Problems) -> dict[str, NDArray[np.fl
     return {**results, **{name: column.tolist() for name, column in texts.items()}}
 
 
-def _evaluate(group: _Group, part: slice, cases: Cases, problems: Problems) -> Outcome:
+def _evaluate(group: Group, part: slice, cases: Cases, problems: Problems) -> Outcome:
     rows = group.rows[part]
-    deployment = _deployment(group, rows, cases)
+    deployment = deployment_for(group, rows, cases)
     if group.mode == "disagg":
         return evaluate_pools(deployment, problems, rows)
     return evaluate(deployment, problems, rows)
@@ -86,13 +89,14 @@ def _evaluate(group: _Group, part: slice, cases: Cases, problems: Problems) -> O
 
 def deployment_of(cases: Cases, problems: Problems, row: int) -> Deployment | None:
     """The deployment of one row by itself, None if the row has a problem."""
-    for group in _groups(cases, problems):
+    for group in grouped(cases, problems):
         if row in group.rows:
-            return _deployment(group, np.array([row], dtype=np.intp), cases)
+            return deployment_for(group, np.array([row], dtype=np.intp), cases)
     return None
 
 
-def _deployment(group: _Group, rows: Rows, cases: Cases) -> Deployment:
+def deployment_for(group: Group, rows: Rows, cases: Cases) -> Deployment:
+    """Some rows of a group as columns of one structure."""
     models, model_index = group.models.used(rows)
     machines, machine_index = group.machines.used(rows)
     load = cases.labels("load")
@@ -100,17 +104,18 @@ def _deployment(group: _Group, rows: Rows, cases: Cases) -> Deployment:
     return Deployment(
         model=stack(models, model_index),
         machines=MachineColumns(machines, None if len(machines) == 1 else machine_index),
-        runtime=runtime(group.runtime),
+        runtime=procedure(group.procedure).imposed(runtime(group.runtime)),
         version=group.version,
         procedure=procedure(group.procedure),
         cases={name: cases.number(name)[rows] for name in cases.numbers},
         saturated=saturated,
+        bulk=cases.rows > MOST_RUNS,
     )
 
 
-def _groups(cases: Cases, problems: Problems) -> Iterator[_Group]:
+def grouped(cases: Cases, problems: Problems) -> Iterator[Group]:
     """Resolve each distinct name once, then split rows by what cannot be a column."""
-    models = Resolved(problems, cases, ("model", *FORMATS), _model)
+    models = Resolved(problems, cases, ("model", *FORMATS, "runtime", "procedure"), _model)
     machines = Resolved(problems, cases, ("chip", "node"), _machine_finder(cases))
     engines = Resolved(problems, cases, ("runtime",), lambda name: runtime(name).name)
     measured = Resolved(problems, cases, ("procedure",), lambda name: procedure(name).name)
@@ -125,7 +130,7 @@ def _groups(cases: Cases, problems: Problems) -> Iterator[_Group]:
     ]
     for _, members in groups(keys, rows):
         first = int(members[0])
-        yield _Group(
+        yield Group(
             rows=members,
             models=models,
             machines=machines,
@@ -136,12 +141,13 @@ def _groups(cases: Cases, problems: Problems) -> Iterator[_Group]:
         )
 
 
-def _model(name: str, weights: str, activations: str, kv: str, moe_weights: str) -> Model:
-    formats = {"weights": weights, "activations": activations, "kv": kv, "moe_weights": moe_weights}
-    found = requantise(find_model(name), **formats)
-    towers = sum((parameters(tower).total for tower in found.towers), start=np.float64(0.0))
-    # Text load leaves towers idle: they only hold memory. Folded into one number, models with and without them stack.
-    return replace(found, towers=(), extra_parameters=float(found.extra_parameters + towers))
+def _model(name: str, weights: str, activations: str, kv: str, moe_weights: str, engine: str, measured: str) -> Model:
+    """The model in its formats; a benchmark's harness may give 8-bit weights an 8-bit cache where the case names none."""
+    formats = {"weights": weights, "activations": activations, "moe_weights": moe_weights}
+    found = requantise(find_model(name), kv=kv, **formats)
+    if kv or found.precision.ffn.weight.bits > NARROW_BITS:
+        return found
+    return requantise(found, kv=procedure(measured).cache_format(runtime(engine).name))
 
 
 def _machine_finder(cases: Cases) -> Callable[[str, str], Machine]:

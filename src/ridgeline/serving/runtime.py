@@ -11,13 +11,21 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ridgeline.core.errors import SpecError
 from ridgeline.core.files import Document, parse_yaml
 from ridgeline.core.names import Names
 from ridgeline.core.units import parse
 
+Column = NDArray[np.float64]
+
 _TIMES = ("host_step", "host_sequence", "host_token_rate_limit")
-_POLICIES = {"prompt_policy": ("chunked", "prefill-first"), "cache_policy": ("grow", "reserve", "reserve-part")}
+_POLICIES = {
+    "prompt_policy": ("chunked", "whole", "prefill-first"),
+    "cache_policy": ("grow", "reserve", "reserve-part"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,13 +35,20 @@ class Runtime:
     Attributes:
         max_batch: sequences per iteration and data-parallel rank.
         max_batched_tokens: new tokens per iteration (prompt chunks and decodes together).
-        prompt_policy: chunked (prompts share iterations with decodes) or prefill-first (decodes wait).
+        prompt_policy: chunked (prompts share iterations with decodes), whole (as that, but no prompt is cut) or
+            prefill-first (decodes wait).
         cache_policy: grow (blocks as a sequence grows), reserve (whole length at admission) or reserve-part.
         memory_frac: share of memory for weights, reserve and cache (`memory_base` total), or of what they leave (free).
         reserve_bytes: activations and buffers per chip.
         admission_lag_steps: iterations that a request sent at the end of another misses (asynchronous scheduling).
         host_step_s, host_sequence_s: host time per iteration, and per sequence in it, that the device does not hide.
         front_end_token_s: time per token of the single front-end process (0: no limit seen).
+        prefix_cache: whether prompts that were seen before are found in the cache.
+        lost_slots: slots that stay empty although requests wait.
+        budget_terms: what a benchmark harness sets in the place of `max_batched_tokens`: tokens per unit of a case
+            column, plus `constant`, and `at_least`.
+        batch_wait_steps, batch_wait_frac, batch_wait_when: iterations that prompts wait until they fill a share of the
+            budget, and the ranges of case columns in which that is switched on.
     """
 
     name: str
@@ -50,6 +65,33 @@ class Runtime:
     host_sequence_s: float
     front_end_token_s: float
     facts: Mapping[str, Mapping[str, Any]]
+    prefix_cache: bool = True
+    lost_slots: float = 0.0
+    budget_terms: Mapping[str, float] | None = None
+    batch_wait_steps: float = 0.0
+    batch_wait_frac: float = 0.0
+    batch_wait_when: Mapping[str, tuple[float, float]] | None = None
+
+    def token_budget(self, cases: Mapping[str, Column]) -> Column:
+        """New tokens per iteration: what the case asks, else what the procedure gives, else the default."""
+        asked = cases["max_batched_tokens"]
+        terms = self.budget_terms
+        if terms is None:
+            given = np.full_like(asked, self.max_batched_tokens)
+        else:
+            given = np.maximum(
+                sum((factor * cases[name] for name, factor in terms.items() if name in cases), start=0.0 * asked)
+                + terms.get("constant", 0.0),
+                terms.get("at_least", 1.0),
+            )
+        return np.where(asked > 0, asked, given)
+
+    def batch_waits(self, cases: Mapping[str, Column]) -> NDArray[np.bool_]:
+        """Rows in which prompts wait for others (TensorRT-LLM's batch wait)."""
+        waits = np.full(cases["isl"].shape, self.batch_wait_steps > 0)
+        for name, (low, high) in (self.batch_wait_when or {}).items():
+            waits &= (cases[name] >= low) & (cases[name] <= high)
+        return waits
 
 
 @cache
