@@ -38,6 +38,9 @@ BUILDERS: Mapping[str, Callable[..., Tensor]] = {
     "vit": vision_modern.vit,
     "swin": vision_modern.swin,
     "mixer": vision_modern.mixer,
+    "res_mlp": vision_modern.res_mlp,
+    "vovnet": vision_residual.vovnet,
+    "xcit": vision_modern.xcit,
 }
 """Builder by the name that card files use. A new kind of network is a function and a card file."""
 

@@ -159,6 +159,22 @@ class Tracer:
         )
         return Tensor(x.channels, positions, 1.0)
 
+    def product(self, x: Tensor, rows: Dim, columns: Dim, depth: Dim, count: Dim) -> Tensor:
+        """`count` matmuls per image of two activations, [rows, depth] by [depth, columns]; the shape stays `x`."""
+        self._add(
+            Matmul(
+                name="product",
+                part="attention",
+                m=rows,
+                n=columns,
+                k=depth,
+                batch=self.batch * count,
+                scheme=self.scheme,
+                weights=False,
+            )
+        )
+        return x
+
     def parameters(self, count: Dim) -> None:
         """Weights that no matmul holds: position tables, class tokens, biases of attention."""
         self._vector("embedding", 0.0 * np.asarray(count), weights=count)

@@ -193,3 +193,58 @@ def mixer(
         net.add(x)
     net.norm(x, "layer_norm")
     return net.linear(net.mean(x), classes, part="head")
+
+
+def res_mlp(net: Tracer, x: Tensor, *, patch: int, width: float, depth: int, classes: float = CLASSES) -> Tensor:
+    """ResMLP (arXiv 2105.03404): one linear layer over tokens, two over channels, affine maps for norms."""
+    x = net.conv(x, width, patch, stride=patch, norm=False, act=False, bias=True, valid=True)
+    x = Tensor(width, x.positions, 1.0)
+    with net.repeat(depth):
+        net.norm(x, "affine")
+        net.mix(x, x.positions)
+        net.add(x, weights=width)
+        net.norm(x, "affine")
+        y = net.act(net.linear(x, 4.0 * width))
+        net.linear(y, width)
+        net.add(x, weights=width)
+    net.norm(x, "affine")
+    return net.linear(net.mean(x), classes, part="head")
+
+
+def xcit(
+    net: Tracer, x: Tensor, *, patch: int, width: float, depth: int, heads: float, classes: float = CLASSES
+) -> Tensor:
+    """XCiT (arXiv 2106.09681): attention between channels, depthwise convolutions between patches, class attention."""
+    for shrink in (8.0, 4.0, 2.0, 1.0) if patch == 16 else (4.0, 2.0, 1.0):
+        x = net.conv(x, width / shrink, 3, stride=2, act=shrink > 1.0)
+    grid = x
+    net.parameters(64.0 * width + 2.0 * width)
+    with net.repeat(depth):
+        net.norm(x, "layer_norm")
+        net.linear(x, 3.0 * width)
+        each = width / heads
+        net.product(x, each, each, x.positions, heads)
+        net.product(x, each, x.positions, each, heads)
+        net.linear(x, width)
+        net.add(x, weights=width + heads)
+        net.norm(x, "layer_norm")
+        net.conv(grid, width, 3, groups=width, norm=False, bias=True)
+        net.conv(net.norm(grid), width, 3, groups=width, norm=False, act=False, bias=True)
+        net.add(x, weights=width)
+        net.norm(x, "layer_norm")
+        net.linear(net.act(net.linear(x, 4.0 * width)), width)
+        net.add(x, weights=width)
+    one = Tensor(width, 1.0, 1.0)
+    with net.repeat(2.0):
+        net.norm(x, "layer_norm")
+        net.linear(x, 2.0 * width)
+        net.linear(one, width)
+        net.attention(one, heads, width / heads, keys=x.positions + 1.0)
+        net.linear(one, width)
+        net.add(x, weights=width)
+        net.norm(x, "layer_norm")
+        net.linear(net.act(net.linear(one, 4.0 * width)), width)
+        net.add(x, weights=width)
+    net.parameters(width)
+    net.norm(one, "layer_norm")
+    return net.linear(one, classes, part="head")

@@ -24,7 +24,9 @@ def resnet(
     cardinality: float = 1.0,
     base_width: float = 64.0,
     squeeze: bool = False,
+    squeeze_ratio: float = 0.0625,
     channel_attention: bool = False,
+    pooled_stem: bool = True,
     classes: float = CLASSES,
 ) -> Tensor:
     """ResNet (1512.03385), ResNeXt (1611.05431), Wide ResNet (1605.07146), SE (1709.01507), the tricks of 1812.01187.
@@ -39,12 +41,14 @@ def resnet(
         average_down: shortcuts shrink by average pooling instead of a strided convolution.
         cardinality: groups of the 3x3 convolution; `base_width` their width at 64 channels.
         base_width: see cardinality.
-        squeeze: squeeze and excitation in each block.
+        squeeze: squeeze and excitation in each block, to `squeeze_ratio` of its channels.
+        squeeze_ratio: see squeeze.
         channel_attention: efficient channel attention (1910.03151), a few weights per block.
+        pooled_stem: a maximum pool after the stem, not a strided convolution (ResNet-RS, 2103.07579).
         classes: outputs.
     """
     x = _stem(net, x, stem, stem_width)
-    x = net.pool(x, 3, 2)
+    x = net.pool(x, 3, 2) if pooled_stem else net.conv(x, x.channels, 3, stride=2)
     for stage, (width, count) in enumerate(zip(WIDTHS, layers, strict=True)):
         for first, times in ((True, 1), (False, count - 1)):
             if not times:
@@ -60,7 +64,7 @@ def resnet(
                     average_down=average_down,
                     inner=np.floor(width * base_width / 64.0) * cardinality,
                     groups=cardinality,
-                    squeeze=squeeze,
+                    squeeze=squeeze_ratio if squeeze else 0.0,
                     channel_attention=channel_attention,
                 )
     return net.linear(net.mean(x), classes, part="head")
@@ -85,7 +89,7 @@ def _residual(
     average_down: bool,
     inner: float,
     groups: float,
-    squeeze: bool,
+    squeeze: float,
     channel_attention: bool,
 ) -> Tensor:
     out = width if basic else 4.0 * width
@@ -100,7 +104,7 @@ def _residual(
         y = net.conv(y, inner, 3, stride=stride, groups=groups)
         y = net.conv(y, out, 1, act=False)
     if squeeze:
-        net.squeeze(y, divisible(out / 16.0, 8, keep=0.0))
+        net.squeeze(y, divisible(out * squeeze, 8, keep=0.0))
     if channel_attention:
         net.mean(y)
         net.act(y, "scale")
@@ -214,3 +218,51 @@ def densenet(
             x = net.pool(net.conv(y, np.floor(np.asarray(x.channels) / 2.0), 1, norm=False, act=False), 2, 2)
     x = net.mean(net.act(net.norm(x)))
     return net.linear(x, classes, part="head")
+
+
+def vovnet(
+    net: Tracer,
+    x: Tensor,
+    *,
+    blocks: Sequence[int],
+    inner: Sequence[float] = (128.0, 160.0, 192.0, 224.0),
+    outer: Sequence[float] = (256.0, 512.0, 768.0, 1024.0),
+    layers: int = 5,
+    stem: Sequence[float] = (64.0, 64.0, 128.0),
+    depthwise: bool = False,
+    squeeze: bool = True,
+    classes: float = CLASSES,
+) -> Tensor:
+    """VoVNet V2 (arXiv 1911.06667): each block concatenates the outputs of `layers` convolutions once, at its end; the
+    last of a stage squeezes.
+    """
+    for width, stride in zip(stem, (2, 1, 2), strict=True):
+        separable = depthwise and x.channels != 3.0
+        if separable:
+            x = net.conv(x, x.channels, 3, stride=stride, groups=x.channels, norm=False, act=False)
+        x = net.conv(x, width, 1 if separable else 3, stride=1 if separable else stride)
+    for stage, (count, mid, out) in enumerate(zip(blocks, inner, outer, strict=True)):
+        if stage:
+            x = net.pool(x, 3, 2)
+        kinds = ((1, False, count == 1), (count - 2, True, False), (min(1, count - 1), True, True))
+        for times, skips, last in kinds:
+            if times > 0:
+                with net.repeat(times):
+                    x = _one_shot(net, x, mid, out, layers, depthwise=depthwise, skips=skips, squeeze=squeeze and last)
+    return net.linear(net.mean(x), classes, part="head")
+
+
+def _one_shot(
+    net: Tracer, x: Tensor, mid: float, out: float, layers: int, *, depthwise: bool, skips: bool, squeeze: bool
+) -> Tensor:
+    y = net.conv(x, mid, 1) if depthwise and x.channels != mid else x
+    for _ in range(layers):
+        if depthwise:
+            y = net.conv(y, mid, 3, groups=mid, norm=False, act=False)
+        y = net.conv(y, mid, 1 if depthwise else 3)
+    y = net.conv(net.concat(x, layers * mid), out, 1)
+    if squeeze:
+        net.mean(y)
+        net.conv(Tensor(out, 1.0, 1.0), out, bias=True, norm=False)
+        net.act(y, "scale")
+    return net.add(y) if skips else y
