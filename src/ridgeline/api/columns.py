@@ -57,6 +57,12 @@ _NODE = _text(
 
 _POOL = ("workers", "tp", "pp", "dp", "ep", "moe_tp", "batch")
 
+DEGREES = ("tp", "pp", "dp", "ep", "moe_tp", "cp")
+STEP_SHARES = frozenset(
+    {"model", "chip", "node", "runtime", "runtime_version", "weights", "activations", "kv", "moe_weights", *DEGREES}
+)
+"""Columns that `predict step` has in common with `predict serving`."""
+
 SERVING: tuple[Column, ...] = (
     _text("model", "bundled model name, or a path to a config.json or its folder", None, aliases=("model_path",)),
     *_WHERE,
@@ -103,6 +109,14 @@ SERVING: tuple[Column, ...] = (
         name="memory_frac", kind=NUMBER, doc="share of memory given to the engine; 0: default", default=0.0, highest=1.0
     ),
     _text("procedure", "how TTFT and TPOT are measured", "steady"),
+)
+
+STEP: tuple[Column, ...] = (
+    _text("phase", "prefill (new prompts) or decode (one token each)", "decode", choices=("prefill", "decode")),
+    *(column for column in SERVING if column.name in STEP_SHARES),
+    _count("batch", "sequences in the step, per data-parallel rank", 1),
+    _count("tokens", "new tokens per prompt (prefill)", 1),
+    _count("context", "tokens already cached per sequence", 0, lowest=0),
 )
 
 OPS: tuple[Column, ...] = (
@@ -217,8 +231,16 @@ VISION: tuple[Column, ...] = (
     _text("layout", "memory layout of images: nchw or nhwc", "nchw"),
     _text("mode", "inference or training", "inference", choices=("inference", "training", "infer", "train")),
     Column(name="gmacs", kind=NUMBER, doc="10^9 multiply-accumulates per image, of a network not bundled", default=0.0),
-    Column(name="macts_m", kind=NUMBER, doc="10^6 values that its convolutions and matmuls give per image", default=0.0),
+    Column(
+        name="macts_m", kind=NUMBER, doc="10^6 values that its convolutions and matmuls give per image", default=0.0
+    ),
     Column(name="params_m", kind=NUMBER, doc="its 10^6 parameters", default=0.0),
 )
 
-TASKS: Mapping[str, tuple[Column, ...]] = {"ops": OPS, "serving": SERVING, "training": TRAINING, "vision": VISION}
+TASKS: Mapping[str, tuple[Column, ...]] = {
+    "ops": OPS,
+    "step": STEP,
+    "serving": SERVING,
+    "training": TRAINING,
+    "vision": VISION,
+}

@@ -6,7 +6,7 @@ Rows of one kind, number format, runtime and chip generation become one op whose
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from ridgeline.costs.power import kernel_power_w
 from ridgeline.costs.price import Price, Setting
 from ridgeline.costs.price_op import interval_kind, price
 from ridgeline.hardware import catalogue
+from ridgeline.hardware.chip import Chip
 from ridgeline.hardware.machine import machine_of
 from ridgeline.hardware.topology import Machine
 from ridgeline.workloads.ops import (
@@ -65,15 +66,25 @@ class Cells:
         return self.cases.number(name)[self.rows]
 
 
-def predict_ops(cases: Cases, problems: Problems) -> dict[str, Column | Labels]:
+def as_it_is(chip: Chip) -> Chip:
+    """The chip itself."""
+    return chip
+
+
+def predict_ops(
+    cases: Cases, problems: Problems, seen_as: Callable[[Chip], Chip] = as_it_is
+) -> dict[str, Column | Labels]:
     """Price every row that has no problem yet.
 
-    Args:    cases: every column of the ops table, defaults filled in. problems: one entry per row.
+    Args:
+        cases: every column of the ops table, defaults filled in.
+        problems: one entry per row.
+        seen_as: the twin under which validation prices a chip.
     Returns: result column -> one value per row; NaN or missing where a row has a problem.
     """
     numbers = {name: np.full(cases.rows, np.nan) for name in RESULTS}
     texts = {name: _Texts(cases.rows) for name in ("bound", "regime", "kernel_family")}
-    for cells, machines, machine_index in _groups(cases, problems):
+    for cells, machines, machine_index in _groups(cases, problems, seen_as):
         rows = cells.rows
         try:
             build, needed = KINDS[fold(cells.texts["kind"])]
@@ -199,9 +210,11 @@ _BY_TEXT = (
 )
 
 
-def _groups(cases: Cases, problems: Problems) -> Iterator[tuple[Cells, tuple[Machine, ...], Rows]]:
+def _groups(
+    cases: Cases, problems: Problems, seen_as: Callable[[Chip], Chip] = as_it_is
+) -> Iterator[tuple[Cells, tuple[Machine, ...], Rows]]:
     """Rows that become one op: equal texts, one generation of chips. Machines are resolved once per distinct name."""
-    machines = Resolved(problems, cases, ("chip", "node"), _machine_finder(cases))
+    machines = Resolved(problems, cases, ("chip", "node"), _machine_finder(cases, seen_as))
     rows = np.flatnonzero(problems.ok).astype(np.intp)
     keys = [machines.codes(lambda machine: machine.chip.generation), *(cases.labels(name).codes for name in _BY_TEXT)]
     for _, members in groups(keys, rows):
@@ -211,13 +224,14 @@ def _groups(cases: Cases, problems: Problems) -> Iterator[tuple[Cells, tuple[Mac
         yield Cells(cases, members, texts), used, index
 
 
-def _machine_finder(cases: Cases) -> Callable[[str, str], Machine]:
+def _machine_finder(cases: Cases, seen_as: Callable[[Chip], Chip]) -> Callable[[str, str], Machine]:
     largest = int(np.clip(np.nanmax(cases.number("num_chips"), initial=1.0), 1.0, LARGEST_MACHINE))
 
     def find(chip: str, node: str) -> Machine:
         home = catalogue.node(node) if node else None
         found = catalogue.chip(chip or (home.chip if home else chip))
-        return machine_of(found, max(largest, home.chips if home else 1), node=home)
+        machine = machine_of(found, max(largest, home.chips if home else 1), node=home)
+        return replace(machine, chip=seen_as(found))
 
     return find
 

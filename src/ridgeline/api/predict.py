@@ -96,7 +96,7 @@ def predict(task: str = "serving", *, on: str = "", plan: str = "", **case: Any)
         given.setdefault("chip", machines.chip.name)
         if machines.node is not None and "node" in columns:
             given.setdefault("node", machines.node.name)
-        if task == "training":
+        if "chips" in columns:
             given.setdefault("chips", machines.count)
     values = {name: _value(columns[name], value) for name, value in given.items() if value is not None}
     if machines is not None and task == "serving":

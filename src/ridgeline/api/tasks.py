@@ -14,6 +14,7 @@ from ridgeline.api.ops import predict_ops
 from ridgeline.core.cases import Cases, Problems
 from ridgeline.core.errors import SpecError
 from ridgeline.core.tables import Labels, Table, from_any, read_table, to_like, write_table
+from ridgeline.serving.forward import predict_step
 from ridgeline.serving.predict import predict_serving
 
 Results = dict[str, Any]
@@ -35,6 +36,7 @@ def _vision(cases: Cases, problems: Problems) -> Mapping[str, Any]:
 
 EVALUATE: Mapping[str, Evaluate] = {
     "ops": predict_ops,
+    "step": predict_step,
     "serving": predict_serving,
     "training": _training,
     "vision": _vision,
@@ -92,5 +94,11 @@ def task_of_file(path: str | os.PathLike[str]) -> str:
     return found[0]
 
 
-_SIGN_OF: Mapping[str, str] = {"ops": "kind", "serving": "isl", "training": "seq", "vision": "resolution"}
+_SIGN_OF: Mapping[str, str] = {
+    "ops": "kind",
+    "step": "phase",
+    "serving": "isl",
+    "training": "seq",
+    "vision": "resolution",
+}
 _SIGNS: Mapping[str, Literal["number", "text"]] = dict.fromkeys(_SIGN_OF.values(), "text")

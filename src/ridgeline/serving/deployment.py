@@ -83,9 +83,14 @@ class Outcome:
     bound: NDArray[np.str_]
     regime: NDArray[np.str_]
 
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Names of the numeric columns."""
+        return tuple(f.name for f in fields(cls) if f.name not in ("bound", "regime"))
+
     def numbers(self) -> dict[str, Value]:
         """Every numeric column."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("bound", "regime")}
+        return {name: getattr(self, name) for name in self.names()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

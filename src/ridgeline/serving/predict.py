@@ -58,7 +58,7 @@ def predict_serving(cases: Cases, problems: Problems) -> dict[str, NDArray[np.fl
     Args:    cases: every column of the serving table, defaults filled in. problems: one entry per row.
     Returns: result column -> one value per row; NaN or "" where a row has a problem.
     """
-    results: dict[str, Column] = {}
+    results = {name: np.full(cases.rows, np.nan) for name in Outcome.names()}
     texts = {"bound": np.full(cases.rows, "", dtype=object), "regime": np.full(cases.rows, "", dtype=object)}
     for group in grouped(cases, problems):
         for start in range(0, group.rows.size, CHUNK_ROWS):
@@ -66,8 +66,7 @@ def predict_serving(cases: Cases, problems: Problems) -> dict[str, NDArray[np.fl
             outcome = _evaluate(group, part, cases, problems)
             rows = group.rows[part]
             for name, value in outcome.numbers().items():
-                column = results.setdefault(name, np.full(cases.rows, np.nan))
-                column[rows] = np.broadcast_to(np.asarray(value, dtype=np.float64), rows.shape)
+                results[name][rows] = np.broadcast_to(np.asarray(value, dtype=np.float64), rows.shape)
             for name, words in (("bound", outcome.bound), ("regime", outcome.regime)):
                 texts[name][rows] = np.broadcast_to(words, rows.shape)
     bad = ~problems.ok
@@ -104,7 +103,7 @@ def deployment_for(group: Group, rows: Rows, cases: Cases) -> Deployment:
     return Deployment(
         model=stack(models, model_index),
         machines=MachineColumns(machines, None if len(machines) == 1 else machine_index),
-        runtime=procedure(group.procedure).imposed(runtime(group.runtime)),
+        runtime=procedure(group.procedure).imposed(runtime(group.runtime), group.version),
         version=group.version,
         procedure=procedure(group.procedure),
         cases={name: cases.number(name)[rows] for name in cases.numbers},
@@ -142,12 +141,18 @@ def grouped(cases: Cases, problems: Problems) -> Iterator[Group]:
 
 
 def _model(name: str, weights: str, activations: str, kv: str, moe_weights: str, engine: str, measured: str) -> Model:
-    """The model in its formats; a benchmark's harness may give 8-bit weights an 8-bit cache where the case names none."""
+    """The model in its formats; a harness may give 8-bit weights an 8-bit cache where the case names none."""
     formats = {"weights": weights, "activations": activations, "moe_weights": moe_weights}
-    found = requantise(find_model(name), kv=kv, **formats)
+    found = _text_only(requantise(find_model(name), kv=kv, **formats))
     if kv or found.precision.ffn.weight.bits > NARROW_BITS:
         return found
     return requantise(found, kv=procedure(measured).cache_format(runtime(engine).name))
+
+
+def _text_only(model: Model) -> Model:
+    """Text load leaves towers idle: they only hold memory. Folded into a number, models with and without them stack."""
+    towers = sum((parameters(tower).total for tower in model.towers), start=np.float64(0.0))
+    return replace(model, towers=(), extra_parameters=float(model.extra_parameters + towers))
 
 
 def _machine_finder(cases: Cases) -> Callable[[str, str], Machine]:

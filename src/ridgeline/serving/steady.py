@@ -128,13 +128,18 @@ def sample_times(stepper: Stepper, load: Load, limits: Limits) -> Times:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
-    """The mean-field equations of a lane; every method takes the number of decoding sequences."""
+    """The mean-field equations of a lane; every method takes the number of decoding sequences.
+
+    `group` is how many requests are prefilled together; `others` the share of prompts that a request meets while it
+    decodes: in a closed loop all but its own.
+    """
 
     times: Times
     load: Load
     limits: Limits
     runtime: Runtime
     group: Value
+    others: Value
 
     @property
     def chunks(self) -> Column:
@@ -166,9 +171,11 @@ class Lane:
         return self.chunks * (self.times.alone_s if self.separate else self.times.mixed(n, self.times.chunk))
 
     def tpot_s(self, n: Value) -> Column:
-        """Time per output token after the first."""
-        per_token = self.interval_s(n) * np.maximum(n, 1e-9) / np.maximum(self.load.iterations, 1e-9)
-        return per_token / self.load.tokens_per_step
+        """Time per output token after the first: decode iterations, stretched by the prompts of other requests."""
+        share = np.maximum(n, 1e-9) / np.maximum(self.load.iterations, 1e-9)
+        decode_s = self.times.decode(n)
+        stretch_s = np.maximum(self.interval_s(n) * share - decode_s, 0.0)
+        return np.asarray((decode_s + self.others * stretch_s) / self.load.tokens_per_step)
 
     def mean_iteration_s(self, n: Value) -> Column:
         """Mean duration of an iteration."""
@@ -201,10 +208,10 @@ def solve(stepper: Stepper, load: Load, limits: Limits, measured: Procedure) -> 
     group = np.where(measured.fixed_lengths, whole, 1.0)
     if measured.fixed_lengths and stepper.runtime.prompt_policy == "prefill-first":
         group = np.asarray(times.slots)  # lock-step: the whole batch returns and is prefilled together
-    lane = Lane(times=times, load=load, limits=limits, runtime=stepper.runtime, group=group)
-    concurrency = np.asarray(load.concurrency, float)
+    concurrency, rate = np.asarray(load.concurrency, float), np.asarray(load.rate_per_s, float)
     resident = np.minimum(np.where(concurrency > 0, concurrency, np.inf), times.slots)
-    rate = np.asarray(load.rate_per_s, float)
+    others = np.where(rate > 0, 1.0, 1.0 - 1.0 / np.maximum(resident, 1.0))
+    lane = Lane(times=times, load=load, limits=limits, runtime=stepper.runtime, group=group, others=others)
 
     def excess(n: Column) -> Column:
         interval_s = lane.interval_s(n)

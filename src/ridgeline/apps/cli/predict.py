@@ -40,6 +40,12 @@ SERVING_EXAMPLES = """Examples:
 
   ridgeline predict serving --cases cases.csv --out results.parquet
 """
+STEP_EXAMPLES = """Examples:
+
+  ridgeline predict step --model Qwen/Qwen3-32B --on "4x h200-sxm" --tp 4 --phase prefill --batch 2 --tokens 4096
+
+  ridgeline predict step --model Qwen/Qwen3-32B --chip h200-sxm --phase decode --batch 64 --context 2000
+"""
 OPS_EXAMPLES = """Examples:
 
   ridgeline predict ops --kind gemm --chip h100-sxm --m 4096 --n 8192 --k 8192 --dtype bf16 --explain
@@ -93,6 +99,25 @@ def serving(
         typer.echo(f"wrote {path}", err=True)
 
 
+@app.command("step", epilog=STEP_EXAMPLES)
+@with_columns("step")
+def step(
+    *,
+    on: OnOption = "",
+    plan: PlanOption = "",
+    case_file: CaseOption = None,
+    cases: CasesOption = "",
+    out: OutOption = "",
+    json: JsonOption = False,
+    case: dict[str, Any],
+) -> None:
+    """One forward step, prefill or decode, without a load around it."""
+    if cases:
+        _bulk("step", cases, out)
+        return
+    _one("step", on, plan, case_file, case, json=json)
+
+
 @app.command("ops", epilog=OPS_EXAMPLES)
 @with_columns("ops")
 def ops(
@@ -109,11 +134,7 @@ def ops(
     if cases:
         _bulk("ops", cases, out)
         return
-    prediction = _one("ops", on, "", case_file, case, json=json)
-    if explain:
-        from ridgeline.api.ops import explain_op
-
-        _print(explain_op(prediction))
+    _one("ops", on, "", case_file, case, json=json, explain=explain)
 
 
 @app.command("training", epilog=TRAINING_EXAMPLES)
@@ -153,7 +174,16 @@ def vision(
     _one("vision", on, "", case_file, case, json=json)
 
 
-def _one(task: str, on: str, plan: str, case_file: Path | None, case: dict[str, Any], *, json: bool) -> Any:
+def _one(
+    task: str,
+    on: str,
+    plan: str,
+    case_file: Path | None,
+    case: dict[str, Any],
+    *,
+    json: bool,
+    explain: bool = False,
+) -> Any:
     """Predict and print one case; the prediction itself for what follows."""
     from ridgeline.api.predict import predict as predict_case
 
@@ -165,9 +195,18 @@ def _one(task: str, on: str, plan: str, case_file: Path | None, case: dict[str, 
     if json:
         import json as encoder
 
-        typer.echo(encoder.dumps(prediction.to_dict(), indent=2))
+        shown = prediction.to_dict()
+        if explain:
+            from ridgeline.api.explain import explain_kernel
+
+            shown["explain"] = explain_kernel(prediction)
+        typer.echo(encoder.dumps(shown, indent=2))
     else:
         _print(prediction)
+        if explain:
+            from ridgeline.api.explain import explanation_view
+
+            _print(explanation_view(prediction))
     return prediction
 
 
