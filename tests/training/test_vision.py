@@ -132,6 +132,22 @@ def test_a_network_that_is_not_bundled_may_be_described_by_its_totals() -> None:
     assert found["latency_s"][2] == found["latency_s"][0]
 
 
+def test_a_network_in_a_file_is_priced_like_any_other(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="the onnx extra is not installed")
+    node, weights = onnx.helper.make_node, onnx.numpy_helper.from_array(np.zeros((64, 3, 7, 7), np.float32), "w")
+    conv = node("Conv", ["x", "w"], ["y"], strides=[2, 2], pads=[3, 3, 3, 3], kernel_shape=[7, 7])
+    ends = [onnx.helper.make_tensor_value_info(name, 1, ["n", 3, "h", "w"]) for name in "xy"]
+    graph = onnx.helper.make_graph([conv], "stem", ends[:1], ends[1:], initializer=[weights])
+    path = str(tmp_path / "stem.onnx")
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9), path)
+    rows = [{"model": path, "resolution": 224}, {"model": path, "resolution": 448}, {"model": path}, {}]
+    found, problems = predicted(*rows)
+    assert "give a resolution" in problems[2]
+    assert problems[0] == problems[1] == problems[3] == ""
+    assert found["macs"][:2].tolist() == [112 * 112 * 64 * 147, 224 * 224 * 64 * 147]
+    assert found["latency_s"][1] > found["latency_s"][0]
+
+
 def test_two_spellings_that_change_a_network_are_not_confused() -> None:
     rows = [{"model": f"vit_base_patch16{words}"} for words in ("", "_reg8_gap_512", "_siglip_256", "_384")]
     found, problems = predicted(*rows)

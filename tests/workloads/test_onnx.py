@@ -10,7 +10,6 @@ import pytest
 
 from ridgeline.core.errors import DomainError, FileFormatError
 from ridgeline.workloads.importers.onnx import read_onnx
-from ridgeline.workloads.importers.torch_export import read_exported
 from ridgeline.workloads.ops import Attention, Convolution, Matmul
 
 onnx = pytest.importorskip("onnx", reason="the onnx extra is not installed")
@@ -193,12 +192,3 @@ def test_shapes_that_do_not_fit_are_one_clear_error(tmp_path: Path) -> None:
     node = onnx.helper.make_node("Conv", ["image", "w"], ["out"], kernel_shape=[3, 3])
     with pytest.raises(FileFormatError):
         read_onnx(saved(tmp_path / "s.onnx", [node], [tensor("w", 8, 5, 3, 3)], (1, 3, 8, 8), "out")).graph(1.0)
-
-
-@pytest.mark.parametrize("name", ["model.pt2", "model.pt", "absent.pt2"])
-def test_pickled_files_are_refused_with_a_way_out(tmp_path: Path, name: str) -> None:
-    if "absent" not in name:
-        (tmp_path / name).write_bytes(b"\x80\x04\x95cposix\nsystem\n.")
-    with pytest.raises(FileFormatError) as caught:
-        read_exported(str(tmp_path / name))
-    assert "absent" in name or "torch.onnx.export" in caught.value.fix

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ridgeline.core.cases import Cases, Problems, Resolved, Rows, groups
 from ridgeline.core.dtypes import Scheme
+from ridgeline.core.errors import RidgelineError
 from ridgeline.core.tables import Labels
 from ridgeline.costs.price import Setting
 from ridgeline.costs.price_op import price
@@ -25,7 +26,7 @@ from ridgeline.training.power import NARROW, steady_power_w
 from ridgeline.training.software import Factors, Software, factors, scheme_of, software_of
 from ridgeline.workloads.graph import Graph
 from ridgeline.workloads.importers.onnx import OnnxNetwork, read_onnx
-from ridgeline.workloads.importers.torch_export import read_exported
+from ridgeline.workloads.importers.torch_export import ExportedNetwork, read_exported
 from ridgeline.workloads.ops import Attention, Convolution, Dim, Matmul, Op, Vector
 from ridgeline.workloads.vision import LARGEST, SMALLEST, Described, network
 
@@ -200,7 +201,9 @@ def predict_vision(cases: Cases, problems: Problems) -> dict[str, NDArray[np.flo
     bound, regime = (np.full(cases.rows, -1, dtype=np.int32) for _ in range(2))
     # A file fixes its shapes for one resolution at a time; bundled networks take a column of them.
     sides = np.unique(resolution, return_inverse=True)[1].astype(np.int32) + 1
-    is_file = np.array([isinstance(value, OnnxNetwork) for value in drawn.values], dtype=bool)[drawn.of]
+    is_file = np.array([isinstance(value, OnnxNetwork | ExportedNetwork) for value in drawn.values], dtype=bool)[
+        drawn.of
+    ]
     codes = (
         np.where(is_file, sides, 0).astype(np.int32),
         drawn.codes(repr),
@@ -218,7 +221,12 @@ def predict_vision(cases: Cases, problems: Problems) -> dict[str, NDArray[np.flo
                 software=software.used(rows),
                 chips=ChipColumns(*chips.used(rows)),
             )
-            numbers, bound[rows], regime[rows] = _evaluate(group, cases)
+            try:
+                numbers, bound[rows], regime[rows] = _evaluate(group, cases)
+            except RidgelineError as error:
+                # A file that is sound may still not allow the resolution that its cases ask for.
+                problems.flag(rows, error)
+                continue
             for name, value in numbers.items():
                 found[name][rows] = value
     return {**found, "bound": Labels(bound, BOUNDS), "regime": Labels(regime, REGIMES)}

@@ -20,7 +20,8 @@ import numpy as np
 from ridgeline.core.dtypes import SCHEMES, Scheme
 from ridgeline.core.errors import DomainError, FileFormatError, MissingExtraError, did_you_mean
 from ridgeline.workloads.graph import Graph
-from ridgeline.workloads.ops import Attention, Convolution, Dim, Matmul, Op, Vector
+from ridgeline.workloads.importers.pieces import product, streamed
+from ridgeline.workloads.ops import Attention, Convolution, Dim, Op
 
 LARGEST_BYTES = 2**30
 """Bytes of a file; larger models keep their weights in external files, which are not read."""
@@ -219,7 +220,7 @@ def _ops(model: Any, shapes: Mapping[str, tuple[int, ...]], batch: Dim, scheme: 
             held += float(np.max(np.asarray(op.weight_elements())))
     stored = sum(float(prod(t.dims)) for t in model.graph.initializer if t.data_type in FLOATS)
     rest = max(stored - held, 0.0)
-    ops.append(_vector("embedding", 0.0 * np.asarray(batch), scheme, weights=rest))
+    ops.append(streamed("embedding", 0.0 * np.asarray(batch), scheme, weights=rest))
     return ops
 
 
@@ -238,7 +239,7 @@ def _op(node: Any, shapes: Mapping[str, tuple[int, ...]], weights: set[str], bat
     if node.op_type in ("Add", "Mul", "Sub", "Div") and len(node.input) > 1:
         reads += min(1.0, float(prod(shapes.get(node.input[1], (1,)))) / max(float(prod(out)), 1.0))
     kind = "batch_norm" if node.op_type in NORMS else "layer_norm" if node.op_type in LAYER_NORMS else "activation"
-    return _vector(kind, batch * float(prod(out)), scheme, reads=reads)
+    return streamed(kind, batch * float(prod(out)), scheme, reads=reads)
 
 
 def _convolution(
@@ -284,22 +285,9 @@ def _matmul(
         raise FileFormatError("a matmul of unknown shape", at=node.name or node.op_type, fix="fix its input shapes")
     flipped = any(a.name == "transA" and a.i for a in node.attribute)
     depth = float(left[0] if flipped and len(left) > 1 else left[-1])
-    wide = float(out[-1])
-    rows = float(prod(out)) / wide
-    if second in weights or node.input[0] in weights:
-        bias = node.op_type == "Gemm" and len(node.input) > 2
-        return Matmul(name="matmul", part="linear", m=batch * rows, n=wide, k=depth, scheme=scheme, bias=bias)
-    tall = float(out[-2]) if len(out) > 1 else 1.0
-    return Matmul(
-        name="product",
-        part="attention",
-        m=tall,
-        n=wide,
-        k=depth,
-        scheme=scheme,
-        batch=batch * rows / tall,
-        weights=False,
-    )
+    held = second in weights or node.input[0] in weights
+    bias = node.op_type == "Gemm" and len(node.input) > 2
+    return product(out, depth, batch, scheme, weights=held, bias=bias)
 
 
 def _attention(node: Any, shapes: Mapping[str, tuple[int, ...]], batch: Dim) -> Op:
@@ -326,16 +314,4 @@ def _attention(node: Any, shapes: Mapping[str, tuple[int, ...]], batch: Dim) -> 
         head_dim=float(width),
         v_head_dim=float(width),
         causal=False,
-    )
-
-
-def _vector(kind: str, elements: Dim, scheme: Scheme, *, reads: float = 1.0, weights: float = 0.0) -> Vector:
-    return Vector(
-        name=kind,
-        part="vector",
-        kind=kind,
-        elements=elements,
-        reads=reads,
-        weights=weights,
-        dtype=scheme.activation,
     )
