@@ -1,19 +1,22 @@
-"""Attention prices: laws that any kernel obeys, regimes that measured kernels show, accuracy on shapes that no fit saw."""
+"""Attention prices: laws of any kernel, regimes that measured kernels show, accuracy on shapes that no fit saw."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from ridgeline.core.dtypes import DTYPES
+from ridgeline.core.dtypes import DTYPES, scheme
 from ridgeline.costs.attention import price_attention
 from ridgeline.costs.attention_prefill import count_blocks
 from ridgeline.costs.coefficients import coefficient_file
-from ridgeline.costs.fits.attention import attention_rows, latent_rows
+from ridgeline.costs.fits.attention import attention_rows
+from ridgeline.costs.fits.mla import block_rows, latent_rows
 from ridgeline.costs.fits.tables import read_rows
+from ridgeline.costs.mla_module import Block, measured_shape, mla_module_ops, price_mla_module
 from ridgeline.costs.price import Setting
 from ridgeline.costs.residual import tables
 from ridgeline.hardware.catalogue import chip, chips
@@ -65,10 +68,10 @@ def sizes(phase: str, seed: int = 7) -> Attention:
 
 
 def latent(phase: str, **dims: object) -> Attention:
-    known: dict[str, object] = {"batch": 8.0, "q_len": 1.0, "kv_len": 4096.0, "heads": 128.0, **dims}
+    known: dict[str, Any] = {"batch": 8.0, "q_len": 1.0, "kv_len": 4096.0, "heads": 128.0, **dims}
     return Attention(
         name="attention", part="attention", phase=phase, kv_heads=known["heads"], head_dim=192.0, v_head_dim=128.0,
-        latent=512.0, rope=64.0, absorbed=phase == "decode", **known,  # type: ignore[arg-type]
+        latent=512.0, rope=64.0, absorbed=phase == "decode", **known,
     )  # fmt: skip
 
 
@@ -196,8 +199,8 @@ def test_closed_form_block_counts_are_those_of_the_loop(group: int, window: int,
     rows, block = 128, 64
     lengths = np.array([1, 16, 100, 128, 512, 1000, 4096], float)
     op = Attention(
-        name="a", part="attention", phase="prefill", batch=1.0, q_len=lengths, kv_len=lengths + past, heads=float(group),
-        kv_heads=1.0, head_dim=128.0, v_head_dim=128.0, window=float(window),
+        name="a", part="attention", phase="prefill", batch=1.0, q_len=lengths, kv_len=lengths + past,
+        heads=float(group), kv_heads=1.0, head_dim=128.0, v_head_dim=128.0, window=float(window),
     )  # fmt: skip
     counted = count_blocks(op, float(rows), float(block), packed=True).blocks
     looped = [brute_blocks(int(n), int(n) + past, window, rows // group, block) for n in lengths]
@@ -206,11 +209,12 @@ def test_closed_form_block_counts_are_those_of_the_loop(group: int, window: int,
 
 def test_many_rows_cost_what_each_costs_alone() -> None:
     op = sizes("decode")
-    repeated = {n: np.tile(getattr(op, n), 12) for n in ("batch", "q_len", "kv_len", "heads", "kv_heads", "head_dim",
-                                                         "v_head_dim", "window")}  # fmt: skip
+    names = ("batch", "q_len", "kv_len", "heads", "kv_heads", "head_dim", "v_head_dim", "window")
+    repeated: dict[str, Any] = {name: np.tile(getattr(op, name), 12) for name in names}
     many, few = seconds(replace(op, **repeated), "h200_sxm"), seconds(op, "h200_sxm")
     assert np.array_equal(many, np.tile(few, 12))
-    row = replace(op, **{name: float(values[17]) for name, values in repeated.items()})
+    one: dict[str, Any] = {name: float(values[17]) for name, values in repeated.items()}
+    row = replace(op, **one)
     assert float(seconds(row, "h200_sxm")) == pytest.approx(few[17], rel=1e-12)
 
 
@@ -273,7 +277,7 @@ ACCURACY = {
     ("decode", "l40s", "vllm", "0.24.0", "fp8"): 0.07,
     ("decode", "a100_sxm", "vllm", "0.14.0", "bfloat16"): 0.05,
 }
-"""Median absolute error on held-out shapes, end to end through the choice of kernel; p90 stays below five times that."""
+"""Median absolute error on held-out shapes, end to end through the choice of kernel; p90 stays below 5 times that."""
 
 
 @pytest.mark.shared_data
@@ -308,6 +312,49 @@ def test_latent_kernels_are_priced_within_a_tenth(phase: str, shared_data: Path)
     priced = price_attention(
         latent_rows(rows, phase, "bfloat16"), on("h200_sxm"), Setting(runtime="trtllm", weights_cache="hot")
     )
+    off = np.abs(np.asarray(priced.time_s) / (rows["latency_ms"] / 1e3) - 1.0)
+    assert np.median(off) < 0.10
+
+
+def block(phase: str, **dims: object) -> Block:
+    known: dict[str, Any] = {"batch": 8.0, "q_len": 1.0, "kv_len": 1024.0, "heads": 16.0, **dims}
+    return Block(phase=phase, scheme=scheme("bf16"), kv=DTYPES["bf16"], **known)
+
+
+@pytest.mark.parametrize("name", ["h200_sxm", "b200_sxm", "mi300x"])
+def test_a_whole_latent_block_costs_more_than_its_kernel_and_its_floor(name: str) -> None:
+    for phase, new in (("prefill", 4096.0), ("decode", 1.0)):
+        dims = {"q_len": new, "kv_len": 4096.0, "heads": 16.0}
+        whole = price_mla_module(block(phase, **dims), on(name), Setting(runtime="trtllm"))
+        assert float(np.asarray(whole.time_s)) > float(seconds(latent(phase, **dims), name, runtime="trtllm"))
+        assert np.all(np.asarray(whole.time_s) >= whole.floor_s)
+
+
+def test_the_ops_of_a_latent_block_hold_the_weights_of_one_deepseek_layer() -> None:
+    shape = measured_shape()
+    for absorbed in (True, False):
+        ops = mla_module_ops(block("decode", heads=128.0), shape, absorbed=absorbed)
+        assert sum(float(np.asarray(op.weight_elements())) for op in ops) == pytest.approx(187.1e6, rel=0.001)
+
+
+def test_vllm_computes_short_prompts_in_the_latent_space() -> None:
+    lengths = np.array([16.0, 4096.0])
+    price = price_mla_module(block("prefill", q_len=lengths, kv_len=lengths), on("h200_sxm"), Setting(runtime="vllm"))
+    assert price.kernel == "module-vllm-expanded+module-vllm-absorbed"
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(("phase", "runtime"), [("prefill", "trtllm"), ("prefill", "vllm"), ("decode", "vllm")])
+def test_whole_latent_blocks_are_priced_within_a_tenth(phase: str, runtime: str, shared_data: Path) -> None:
+    version = "0.24.0" if runtime == "vllm" else "1.3.0rc20"
+    where = (
+        f"op='mla_module' and gpu='h200_sxm' and backend='{runtime}' and version='{version}' and gemm_dtype='fp8_block'"
+        " and kv_dtype='bfloat16'"
+    )
+    dims = ("batch", "isl" if phase == "prefill" else "kv_len", "heads")
+    rows = read_rows(shared_data / "silicon" / f"attention_{phase}.parquet", dims, where, "held", 1000)
+    measured = block_rows(rows, phase, "bfloat16", "bfloat16", "fp8_block")
+    priced = price_mla_module(measured, on("h200_sxm"), Setting(runtime=runtime, version=version, weights_cache="hot"))
     off = np.abs(np.asarray(priced.time_s) / (rows["latency_ms"] / 1e3) - 1.0)
     assert np.median(off) < 0.10
 

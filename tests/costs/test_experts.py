@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_a_steeper_power_law_loads_the_busiest_rank_more() -> None:
 def drawn(op: Experts, alpha: float, draws: int = 60) -> tuple[float, float, float]:
     """Mean rows, active experts and 64-row tiles of the busiest rank over drawn loads, as the collector draws them."""
     rng = np.random.default_rng(11)
-    tokens, topk, experts, ep = (int(v) for v in (op.tokens, op.topk, op.experts, op.ep))  # type: ignore[arg-type]
+    tokens, topk, experts, ep = (int(v) for v in (op.tokens, op.topk, op.experts, op.ep))
     found = []
     for _ in range(draws):
         exponent = 1.0 - alpha
@@ -187,7 +188,8 @@ def test_many_rows_and_two_chips_cost_what_each_costs_alone() -> None:
     both = np.asarray(price_experts(op, on("h100_sxm", "h200_sxm", index=index), Setting()).time_s)
     assert both == pytest.approx(np.where(index == 0, seconds(op, "h100_sxm"), seconds(op, "h200_sxm")), rel=1e-6)
     names = ("tokens", "hidden", "inter", "topk", "experts", "ep", "tp")
-    many = replace(op, **{name: np.tile(getattr(op, name), 8) for name in names})
+    repeated: dict[str, Any] = {name: np.tile(getattr(op, name), 8) for name in names}
+    many = replace(op, **repeated)
     assert np.array_equal(seconds(many, "h200_sxm"), np.tile(seconds(op, "h200_sxm"), 8))
 
 

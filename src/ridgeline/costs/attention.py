@@ -1,8 +1,8 @@
 """The attention room: picks the kernel that a runtime would launch for each row, and prices it.
 
 Prompts go to tiled kernels (`attention_prefill`), single new tokens to split-KV kernels (`attention_decode`), latent
-attention to `mla`. Time is never below the hardware floor: arithmetic at peak, bytes at memory rate (at cache rate for what
-a benchmark loop may keep in the last-level cache).
+attention to `mla`. Time is never below the hardware floor: arithmetic at peak, bytes at memory rate (at cache rate
+for what a benchmark loop may keep in the last-level cache).
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Decode attention: few query rows against a long cache, split along the keys so that all SMs help (Flash-Decoding).
 
-One stream is the cache of one sequence and key-value head, read once for its whole group of query heads. A stream is cut
-into splits while SMs are idle; each CTA first pays its start-up, then reads its share at the rate that one CTA sustains. The
-kernel is as slow as the slower of two pipes, CTAs or memory; splitting adds a combine of partial outputs. Kernels differ in
-when they group heads and when they split, and that decides the slow tail more than any rate.
+One stream is the cache of one sequence and key-value head, read once for its whole group of query heads. A stream is
+cut into splits while SMs are idle; each CTA first pays its start-up, then reads its share at the rate that one CTA
+sustains. The kernel is as slow as the slower of two pipes, CTAs or memory; splitting adds a combine of partial
+outputs. Kernels differ in when they group heads and when they split, and that decides the slow tail more than any
+rate.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ REFERENCE_WIDTH = 256.0
 class Streams:
     """How a decode kernel cuts its work: CTAs before splitting, cache bytes of one, key blocks of one, may they split.
 
-    `again` counts how often each cached byte is read (1 when the group of query heads shares the read); `padding` is the
-    ratio of query rows multiplied, after filling up matrix tiles, to the rows that there are.
+    `again` counts how often each cached byte is read (1 when the group of query heads shares the read); `padding` is
+    the ratio of query rows multiplied, after filling up matrix tiles, to the rows that there are.
     """
 
     count: Array

@@ -1,10 +1,10 @@
 """Which attention kernel a runtime launches: families by runtime, chip generation, head width and cache format.
 
-A family is named after its source (FlashAttention 2, 3 and 4; FlashInfer; TensorRT-LLM's context FMHA, XQA and generated
-kernels; Triton). A
-suffix `-kv8` marks caches of 8 bits or less, `-fp8` also 8-bit queries: their inner loops differ. Chips newer than any
-measured run kernels that were tuned for them: each of their rows takes the fastest of the families known for datacentre
-parts. Chips of other vendors have their own kernels, priced by the `generic` family, pooled over all that were measured.
+A family is named after its source (FlashAttention 2, 3 and 4; FlashInfer; TensorRT-LLM's context FMHA, XQA and
+generated kernels; Triton). A suffix `-kv8` marks caches of 8 bits or less, `-fp8` also 8-bit queries: their inner
+loops differ. Chips newer than any measured run kernels that were tuned for them: each of their rows takes the fastest
+of the families known for datacentre parts. Chips of other vendors have their own kernels, priced by the `generic`
+family, pooled over all that were measured.
 """
 
 from __future__ import annotations

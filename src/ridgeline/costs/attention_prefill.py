@@ -1,9 +1,9 @@
 """Prefill attention: FlashAttention-style blocks of queries against blocks of keys (Dao, arXiv 2307.08691).
 
-A CTA owns a tile of query rows and walks the key blocks that some of its rows can see. The work of all CTAs is shared by
-the SMs; the CTA that walks the most blocks ends last; operand bytes add to it, because the phases of one tile overlap
-badly with the loads of the next. Exponentials cost cycles of their own, which is why a small head_dim reaches a smaller
-share of the matrix peak (Shah et al., arXiv 2407.08608, section 2.2).
+A CTA owns a tile of query rows and walks the key blocks that some of its rows can see. The work of all CTAs is shared
+by the SMs; the CTA that walks the most blocks ends last; operand bytes add to it, because the phases of one tile
+overlap badly with the loads of the next. Exponentials cost cycles of their own, which is why a small head_dim reaches
+a smaller share of the matrix peak (Shah et al., arXiv 2407.08608, section 2.2).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Blocks:
 def count_blocks(op: Attention, tile_rows: Value, tile_keys: Value, packed: bool) -> Blocks:
     """Visible key blocks of every query tile, in closed form.
 
-    `packed` says that the query heads of one key-value head share a tile (rows = tokens x group). A tile of `span` tokens
-    whose last query sits at key position x visits ceil(x / tile_keys) blocks, less those that end before the window of
-    its first query. Rounding is exact where spans and blocks divide each other, and its mean elsewhere.
+    `packed` says that the query heads of one key-value head share a tile (rows = tokens x group). A tile of `span`
+    tokens whose last query sits at key position x visits ceil(x / tile_keys) blocks, less those that end before the
+    window of its first query. Rounding is exact where spans and blocks divide each other, and its mean elsewhere.
     """
     q = np.asarray(op.q_len, float)
     kv = np.asarray(op.kv_len, float)
@@ -96,7 +96,7 @@ def tiled_time(op: Attention, facts: Facts, c: Numbers, packed: bool, resident: 
 
 
 def efficiency(width: Array, c: Numbers) -> Array:
-    """Share of the matrix peak for a mean head width: fitted at 64, 128 and 256, linear in log2 between, flat beyond."""
+    """Share of the matrix peak for a mean head width: fitted at 64, 128 and 256, linear in log2 between them."""
     place = np.clip(np.log2(np.maximum(width, 1.0)), 6.0, 8.0)
     low = np.clip(7.0 - place, 0.0, 1.0)
     high = np.clip(place - 7.0, 0.0, 1.0)

@@ -1,8 +1,9 @@
 """Which grouped-matmul kernel a runtime runs for routed experts: families by runtime, generation, format and shape.
 
-Families: `cutlass` (TensorRT-LLM), `triton` (vLLM's fused kernel), `flashinfer` (CUTLASS through FlashInfer), `marlin`
-(weights of 4 bits widened on the way in). A suffix gives the format: 16, fp8, fp8-block, w4. Datacentre chips after Hopper
-take the fastest of the families that exist for the format, except that vLLM's 8-bit path there is TensorRT-LLM's.
+Families: `cutlass` (TensorRT-LLM), `triton` (vLLM's fused kernel), `flashinfer` (CUTLASS through FlashInfer),
+`marlin` (weights of 4 bits widened on the way in). A suffix gives the format: 16, fp8, fp8-block, w4. Datacentre
+chips after Hopper take the fastest of the families that exist for the format, except that vLLM's 8-bit path there is
+TensorRT-LLM's.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def expert_menu(op: Experts, chip: Chip, setting: Setting) -> Menu:
 
 
 def _vllm(op: Experts, setting: Setting, kind: str, form: str) -> Menu:
-    """vLLM and runtimes that share its kernels."""
+    """Kernels of vLLM, and of runtimes that share them."""
     old = setting.runtime == "vllm" and setting.version.startswith("0.22") and kind == "fa3"
     if old and form != "w4":
         return _all(f"triton-{form}-v0.22")

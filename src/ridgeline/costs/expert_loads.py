@@ -1,12 +1,12 @@
 """Loads of routed experts: how many rows the busiest rank computes, over how many experts, in how many row tiles.
 
-`balanced` deals rows evenly. `power_law_A` draws each expert's load from a density x**-A on [1, 0.8 tokens], scales the
-draws to tokens x topk, rounds them, deals what rounding lost one by one, and caps each at `tokens`; the rank with most
-rows sets the time. This is how the measured tables were
-made (ai-dynamo/aiconfigurator, collector/helper.py). Nothing is drawn here: the busiest rank's share is the expected
-largest of `ep` sums of loads, each sum taken as a gamma variable (Wilson and Hilferty, PNAS 1931) with the first two
-moments of the power law, and the spread of loads within the rank follows the law's own quantiles. Against drawn loads the
-share is 3 % off in the median and 8 % at the 90th percentile, less than two draws differ.
+`balanced` deals rows evenly. `power_law_A` draws each expert's load from a density x**-A on [1, 0.8 tokens], scales
+the draws to tokens x topk, rounds them, deals what rounding lost one by one, and caps each at `tokens`; the rank with
+most rows sets the time. This is how the measured tables were made (ai-dynamo/aiconfigurator, collector/helper.py).
+Nothing is drawn here: the busiest rank's share is the expected largest of `ep` sums of loads, each sum taken as a
+gamma variable (Wilson and Hilferty, PNAS 1931) with the first two moments of the power law, and the spread of loads
+within the rank follows the law's own quantiles. Against drawn loads the share is 3 % off in the median and 8 % at the
+90th percentile, less than two draws differ.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ REACH, FEW_LOW, FEW_HIGH = 0.8, 0.01, 2.0
 """Upper end of the law as a share of tokens; its ends where there are fewer rows than experts."""
 
 GAMMA_SPREAD, GAMMA_SCORE, SHARED_SUM, CAP_SHARPNESS = 0.6522, 1.1186, 0.1, 6.3
-"""Fitted once to drawn loads (alpha 1.01 and 1.2, 8 to 512 experts, 1 to 256 ranks, 16 to 16384 tokens): corrections of
-the gamma's variance and of the normal score for sums of bounded draws that share one total, and the softness of caps."""
+"""Fitted once to drawn loads (alpha 1.01 and 1.2, 8 to 512 experts, 1 to 256 ranks, 16 to 16384 tokens): corrections
+of the gamma's variance and of the normal score for sums of bounded draws that share one total, and the softness of
+caps."""
 
 SCORE_SCALE, SCORE_POWER = 4.91, 0.14
 """Tukey's lambda form of the normal quantile, within 0.02 of the exact one here."""
@@ -36,7 +37,8 @@ SCORE_SCALE, SCORE_POWER = 4.91, 0.14
 class Loads:
     """Rows, experts with at least one row, and the loads' law on the busiest rank.
 
-    `least` is the smallest load that the law gives there, `span` the ratio of largest to smallest; alpha 0 marks even loads.
+    `least` is the smallest load that the law gives there, `span` the ratio of largest to smallest; alpha 0 marks even
+    loads.
     """
 
     rows: Array

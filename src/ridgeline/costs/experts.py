@@ -1,9 +1,9 @@
 """The expert room: grouped matmuls of the routed experts that one rank holds, as slow as its busiest rank.
 
-Each expert's rows fill whole row tiles, and a tile takes as long as `tile + overhead` rows, so that padding costs little
-where tiles are small and much where experts are many. Arithmetic and weights overlap (a 2-norm); around them, rows are
-permuted, quantised, activated and combined in passes over memory of their own, which cost as much as the matmuls for
-many shapes. Weights are read for the experts that have work.
+Each expert's rows fill whole row tiles, and a tile takes as long as `tile + overhead` rows, so that padding costs
+little where tiles are small and much where experts are many. Arithmetic and weights overlap (a 2-norm); around them,
+rows are permuted, quantised, activated and combined in passes over memory of their own, which cost as much as the
+matmuls for many shapes. Weights are read for the experts that have work.
 """
 
 from __future__ import annotations

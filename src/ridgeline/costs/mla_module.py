@@ -1,8 +1,8 @@
 """A whole latent-attention block as libraries measure it: projections, norms and the attention kernel in one call.
 
-Its ops are ordinary ones and a model's graph prices them one by one; this room prices the block as one measurement, with
-a launch cost of its own (seven or more kernels) and activation passes between them. Linears take the larger of arithmetic
-and weight streaming; the attention part is the kernel of `mla`, with coefficients fitted inside the block.
+Its ops are ordinary ones and a model's graph prices them one by one; this room prices the block as one measurement,
+with a launch cost of its own (seven or more kernels) and activation passes between them. Linears take the larger of
+arithmetic and weight streaming; the attention part is the kernel of `mla`, with coefficients fitted inside the block.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def block_places(work: Work) -> list[Place]:
 
 
 def block_floor(work: Work, hot: bool) -> Value:
-    """Peak arithmetic of all ops, weights and cache at memory rate; what passes between kernels may stay on the chip."""
+    """Peak arithmetic of all ops; weights and cache at memory rate: what passes between kernels may stay on chip."""
     kept = work.facts.cache_bytes if hot else 0.0
     cache = sum(o.read_bytes for o in work.attention.operands() if o.role == "kv")
     bytes_s = np.maximum(work.weight_bytes + cache - kept, 0.0) / work.facts.bandwidth_bytes_per_s

@@ -1,4 +1,4 @@
-"""What the attention and expert rooms share: facts as columns, the hardware floor, rows priced by the kernel they run."""
+"""What the attention and expert rooms share: facts as columns, the floor, rows priced by the kernel they run."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def columns(*dims: Value) -> tuple[NDArray[np.float64], ...]:
 
 
 def rows_of(op: Dims, chips: ChipColumns, rows: NDArray[np.bool_]) -> tuple[Dims, ChipColumns]:
-    """The op (any dataclass of dims) and chips of the rows where `rows` is True; dims that are not arrays stay as they are."""
+    """The op (any dataclass of dims) and chips of the chosen rows; dims that are not arrays stay as they are."""
     taken: dict[str, object] = {}
     for field in fields(op):  # type: ignore[arg-type]
         value = getattr(op, field.name)

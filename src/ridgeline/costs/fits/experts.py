@@ -1,6 +1,7 @@
 """Fit the expert room to the measured table of routed experts.
 
-`python -m ridgeline.costs.fits.experts FOLDER` reads `moe.parquet` in FOLDER and rewrites `costs/coefficients/experts.yaml`.
+`python -m ridgeline.costs.fits.experts FOLDER` reads `moe.parquet` in FOLDER and rewrites
+`costs/coefficients/experts.yaml`.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ ROWS: Mapping[str, str] = {
 """Which rows show which family."""
 
 PLAIN_INNER = (1856.0, 2688.0, 5120.0)
-"""Inner widths of the measured models whose experts have no gate; only TensorRT-LLM's rows say so (Nemotron 3 family)."""
+"""Inner widths of the measured models without gates (Nemotron 3); only TensorRT-LLM's rows say so."""
 
 
 def expert_rows(columns: Mapping[str, Any], number: str, distribution: str) -> tuple[Experts, ...]:

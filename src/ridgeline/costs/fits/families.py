@@ -1,9 +1,9 @@
 """From families of kernels and measured rows to a coefficient file: pooled values, generations, chips, and errors.
 
 Three fits nest: pooled over every chip (the default of chips never seen), pooled over the chips of a generation, and
-one chip alone; each pulls to the wider one. A residual table then explains what the physics of a chip leaves. Errors are
-measured on shapes that no fit saw, and once more for each chip with values fitted without it (leave one chip out), as a
-chip with only a datasheet would be priced.
+one chip alone; each pulls to the wider one. A residual table then explains what the physics of a chip leaves. Errors
+are measured on shapes that no fit saw, and once more for each chip with values fitted without it (leave one chip
+out), as a chip with only a datasheet would be priced.
 """
 
 from __future__ import annotations

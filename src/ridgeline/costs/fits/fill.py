@@ -1,4 +1,5 @@
-"""Residual tables from scattered rows: medians of near rows first, so that knots between measured shapes are filled too.
+"""Residual tables from scattered rows: medians of near rows first, so that knots between measured shapes are filled
+too.
 
 Some rows of the measured tables are isolated spikes (a bad tactic of the library, found again on a sibling chip but not
 at neighbouring shapes): a median of neighbours ignores them, and what a second pass may add per row is bounded.
@@ -49,7 +50,8 @@ def _nearest(grid: Grid, dims: Sequence[Array], log_ratio: Array, neighbours: in
     distance, which = distance.reshape(len(knots), count), which.reshape(len(knots), count)
     median = _weighted_median(log_ratio[which], 1.0 / (distance**2 + NEAREST**2))
     faded = median * np.exp(-((distance[:, 0] / REACH) ** 2))
-    return faded.reshape(grid.count).astype(np.float32)
+    knots_log: NDArray[np.float32] = faded.reshape(grid.count).astype(np.float32)
+    return knots_log
 
 
 def _weighted_median(values: Array, weights: Array) -> Array:

@@ -1,7 +1,8 @@
-"""Robust, bounded, deterministic fits of positive coefficients: soft-L1 loss on the log of predicted over measured time.
+"""Robust, bounded, deterministic fits of positive coefficients: soft-L1 loss on the log of predicted over measured
+time.
 
-A knob is fitted as its logarithm between bounds, pulled to a centre (its start, or the pooled value of other chips) with a
-spread: what the data do not identify stays at the centre.
+A knob is fitted as its logarithm between bounds, pulled to a centre (its start, or the pooled value of other chips)
+with a spread: what the data do not identify stays at the centre.
 """
 
 from __future__ import annotations
