@@ -126,7 +126,7 @@ def price_with(
         detail={name: named.pop(name) for name in ("tile_m", "tile_n", "splits", "waves")},
         terms=named,
         calibrated=calibrated,
-        kernel=kernel.name,
+        kernel="ideal" if setting.runtime == "ideal" else kernel.name,
     )
     return zero_where_empty(price, price.flops)
 
