@@ -201,9 +201,8 @@ def predict_vision(cases: Cases, problems: Problems) -> dict[str, NDArray[np.flo
     bound, regime = (np.full(cases.rows, -1, dtype=np.int32) for _ in range(2))
     # A file fixes its shapes for one resolution at a time; bundled networks take a column of them.
     sides = np.unique(resolution, return_inverse=True)[1].astype(np.int32) + 1
-    is_file = np.array([isinstance(value, OnnxNetwork | ExportedNetwork) for value in drawn.values], dtype=bool)[
-        drawn.of
-    ]
+    files = [isinstance(value, OnnxNetwork | ExportedNetwork) for value in drawn.values]
+    is_file = np.array(files, dtype=bool)[drawn.of]
     codes = (
         np.where(is_file, sides, 0).astype(np.int32),
         drawn.codes(repr),
