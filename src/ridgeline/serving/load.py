@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -97,9 +98,12 @@ class Procedure:
         fact = self.engines.get(runtime, {}).get("kv")
         return str(fact["value"]) if fact else ""
 
-    def imposed(self, runtime: Runtime) -> Runtime:
-        """The runtime with the settings that this benchmark's harness gives it."""
-        facts = self.engines.get(runtime.name, {})
+    def imposed(self, runtime: Runtime, version: str = "") -> Runtime:
+        """The runtime with the settings that this benchmark's harness gives to that version ("" is the newest)."""
+        facts = dict(self.engines.get(runtime.name, {}))
+        older = facts.pop("older", None)
+        if older and version and _version(version) < _version(older["before"]):
+            facts |= older["engine"]
         changes: dict[str, Any] = {name: fact["value"] for name, fact in facts.items() if name in _SETTINGS}
         if "token_budget" in facts:
             changes["budget_terms"] = {name: float(x) for name, x in facts["token_budget"]["value"].items()}
@@ -108,6 +112,12 @@ class Procedure:
             changes["batch_wait_steps"], changes["batch_wait_frac"] = float(wait["steps"]), float(wait["frac"])
             changes["batch_wait_when"] = {name: (float(a), float(b)) for name, (a, b) in wait["when"].items()}
         return replace(runtime, **changes) if changes else runtime
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """Leading numbers of a version: 0.5.6.post2 is (0, 5, 6)."""
+    numbers = itertools.takewhile(str.isdigit, text.split("."))
+    return tuple(int(number) for number in numbers)
 
 
 @cache

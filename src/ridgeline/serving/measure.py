@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from ridgeline.core.seeding import stream
 from ridgeline.hardware.chip import Value
-from ridgeline.serving.engine import Engine, Record, Requests, Rules
+from ridgeline.serving.engine import Engine
 from ridgeline.serving.load import Load, Procedure
+from ridgeline.serving.rules import Record, Requests, Rules
 from ridgeline.serving.step_table import StepTimes, sample
 from ridgeline.serving.stepper import Stepper
 
@@ -111,7 +112,8 @@ def run_rows(
     """Run the procedure on every row whose load is a closed loop of moderate size.
 
     Args:
-        stepper, load: of one lane; columns have one entry per row. The stepper's runtime has the procedure's settings.
+        stepper: of one lane; its runtime has the procedure's settings, its columns one entry per row.
+        load: of one lane.
         procedure: what is sent and averaged.
         cases: columns of the case table.
         cache_tokens: tokens that the cache of a lane holds.

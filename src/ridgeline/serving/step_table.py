@@ -6,8 +6,8 @@ An iteration of `n` decoding and some prefilling sequences takes
 
 where `body` is every op whose time depends on merged tokens alone (projections, feed-forward, norms, collectives) and
 `extra` what a prompt adds to it (attention over its prefix, its row of the head). `decode` is affine in the total
-context, `extra` in the prefix; sizes in between are interpolated linearly. That table is the engine's model of time: the
-engine is exact with respect to it, and a test states how far the table is from the prices themselves.
+context, `extra` in the prefix; sizes in between are interpolated linearly. This table is the engine's time: the
+engine is exact with respect to it; a test states how far the table is from the prices themselves.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ridgeline.workloads.ops import Attention, Scan
 Column = NDArray[np.float64]
 
 TOKENS = (1, 2, 4, 8, 16, 17, 32, 33, 48, 64, 65, 96, 128, 129, 192, 256, 257, 384, 512, 768, 1024, 1536, 2048, 3072)
-"""Merged tokens at which a step is priced: beside each power of two the next size, where a matmul takes a larger tile."""
+"""Merged tokens at which a step is priced: beside a power of two the next size, where a matmul takes a larger tile."""
 
 CHUNKS = (16, 128, 512, 1024, 2048)
 """Prompt tokens at which the attention of a chunk is priced."""
@@ -119,7 +119,8 @@ def sample(stepper: Stepper, *, rows: int, low: Value, high: Value, slots: Value
     Args:
         stepper: prices steps; its columns have `rows` entries or are numbers.
         rows: number of lanes.
-        low, high: shortest and longest context of a sequence, tokens: between them decode is affine.
+        low: shortest context of a sequence, tokens; between it and `high` decode is affine.
+        high: longest context.
         slots: sequences at once.
         budget: most new tokens of an iteration.
     Returns: one table per row. A row's numbers do not depend on the others: they only lengthen the grids.
