@@ -86,8 +86,8 @@ def test_doubling_every_size_costs_more(case: tuple[str, str, str], m: int, n: i
     one, eight = (
         price_matmul(gemm(s * m, s * n, s * k, dtype), on(chip), Setting(runtime=runtime)).time_s for s in (1, 2)
     )
-    # Residual tables may fall between knots, within the step; the physics alone may not.
-    assert eight >= one * (1 / STEP if chip in MEASURED else 1 - FLOAT32)
+    # Residual tables may fall between knots; the physics alone gains at most what a tile row gains by being fuller.
+    assert eight >= one * (1 / STEP if chip in MEASURED else 0.99)
 
 
 @given(m=sizes, n=sizes, k=sizes, faster=st.floats(1.0, 8.0), what=st.sampled_from(["bandwidth", "peak"]))
