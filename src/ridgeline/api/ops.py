@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ridgeline.core.cases import Cases, Problems, Resolved, Rows, groups
+from ridgeline.core.cases import Cases, Problems, Resolved, Rows, alone, groups
 from ridgeline.core.dtypes import DTYPES, dtype, scheme
-from ridgeline.core.errors import DomainError, RidgelineError, UnknownNameError, did_you_mean
+from ridgeline.core.errors import UnknownNameError, did_you_mean
 from ridgeline.core.names import fold
 from ridgeline.core.tables import Labels
 from ridgeline.costs.interval import interval
@@ -94,17 +94,26 @@ def predict_ops(
             continue
         for name in needed:
             problems.flag(rows[cells[name] <= 0], f"{name} must be given and positive for {cells.texts['kind']}")
-        keep = problems.ok[rows]
-        for start in range(0, rows.size, CHUNK_ROWS):
-            part = np.flatnonzero(keep[start : start + CHUNK_ROWS]) + start
-            if part.size == 0:
-                continue
-            index = None if len(machines) == 1 else machine_index[part]
-            chosen = Cells(cases, rows[part], cells.texts)
-            try:
-                _price_rows(build, chosen, MachineColumns(machines, index), numbers, texts)
-            except RidgelineError as error:
-                problems.flag(rows[part], error)
+        if build in (_prefill, _decode) and not _variant(cells).startswith("mla"):
+            problems.flag(
+                rows[cells["head_dim"] <= 0], "head_dim must be positive for attention; 0 is only for op = mla"
+            )
+        place = np.zeros(cases.rows, dtype=np.intp)
+        place[rows] = machine_index
+
+        def fill(
+            part: Rows,
+            texts_of: Mapping[str, str] = cells.texts,
+            machines: tuple[Machine, ...] = machines,
+            place: Rows = place,
+            build: Callable[[Cells], Op] = build,
+        ) -> None:
+            index = None if len(machines) == 1 else place[part]
+            _price_rows(build, Cells(cases, part, texts_of), MachineColumns(machines, index), numbers, texts)
+
+        good = rows[problems.ok[rows]]
+        for start in range(0, good.size, CHUNK_ROWS):
+            alone(good[start : start + CHUNK_ROWS], fill, problems)
     return {**numbers, **{name: column.labels() for name, column in texts.items()}}
 
 
@@ -258,8 +267,6 @@ def _attention(cells: Cells, phase: str) -> Op:
     shape: dict[str, Column | float] = {"head_dim": width, "v_head_dim": width}
     if latent:
         shape = dict(DEEPSEEK_LATENT)
-    elif np.any(width <= 0):
-        raise DomainError("head_dim must be positive for attention", at="head_dim", fix="0 is only for op = mla")
     return Attention(
         name=f"attention_{phase}",
         part="attention",

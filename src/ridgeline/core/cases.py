@@ -59,6 +59,18 @@ class Problems:
         return self._message_of.astype(np.int32), tuple(self._messages)
 
 
+def alone(rows: Rows, evaluate: Callable[[Rows], None], problems: Problems) -> None:
+    """Call `evaluate(rows)`; where it refuses, halve the rows until each refusal belongs to one row only."""
+    try:
+        evaluate(rows)
+    except RidgelineError as error:
+        if rows.size <= 1:
+            problems.flag(rows, error)
+            return
+        for half in np.array_split(rows, 2):
+            alone(half, evaluate, problems)
+
+
 def groups(codes: Sequence[NDArray[np.int32]], rows: Rows) -> Iterator[tuple[tuple[int, ...], Rows]]:
     """Split `rows` by equal codes. Yields (the codes, the rows) in a fixed order; each code array spans the table."""
     if rows.size == 0:

@@ -8,6 +8,7 @@ are written by `ridgeline calibrate`, with the hash of the measurements, row cou
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -19,6 +20,8 @@ from ridgeline.core.errors import SpecError, UnknownNameError, did_you_mean
 from ridgeline.core.files import parse_yaml
 from ridgeline.hardware.chip import Chip, ChipColumns, Value
 
+TWIN, PHYSICS, UNMEASURED = "~", "physics", "unmeasured"
+"""How validation names a measured chip's twins; no name in the catalogue holds a `~`."""
 
 @cache
 def coefficient_file(kind: str) -> Mapping[str, Any]:
@@ -37,16 +40,45 @@ def merged(kind: str, kernel: str, chip: str, generation: str) -> Mapping[str, f
     if kernel not in kernels:
         raise UnknownNameError(f"unknown {kind} kernel {kernel!r}", at=f"{kind}.yaml", fix=did_you_mean(kernel, kernels))
     family = kernels[kernel]
+    name, _, twin = chip.partition(TWIN)
+    measured = family.get("chips") or {}
     values: dict[str, float] = dict(family.get("shared") or {})
     values.update(family.get("default") or {})
     values.update((family.get("generations") or {}).get(generation) or {})
-    values.update((family.get("chips") or {}).get(chip) or {})
+    if twin == UNMEASURED and name in measured:
+        values.update(_without(kind, kernel, name))
+    else:
+        values.update(measured.get(name) or {})
     return values
+
+
+def _without(kind: str, kernel: str, chip: str) -> Mapping[str, float]:
+    """What the fit gave when every row of the chip was left out of it; nothing for kinds whose fits leave none out."""
+    left_out = coefficient_file(kind).get("without") or {}
+    if not left_out:
+        return {}
+    found: Mapping[str, float] | None = (left_out.get(chip) or {}).get(kernel)
+    if found is None:
+        raise SpecError(
+            f"no chip but {chip} measured the {kind} kernel {kernel!r}", at=f"{kind}.yaml", fix="measure another chip"
+        )
+    return found
+
+
+def physics_twin(chip: Chip) -> Chip:
+    """The chip with its fitted numbers but without residual tables, which go by name."""
+    return replace(chip, name=f"{chip.name}{TWIN}{PHYSICS}")
+
+
+def unmeasured_twin(chip: Chip) -> Chip:
+    """The chip as if only its datasheet were known: numbers of the fits that left it out, no residual tables."""
+    return replace(chip, name=f"{chip.name}{TWIN}{UNMEASURED}")
 
 
 def is_calibrated(kind: str, kernel: str, chip: Chip) -> bool:
     """Whether the kernel family was fitted on measurements of this very chip."""
-    return chip.name in (coefficient_file(kind)["kernels"][kernel].get("chips") or {})
+    name, _, twin = chip.name.partition(TWIN)
+    return twin != UNMEASURED and name in (coefficient_file(kind)["kernels"][kernel].get("chips") or {})
 
 
 class Coefficients:

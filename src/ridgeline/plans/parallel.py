@@ -51,7 +51,7 @@ def parallelise(graph: Graph, plan: Plan) -> Graph:
         part="pipeline",
         kind="send_recv",
         message_bytes=hidden_bytes,
-        ranks=2.0,
+        ranks=np.minimum(np.asarray(plan.pp, dtype=np.float64), 2.0),
         axis="pp",
         stride=plan.stage_chips,
     )

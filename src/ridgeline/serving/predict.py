@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ridgeline.core.cases import Cases, Problems, Resolved, Rows, groups
+from ridgeline.core.cases import Cases, Problems, Resolved, Rows, alone, groups
 from ridgeline.costs.machine_columns import MachineColumns
 from ridgeline.hardware import catalogue
 from ridgeline.hardware.machine import machine_of
@@ -61,14 +61,16 @@ def predict_serving(cases: Cases, problems: Problems) -> dict[str, NDArray[np.fl
     results = {name: np.full(cases.rows, np.nan) for name in Outcome.names()}
     texts = {"bound": np.full(cases.rows, "", dtype=object), "regime": np.full(cases.rows, "", dtype=object)}
     for group in grouped(cases, problems):
-        for start in range(0, group.rows.size, CHUNK_ROWS):
-            part = slice(start, start + CHUNK_ROWS)
-            outcome = _evaluate(group, part, cases, problems)
-            rows = group.rows[part]
+
+        def fill(rows: Rows, group: Group = group) -> None:
+            outcome = _evaluate(group, rows, cases, problems)
             for name, value in outcome.numbers().items():
                 results[name][rows] = np.broadcast_to(np.asarray(value, dtype=np.float64), rows.shape)
             for name, words in (("bound", outcome.bound), ("regime", outcome.regime)):
                 texts[name][rows] = np.broadcast_to(words, rows.shape)
+
+        for start in range(0, group.rows.size, CHUNK_ROWS):
+            alone(group.rows[start : start + CHUNK_ROWS], fill, problems)
     bad = ~problems.ok
     for name, column in results.items():
         if name not in ("fits", "memory_bytes_per_chip", "weights_bytes_per_chip", "kv_bytes_per_chip"):
@@ -78,8 +80,7 @@ def predict_serving(cases: Cases, problems: Problems) -> dict[str, NDArray[np.fl
     return {**results, **{name: column.tolist() for name, column in texts.items()}}
 
 
-def _evaluate(group: Group, part: slice, cases: Cases, problems: Problems) -> Outcome:
-    rows = group.rows[part]
+def _evaluate(group: Group, rows: Rows, cases: Cases, problems: Problems) -> Outcome:
     deployment = deployment_for(group, rows, cases)
     if group.mode == "disagg":
         return evaluate_pools(deployment, problems, rows)
