@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from ridgeline.apps.cli import catalogue, predict
+from ridgeline.apps.cli import bench, catalogue, predict
 
 app = typer.Typer(
     name="ridgeline",
@@ -19,6 +19,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(predict.app, name="predict")
+app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
 app.command("catalogue", epilog=catalogue.EXAMPLES)(catalogue.catalogue)
 
 
