@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.costs.coefficients import Coefficients, is_calibrated, merged
-from ridgeline.costs.gemm_kernels import Kernel, kernel_of, lineage, loop_of
+from ridgeline.costs.gemm_kernels import Kernel, is_foreign, kernel_of, lineage, loop_of
 from ridgeline.costs.gemm_tiles import Task, evaluate, pick
 from ridgeline.costs.price import Price, Setting, work, zero_where_empty
 from ridgeline.costs.residual import Tables, factor_by, tables_of
@@ -33,6 +33,8 @@ CHUNK_ROWS = 16384
 """Rows priced at a time, so that the candidates' times stay in a core's cache."""
 FEW_ROWS = 32.0
 """Below this many rows vLLM takes another block-scaled kernel (FlashInfer's instead of DeepGEMM's)."""
+UNIT_FLOPS_PER_CYCLE = 4096.0
+"""16-bit FLOPs per cycle of the unit that the tile menus were measured on (a Hopper SM)."""
 PARTIAL_BYTES = 8.0
 """A split-K partial sum is written and read once in fp32."""
 
@@ -224,7 +226,8 @@ def _per_row(values: list[float], chips: ChipColumns) -> Value:
 def _facts(op: Matmul, chips: ChipColumns) -> dict[str, Value]:
     """What the price asks of the chips."""
     asked: Mapping[str, Callable[[Chip], float]] = {
-        "units": lambda chip: float(chip.compute_units),
+        "units": _units,
+        "foreign": lambda chip: float(is_foreign(chip)),
         "tdp_w": lambda chip: chip.tdp_w,
         "clock_hz": lambda chip: chip.clock_hz,
         "bound_flops_per_s": lambda chip: chip.peak_flops_per_s(op.compute),
@@ -235,6 +238,12 @@ def _facts(op: Matmul, chips: ChipColumns) -> dict[str, Value]:
         "cache_bytes_per_s": _cache_bandwidth,
     }
     return {name: _per_row([ask(chip) for chip in chips.chips], chips) for name, ask in asked.items()}
+
+
+def _units(chip: Chip) -> float:
+    """Compute units of the size that tiles are cut for: a large unit (a TPU core) counts for several."""
+    of_a_size = chip.peak_flops_per_s("bf16") / (chip.clock_hz * UNIT_FLOPS_PER_CYCLE)
+    return max(float(chip.compute_units), float(np.ceil(of_a_size)) if is_foreign(chip) else 1.0)
 
 
 def _peak(compute: str, chip: Chip) -> float:
@@ -248,6 +257,12 @@ def _cache_bandwidth(chip: Chip) -> float:
     """A chip without a last-level cache reads everything from memory."""
     tier = chip.tier("l2")
     return max(tier.bandwidth_bytes_per_s if tier else 0.0, chip.dram.bandwidth_bytes_per_s)
+
+
+def _cache_rate(row: Row) -> Value:
+    """Bytes per second that all units draw from the last-level cache; its datasheet rate where none was measured."""
+    drawn: Value = row["cache_bytes_per_cycle"] * row["units"] * row["clock_hz"]
+    return np.maximum(drawn, row["cache_bytes_per_s"]) if np.any(row["foreign"]) else drawn
 
 
 def _shape(op: Matmul, chips: ChipColumns) -> tuple[int, ...]:
@@ -305,8 +320,7 @@ def _traffic_s(op: Matmul, kernel: Kernel, row: Row, *, hot: bool) -> tuple[Valu
         b_cold = 1.0
     c_cold = _cold(row["output_buffers"] * c + a + b, cache)
     dram = a * together + b * b_cold + c * c_cold / row["write_share"]
-    cache_bytes_per_s = row["cache_bytes_per_cycle"] * row["units"] * row["clock_hz"]
-    return dram / (row["dram_bytes_per_s"] * row["dram_share"]), total / cache_bytes_per_s
+    return dram / (row["dram_bytes_per_s"] * row["dram_share"]), total / _cache_rate(row)
 
 
 def _buffers(weight_bytes: Value, row: Row) -> Value:
@@ -334,7 +348,7 @@ def _task(op: Matmul, setting: Setting, kernel: Kernel, row: Row, stream_s: Valu
         wave_us=row["wave_cycles"] * cycle_us,
         epilogue_us=row["epilogue_cycles"] * cycle_us,
         split_us=row["split_s"] / MICRO,
-        reduce_us=PARTIAL_BYTES / row["cache_bytes_per_cycle"] * cycle_us / row["units"],
+        reduce_us=PARTIAL_BYTES / (_cache_rate(row) * MICRO),
         stream_us=stream_s / MICRO,
         fractional=row["fractional_waves"],
         edge=row["edge"],

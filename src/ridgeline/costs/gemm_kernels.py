@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ridgeline.core.dtypes import Scheme
-from ridgeline.costs.gemm_tiles import AUTO, BLOCK_WIDE, BY_M, BY_M_ADA, WHOLE_K, Menu
+from ridgeline.costs.gemm_tiles import ANY_ROWS, AUTO, BLOCK_WIDE, BY_M, BY_M_ADA, WHOLE_K, Menu
 from ridgeline.hardware.chip import Chip
 
 CUTLASS_RUNTIMES = ("vllm", "sglang")
@@ -30,7 +30,7 @@ FAMILIES: Mapping[str, Menu] = {
     "smooth-quant": WHOLE_K,
     "trtllm-fp4": WHOLE_K,
     "cutlass-fp4": WHOLE_K,
-    "generic": AUTO,
+    "generic": ANY_ROWS,
 }
 """Kernel families and the menus they choose from."""
 
@@ -58,8 +58,7 @@ def kernel_of(scheme: Scheme, runtime: str, chip: Chip) -> Kernel:
     """The kernel that `runtime` runs for `scheme` on chips like `chip`; new ones get the nearest known."""
     native = scheme.compute not in NARROW or scheme.compute in chip.matrix_flops_per_s
     widens = scheme.weight_only or not native
-    foreign = chip.vendor.casefold() != "nvidia" or chip.kind == "cpu"
-    name = "generic" if foreign else _family(scheme, runtime, chip, widens=widens)
+    name = "generic" if is_foreign(chip) else _family(scheme, runtime, chip, widens=widens)
     return Kernel(
         name=name,
         menu=FAMILIES[name],
@@ -67,6 +66,11 @@ def kernel_of(scheme: Scheme, runtime: str, chip: Chip) -> Kernel:
         widens=widens,
         a_bytes=scheme.activation.element_bytes if native else max(2.0, scheme.activation.element_bytes),
     )
+
+
+def is_foreign(chip: Chip) -> bool:
+    """Whether no measured kernel runs on a chip of this make."""
+    return chip.vendor.casefold() != "nvidia" or chip.kind == "cpu"
 
 
 def loop_of(runtime: str) -> str:
@@ -80,7 +84,7 @@ def lineage(chip: Chip) -> str:
     Boards with graphics or laptop memory have another cache and another power budget than server parts of the same
     generation: the one such board that was measured stands for them. A generation not listed is taken for the newest.
     """
-    if chip.vendor.casefold() != "nvidia" or chip.kind == "cpu":
+    if is_foreign(chip):
         return chip.generation
     if chip.dram.technology.upper().startswith(("GDDR", "LPDDR")):
         return "ada"

@@ -341,6 +341,9 @@ _WIDTHS = tuple(width for _, width in LIBRARY_TILES)
 AUTO = Menu(tile_m=_HEIGHTS, tile_n=_WIDTHS, max_splits=16.0, split_tiles=5)
 """cuBLAS and its kind: whichever tile and split is fastest."""
 
+ANY_ROWS = Menu(tile_m=(*_HEIGHTS, 1.0, 4.0), tile_n=(*_WIDTHS, 64.0, 64.0), max_splits=16.0, split_tiles=5)
+"""The same with tiles of few rows: vector engines and processors do not pad m to the rows of a matrix instruction."""
+
 WHOLE_K = Menu(tile_m=_HEIGHTS, tile_n=_WIDTHS)
 """Libraries with as many tiles, k never split: DeepGEMM, the TensorRT weight-only and int8 plug-ins, CUTLASS fp4."""
 

@@ -36,6 +36,7 @@ from ridgeline.costs.interval import UNVALIDATED
 from ridgeline.costs.measurements import Measurements
 from ridgeline.costs.residual import Grid, Table, smooth
 from ridgeline.hardware import catalogue
+from ridgeline.hardware.chip import Chip
 
 GRID = Grid(start=(0.0, 5.0, 5.0), step=(1.0, 1.0, 1.0), count=(16, 12, 12))
 """Knots of the residual at powers of two: m from 1 to 32768, n and k from 32 to 65536."""
@@ -198,10 +199,18 @@ def _add_heirs(kernels: Mapping[str, Levels]) -> None:
         for levels in kernels.values():
             if parent in levels["generations"]:
                 levels["generations"][heir] = dict(levels["generations"][parent])
-        chip = catalogue.chip(flagship)
-        own = kernels["machine"]["generations"].get(heir)
-        if own:
-            own["joule_per_flop"] = chip.tdp_w / chip.peak_flops_per_s("bf16") / own["dense_share"]
+        chip, own = catalogue.chip(flagship), kernels["machine"]["generations"].get(heir)
+        if not own:
+            continue
+        own["joule_per_flop"] = chip.tdp_w / chip.peak_flops_per_s("bf16") / own["dense_share"]
+        before = [catalogue.chip(name) for name in kernels["machine"]["chips"]]
+        mean = np.mean([_dram_bytes_per_cycle(one) for one in before if lineage(one) == parent])
+        own["cache_bytes_per_cycle"] *= max(1.0, _dram_bytes_per_cycle(chip) / float(mean))
+
+
+def _dram_bytes_per_cycle(chip: Chip) -> float:
+    """Memory bytes per cycle and unit: a cache is built to feed more than that (1.0-1.2 times on A100, H100, H200)."""
+    return chip.dram.bandwidth_bytes_per_s / (chip.clock_hz * chip.compute_units)
 
 
 def _raise_shares(kernels: Mapping[str, Levels], name: str, chips: Mapping[str, Any], ratio: float) -> None:
