@@ -259,6 +259,12 @@ def _cache_bandwidth(chip: Chip) -> float:
     return max(tier.bandwidth_bytes_per_s if tier else 0.0, chip.dram.bandwidth_bytes_per_s)
 
 
+def _feed_rate(row: Row) -> Value:
+    """Bytes per second that all units take in: a share of the 16-bit rate, which tensor units were built to match."""
+    built: Value = row["feed_bytes_per_flop"] * row["peak_16bit_flops_per_s"]
+    return np.maximum(built, row["cache_bytes_per_s"]) if np.any(row["foreign"]) else built
+
+
 def _cache_rate(row: Row) -> Value:
     """Bytes per second that all units draw from the last-level cache; its datasheet rate where none was measured."""
     drawn: Value = row["cache_bytes_per_cycle"] * row["units"] * row["clock_hz"]
@@ -342,7 +348,7 @@ def _task(op: Matmul, setting: Setting, kernel: Kernel, row: Row, stream_s: Valu
         batch=row["batch"],
         units=row["units"],
         flop_us=row["units"] / (row["peak_flops_per_s"] * share * MICRO),
-        feed_us=row["units"] / (row["feed_bytes_per_flop"] * row["peak_16bit_flops_per_s"] * MICRO),
+        feed_us=row["units"] / (_feed_rate(row) * MICRO),
         widen_us=row["widen_cycles"] * cycle_us if kernel.widens else 0.0,
         step_us=row["step_cycles"] * cycle_us,
         wave_us=row["wave_cycles"] * cycle_us,
