@@ -25,6 +25,8 @@ SIZES: Mapping[str, tuple[str, ...]] = {
     "attention_decode": ("batch", "kv_len", "heads", "kv_heads", "head_dim"),
     "moe": ("tokens", "hidden", "inter", "topk", "experts", "tp", "ep"),
     "collectives": ("num_gpus", "message_bytes"),
+    "elementwise": ("rows", "width"),
+    "copy": ("copied_bytes",),
 }
 """Sizes that each kind of table must hold; a table's kind is the first whose sizes it holds all."""
 MAY_BE_ZERO = ("head_dim", "message_bytes", "kv_heads")
