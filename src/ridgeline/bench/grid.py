@@ -34,7 +34,7 @@ COPIES: Mapping[str, int] = {"device": 2, "host_to_device": 1, "device_to_host":
 """Copies, and how often each byte crosses the device's memory bus."""
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter")
 SUSTAINED_CASES = 3
-"""Largest cases of a group that also run long enough for the power limit to hold the clock down."""
+"""Cases among the largest of a group that also run long enough for the power limit to hold the clock down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,8 @@ def cases(offered: Iterable[tuple[str, str, str]], *, quick: bool, device_count:
     groups = []
     for table, op, dtype in offered:
         found = sorted(_BUILDERS[table](op, dtype, quick, device_count), key=lambda case: case.flops + case.moved_bytes)
-        large = {id(case) for case in found[-1 : -1 - 2 * SUSTAINED_CASES : -2]}
+        last = len(found) - 1
+        large = {id(case) for case in found[last : max(last // 2, last - 2 * SUSTAINED_CASES) : -2]}
         found = [_sustained(case) if id(case) in large else case for case in found]
         order = [0, *(1 + shuffled.permutation(len(found) - 1)).tolist()] if found else []
         groups.append([found[place] for place in order])

@@ -20,8 +20,12 @@ HOT = Buffers(weights=6, outputs=2)
 """Of a GEMM in a hot loop: as in the loop of the bundled tables, so that calibration reads rows of one kind."""
 COLD_BUFFERS = 256
 """Sets of buffers at most; more would only cost memory and time."""
-CASE_SHARE = 0.1
+CASE_SHARE = 0.02
 """A case may take this share of the time that is left; others wait until faster cases have shown that it takes less."""
+LAST_SHARE = 0.5
+"""The share that a case may take when none is cheaper."""
+SUSTAINED_SHARE = 0.25
+"""Share of a run's time that loops of a second or more may take together."""
 MEMORY_SHARE = 0.6
 CALLS = 6
 """Turns that a case runs at least: to be checked, captured, warmed up, and repeated three times."""
@@ -83,6 +87,7 @@ class _State:
     rows: list[Row] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     paces: dict[tuple[str, str, str], _Pace] = field(default_factory=dict)
+    sustained_s: float = 0.0
 
 
 def run(
@@ -112,7 +117,7 @@ def run(
     meter, interrupted = backend.meter(), False
     try:
         while pending and (left_s := plan.budget_s - (clock() - start)) > 0:
-            place = _affordable(pending, sets, state, CASE_SHARE * left_s)
+            place = _next(pending, sets, state, left_s)
             if place is None:
                 break
             case = pending.pop(place)
@@ -144,14 +149,17 @@ def _key(case: Case) -> tuple[str | int, ...]:
     return case.group + tuple(case.sizes.values())
 
 
-def _affordable(
-    pending: Sequence[Case], sets: Mapping[tuple[str | int, ...], Buffers], state: _State, limit_s: float
+def _next(
+    pending: Sequence[Case], sets: Mapping[tuple[str | int, ...], Buffers], state: _State, left_s: float
 ) -> int | None:
-    """The first case that is expected to take no longer than `limit_s`."""
+    """The first case that is expected to take a small share of the time left, else the cheapest if there is time."""
+    expected = []
     for place, case in enumerate(pending):
-        if state.paces.setdefault(case.group, _Pace()).expected_s(case, sets[_key(case)]) <= limit_s:
+        expected.append(state.paces.setdefault(case.group, _Pace()).expected_s(case, sets[_key(case)]))
+        if expected[-1] <= CASE_SHARE * left_s:
             return place
-    return None
+    cheapest = min(range(len(pending)), key=expected.__getitem__)
+    return cheapest if expected[cheapest] <= LAST_SHARE * left_s else None
 
 
 def _measure(
@@ -179,7 +187,9 @@ def _measure(
         state.left_out[f"wrong result, not timed: {reason}"] += 1
         return
     setup_s = perf_counter() - start
-    sustain = case.sustained and plan.effort.sustain_s <= CASE_SHARE * left_s
+    sustain = case.sustained and state.sustained_s + plan.effort.sustain_s <= SUSTAINED_SHARE * plan.budget_s
+    sustain = sustain and plan.effort.sustain_s < left_s
+    state.sustained_s += plan.effort.sustain_s if sustain else 0.0
     timing = time_kernel(kernel, plan.effort, meter=meter, sustain=sustain)
     state.paces[case.group].learn(case, timing.latency_s, setup_s, size_bytes)
     state.rows.append(Row(case=case, kernel=kernel.name, captured=kernel.captured, timing=timing, weights=plan.weights))

@@ -47,7 +47,6 @@ class Line:
     bandwidth_bytes_per_s: float | None
     peak_bytes_per_s: float | None
     spread_frac: float
-    host_bound: int
 
 
 def paths_for(out: str, tables: Iterable[str]) -> dict[str, Path]:
@@ -131,7 +130,6 @@ def _line(rows: Sequence[Row], chip: Chip) -> Line:
         bandwidth_bytes_per_s=bandwidth,
         peak_bytes_per_s=peak if bandwidth is not None else None,
         spread_frac=float(np.median([row.timing.spread_frac for row in rows])),
-        host_bound=sum(row.timing.host_bound for row in rows),
     )
 
 

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ridgeline.bench import Backend, Case, Outcome, Plan
+    from ridgeline.bench import Backend, Case, Line, Outcome, Plan
     from ridgeline.hardware import Chip
 
 EXAMPLES = """Examples:
@@ -121,26 +121,30 @@ def _report(screen: Console, outcome: Outcome, chip: Chip) -> None:
     from ridgeline.bench import summary
     from ridgeline.core.units import si
 
-    table = Table(
-        title=f"{chip.name}: best reached, and its share of the datasheet's peak", title_justify="left", box=SIMPLE
-    )
+    title = f"{chip.name}: best reached, and its share of the datasheet's peak"
+    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("kernel", no_wrap=True)
-    for name in ("rows", "rate", "share", "memory", "share", "spread", "host-bound"):
+    for name in ("rows", "rate", "share", "memory", "share", "spread"):
         table.add_column(name, justify="right", no_wrap=True)
     for line in summary(outcome.rows, chip):
         table.add_row(
-            " ".join(part for part in (line.table, line.op if line.op != "attention" else "", line.dtype) if part),
+            _label(line),
             str(line.rows),
             *_of_peak(line.rate_flops_per_s, line.peak_flops_per_s, lambda value: si(value, "FLOP/s")),
             *_of_peak(line.bandwidth_bytes_per_s, line.peak_bytes_per_s, lambda value: si(value, "B/s")),
             f"{line.spread_frac:.1%}",
-            str(line.host_bound),
         )
     if table.row_count:
         screen.print(table)
-    screen.print(f"{len(outcome.rows)} kernels measured in {outcome.elapsed_s:.0f} s")
+    waiting = sum(row.timing.host_bound for row in outcome.rows)
+    screen.print(f"{len(outcome.rows)} kernels measured in {outcome.elapsed_s:.0f} s, {waiting} of them host-bound")
     for reason, count in outcome.left_out.items():
         screen.print(f"left out {count}: {reason}")
+
+
+def _label(line: Line) -> str:
+    op = "" if line.op in line.table else line.op
+    return " ".join(part for part in (line.table.replace("_", " "), op, line.dtype) if part)
 
 
 def _of_peak(value: float | None, peak: float | None, written: Callable[[float], str]) -> tuple[str, str]:
