@@ -1,0 +1,76 @@
+"""Tables of step times: how far they are from the prices, and that a row stands alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ridgeline.core.seeding import stream
+from ridgeline.costs.machine_columns import MachineColumns
+from ridgeline.costs.price import Setting
+from ridgeline.hardware.catalogue import chip
+from ridgeline.hardware.machine import machine_of
+from ridgeline.plans import Plan
+from ridgeline.serving.runtime import runtime
+from ridgeline.serving.step_table import StepTimes, sample
+from ridgeline.serving.stepper import Stepper
+from ridgeline.workloads.catalogue import model
+from ridgeline.workloads.model import Batch
+
+DEPLOYMENTS = [("meta-llama/Llama-3.1-70B", 8), ("Qwen/Qwen3-32B", 2), ("Qwen/Qwen3-30B-A3B", 4)]
+DECODE_MEDIAN, DECODE_WORST = 0.01, 0.08
+MIXED_MEDIAN, MIXED_WORST = 0.02, 0.12
+"""Relative errors of interpolation; the worst lie where a matmul changes its tile between two points of the grid."""
+SLOTS, BUDGET, LOW, HIGH = 256, 8192, 512, 4096
+
+
+def stepper_of(name: str, tp: float) -> Stepper:
+    machines = MachineColumns((machine_of(chip("h100-sxm"), 8),))
+    setting = Setting(runtime="vllm", sustained=True, fused=True)
+    return Stepper(model=model(name), plan=Plan(tp=tp), machines=machines, runtime=runtime("vllm"), setting=setting)
+
+
+def table_of(stepper: Stepper, **limits: float) -> StepTimes:
+    asked = {"low": LOW, "high": HIGH, "slots": SLOTS, "budget": BUDGET, **limits}
+    return sample(stepper, rows=1, **asked)[0]
+
+
+@pytest.mark.parametrize(("name", "tp"), DEPLOYMENTS)
+def test_decode_iterations_are_as_priced(name: str, tp: int) -> None:
+    stepper, draw = stepper_of(name, tp), stream(0, f"decode {name}")
+    times = table_of(stepper)
+    n, context = draw.integers(1, SLOTS, 300), draw.uniform(LOW, HIGH, 300)
+    priced = np.array([float(stepper.time_s(stepper.decode(float(a), b))) for a, b in zip(n, context, strict=True)])
+    table = [base + slope * a * b for a, b in zip(n, context, strict=True) for base, slope in [times.decode(int(a))]]
+    error = np.abs(np.array(table) / priced - 1)
+    assert np.median(error) < DECODE_MEDIAN
+    assert error.max() < DECODE_WORST
+
+
+@pytest.mark.parametrize(("name", "tp"), DEPLOYMENTS)
+def test_iterations_with_a_prompt_chunk_are_as_priced(name: str, tp: int) -> None:
+    stepper, draw = stepper_of(name, tp), stream(0, f"mixed {name}")
+    times = table_of(stepper)
+    errors = []
+    for _ in range(200):
+        n, context = int(draw.integers(0, SLOTS)), float(draw.uniform(LOW, HIGH))
+        tokens, prefix = float(draw.integers(64, BUDGET - SLOTS)), float(draw.integers(0, 2048))
+        batch = Batch(
+            decode_seqs=float(n),
+            decode_context=context,
+            prefill_seqs=1.0,
+            prefill_tokens=tokens,
+            prefill_prefix=prefix,
+        )
+        errors.append(abs(times.mixed(n, n * context, [(tokens, prefix)]) / float(stepper.time_s(batch)) - 1))
+    assert np.median(errors) < MIXED_MEDIAN
+    assert max(errors) < MIXED_WORST
+
+
+def test_a_row_is_the_same_alone_and_beside_others() -> None:
+    stepper = stepper_of("Qwen/Qwen3-32B", 2)
+    alone, wider = table_of(stepper, slots=40, budget=3000), table_of(stepper)
+    for n in (1, 7, 40):
+        assert alone.decode(n) == pytest.approx(wider.decode(n), rel=1e-12)
+        mixed = [(700.0, 0.0), (1000.0, 512.0)]
+        assert alone.mixed(n, n * 900.0, mixed) == pytest.approx(wider.mixed(n, n * 900.0, mixed), rel=1e-12)
