@@ -88,6 +88,10 @@ def test_every_result_column_is_there_and_consistent() -> None:
     assert found["tokens_per_s"][0] == pytest.approx(256 * 4096 / found["step_s"][0])
     assert found["tokens_per_s_per_chip"][0] == pytest.approx(found["tokens_per_s"][0] / 64)
     assert found["mfu"][0] == pytest.approx(found["model_flops_per_s_per_chip"][0] / 989.4e12, rel=0.01)
+    chip = hardware.chip("h100-sxm")
+    assert chip.idle_w < found["power_w_per_chip"][0] <= chip.tdp_w
+    energy = found["power_w_per_chip"][0] * 64 / found["tokens_per_s"][0]
+    assert found["energy_j_per_token"][0] == pytest.approx(energy)
     assert found["fits"][0] == 1.0
     assert found["bound"][0] == "matmul"
 
