@@ -4,6 +4,9 @@
 does both for a table of cases. The numbers behind it are in `coefficients.yaml`, fitted to published runs by
 `python -m ridgeline.training.fit`; what frameworks do is in `profiles/`. Not known here: failures and restarts, data
 loading, routing that is not balanced, and links shared with other jobs. Read `step.py` first.
+
+`vision.py` predicts networks over images, in inference and in training, from their graphs (`vision.yaml`, fitted by
+`python -m ridgeline.training.vision_fit`).
 """
 
 from ridgeline.training.layout import OFFLOADS, Layout, check, completed
