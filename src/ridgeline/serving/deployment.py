@@ -52,7 +52,8 @@ class Deployment:
     @property
     def setting(self) -> Setting:
         """Kernels of the runtime: its graph is compiled, weights stream, and the load lasts."""
-        return Setting(runtime=self.runtime.name, version=self.version, sustained=True, fused=True)
+        fused = self.runtime.fuses(self.version)
+        return Setting(runtime=self.runtime.name, version=self.version, sustained=True, fused=fused)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

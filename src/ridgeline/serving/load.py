@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -14,7 +13,7 @@ import numpy as np
 from ridgeline.core.files import Document, parse_yaml
 from ridgeline.core.names import Names
 from ridgeline.hardware.chip import Value
-from ridgeline.serving.runtime import Runtime
+from ridgeline.serving.runtime import Runtime, version_numbers
 
 _SETTINGS = (
     "prompt_policy",
@@ -102,7 +101,7 @@ class Procedure:
         """The runtime with the settings that this benchmark's harness gives to that version ("" is the newest)."""
         facts = dict(self.engines.get(runtime.name, {}))
         older = facts.pop("older", None)
-        if older and version and _version(version) < _version(older["before"]):
+        if older and version and version_numbers(version) < version_numbers(older["before"]):
             facts |= older["engine"]
         changes: dict[str, Any] = {name: fact["value"] for name, fact in facts.items() if name in _SETTINGS}
         if "token_budget" in facts:
@@ -112,12 +111,6 @@ class Procedure:
             changes["batch_wait_steps"], changes["batch_wait_frac"] = float(wait["steps"]), float(wait["frac"])
             changes["batch_wait_when"] = {name: (float(a), float(b)) for name, (a, b) in wait["when"].items()}
         return replace(runtime, **changes) if changes else runtime
-
-
-def _version(text: str) -> tuple[int, ...]:
-    """Leading numbers of a version: 0.5.6.post2 is (0, 5, 6)."""
-    numbers = itertools.takewhile(str.isdigit, text.split("."))
-    return tuple(int(number) for number in numbers)
 
 
 @cache

@@ -5,6 +5,7 @@ Files: `runtimes/*.yaml`, each fact with its source. A runtime is data; how a st
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -43,6 +44,8 @@ class Runtime:
         admission_lag_steps: iterations that a request sent at the end of another misses (asynchronous scheduling).
         host_step_s, host_sequence_s: host time per iteration, and per sequence in it, that the device does not hide.
         front_end_token_s: time per token of the single front-end process (0: no limit seen).
+        fused_from: version from which ops leave their results in the format that the next matmul takes, so that no
+            kernel quantises activations by itself (never: none does yet).
         prefix_cache: whether prompts that were seen before are found in the cache.
         lost_slots: slots that stay empty although requests wait.
         budget_terms: what a benchmark harness sets in the place of `max_batched_tokens`: tokens per unit of a case
@@ -65,12 +68,19 @@ class Runtime:
     host_sequence_s: float
     front_end_token_s: float
     facts: Mapping[str, Mapping[str, Any]]
+    fused_from: str = ""
     prefix_cache: bool = True
     lost_slots: float = 0.0
     budget_terms: Mapping[str, float] | None = None
     batch_wait_steps: float = 0.0
     batch_wait_frac: float = 0.0
     batch_wait_when: Mapping[str, tuple[float, float]] | None = None
+
+    def fuses(self, version: str) -> bool:
+        """Whether that version ("" is the newest) quantises activations inside the op before a matmul."""
+        if self.fused_from == "never":
+            return False
+        return not version or version_numbers(version) >= version_numbers(self.fused_from)
 
     def token_budget(self, cases: Mapping[str, Column]) -> Column:
         """New tokens per iteration: what the case asks, else what the procedure gives, else the default."""
@@ -92,6 +102,11 @@ class Runtime:
         for name, (low, high) in (self.batch_wait_when or {}).items():
             waits &= (cases[name] >= low) & (cases[name] <= high)
         return waits
+
+
+def version_numbers(text: str) -> tuple[int, ...]:
+    """Leading numbers of a version: 0.5.6.post2 is (0, 5, 6), 1.0.0rc3 is (1, 0)."""
+    return tuple(int(number) for number in itertools.takewhile(str.isdigit, text.split(".")))
 
 
 @cache
@@ -133,4 +148,5 @@ def runtime(name: str) -> Runtime:
         host_sequence_s=host_sequence,
         front_end_token_s=front_end,
         facts=facts,
+        fused_from=str(facts["fused_quantisation_from"]["value"]),
     )
