@@ -1,9 +1,10 @@
 """Number formats: what a value occupies in memory, and which engine rate multiplies it.
 
-A `DType` is a storage format. A `Scheme` is what a matmul does with two of them: the format of the weights, the format of
-the activations as they enter the engine, and the compute rate that applies. Block sizes and scale formats are those of the
-OCP Microscaling specification v1.0 (mxfp4: 32 elements share one 8-bit scale) and of the NVIDIA Blackwell documentation
-(nvfp4: 16 elements share one fp8 scale); 128x128 and 1x128 blocks with fp32 scales follow DeepSeek-V3 (arXiv 2412.19437, 3.3).
+A `DType` is a storage format. A `Scheme` is what a matmul does with two of them: the format of the weights, the format
+of the activations as they enter the engine, and the compute rate that applies. Block sizes and scale formats are those
+of the OCP Microscaling specification v1.0 (mxfp4: 32 elements share one 8-bit scale) and of the NVIDIA Blackwell
+documentation (nvfp4: 16 elements share one fp8 scale); 128x128 and 1x128 blocks with fp32 scales follow DeepSeek-V3
+(arXiv 2412.19437, 3.3).
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ DTYPES: Mapping[str, DType] = {
         _dtype("int64", 64, "fp64"),
     )
 }
-"""Storage formats. Ternary is five trits in a byte (BitNet b1.58, arXiv 2402.17764); int4 groups 128 weights per 16-bit scale."""
+"""Storage formats. Ternary: five trits in a byte (BitNet b1.58, arXiv 2402.17764); int4: 128 weights share a scale."""
 
 DTYPE_NAMES = Names(
     "dtype",
@@ -157,7 +158,7 @@ SCHEMES: Mapping[str, Scheme] = {
 SCHEME_NAMES = Names(
     "number format",
     {
-        **{name: () for name in SCHEMES},
+        **dict.fromkeys(SCHEMES, ()),
         "fp64": ("float64", "double"),
         "fp32": ("float32", "float"),
         "bf16": ("bfloat16",),

@@ -1,12 +1,14 @@
 """Fitted numbers of the cost models: read from `coefficients/*.yaml`, never written by hand in code.
 
-A file holds one op kind. For each kernel family it gives constants shared by every chip, then values by default, by chip
-generation and by chip; the more specific wins. A chip that is listed was measured: its prices are `calibrated`. The files
-are written by `ridgeline calibrate`, with the hash of the measurements, row counts and errors before and after.
+A file holds one op kind. For each kernel family it gives constants shared by every chip, then values by default, by
+chip generation and by chip; the more specific wins. A chip that is listed was measured: its prices are `calibrated`.
+The files are written by `ridgeline calibrate`, with the hash of the measurements, row counts and errors before and
+after; files named in the environment variable RIDGELINE_CALIBRATIONS add chips of one's own.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -17,11 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import SpecError, UnknownNameError, did_you_mean
-from ridgeline.core.files import parse_yaml
+from ridgeline.core.files import Document, load_yaml, parse_yaml
 from ridgeline.hardware.chip import Chip, ChipColumns, Value
+
+OWN_CALIBRATIONS = "RIDGELINE_CALIBRATIONS"
+"""Environment variable: files that `ridgeline calibrate` wrote on this machine, separated as in PATH."""
 
 TWIN, PHYSICS, UNMEASURED = "~", "physics", "unmeasured"
 """How validation names a measured chip's twins; no name in the catalogue holds a `~`."""
+
 
 @cache
 def coefficient_file(kind: str) -> Mapping[str, Any]:
@@ -29,8 +35,22 @@ def coefficient_file(kind: str) -> Mapping[str, Any]:
     source = resources.files("ridgeline.costs") / "coefficients" / f"{kind}.yaml"
     if not source.is_file():
         raise SpecError(f"no coefficients for {kind!r}", at="ridgeline/costs/coefficients", fix="reinstall ridgeline")
-    data: Mapping[str, Any] = parse_yaml(source.read_text("utf-8"), name=source.name).data
+    data: dict[str, Any] = parse_yaml(source.read_text("utf-8"), name=source.name).data
+    for path in filter(None, os.environ.get(OWN_CALIBRATIONS, "").split(os.pathsep)):
+        document = load_yaml(path)
+        if document.need("kind", kind=str) == kind:
+            _add_chips(data["kernels"], document)
     return data
+
+
+def _add_chips(kernels: dict[str, Any], document: Document) -> None:
+    """Take the chips of a calibration of one's own; it cannot change what other chips have in common."""
+    for kernel, family in document.need("kernels", kind=dict).items():
+        if kernel not in kernels:
+            fix = did_you_mean(kernel, kernels)
+            raise UnknownNameError(f"unknown kernel {kernel!r}", at=document.where("kernels", kernel), fix=fix)
+        own = kernels[kernel].get("chips") or {}
+        kernels[kernel]["chips"] = {**own, **(family.get("chips") or {})}
 
 
 @cache
@@ -38,7 +58,9 @@ def merged(kind: str, kernel: str, chip: str, generation: str) -> Mapping[str, f
     """Coefficients of a kernel family on a chip: shared, then default, then its generation, then the chip itself."""
     kernels = coefficient_file(kind)["kernels"]
     if kernel not in kernels:
-        raise UnknownNameError(f"unknown {kind} kernel {kernel!r}", at=f"{kind}.yaml", fix=did_you_mean(kernel, kernels))
+        raise UnknownNameError(
+            f"unknown {kind} kernel {kernel!r}", at=f"{kind}.yaml", fix=did_you_mean(kernel, kernels)
+        )
     family = kernels[kernel]
     name, _, twin = chip.partition(TWIN)
     measured = family.get("chips") or {}

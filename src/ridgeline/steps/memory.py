@@ -13,7 +13,6 @@ from ridgeline.workloads.families.size import cache_bytes, parameters
 from ridgeline.workloads.families.transformer import forward
 from ridgeline.workloads.model import Batch, Model
 
-
 WIDE_BYTES = DTYPES["bf16"].element_bytes
 
 

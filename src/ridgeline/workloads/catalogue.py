@@ -8,10 +8,12 @@ from pathlib import Path
 
 from ridgeline.core.names import Names
 from ridgeline.workloads import cards
+from ridgeline.workloads.importers.hub import from_hub
 from ridgeline.workloads.importers.huggingface import from_config
 from ridgeline.workloads.model import Model
 
 LISTING = "`ridgeline catalogue models` lists them"
+HUB = "hub:"
 
 
 def models() -> tuple[str, ...]:
@@ -28,6 +30,7 @@ def model_names() -> Names:
 def model(name: str | os.PathLike[str], *, at: str = "model") -> Model:
     """The model of that name, or of the `config.json` (or the folder that holds one) at that path.
 
+    `hub:OWNER/NAME` asks for that configuration on the Hugging Face hub (extra `hub`); nothing else uses the network.
     A bundled name wins over a path. What ends in `.json`, starts with `.`, `~` or `/`, or names a file or folder that
     is there, is a path.
 
@@ -38,10 +41,17 @@ def model(name: str | os.PathLike[str], *, at: str = "model") -> Model:
     spelling = os.fspath(name)
     if spelling in model_names():
         return _bundled(model_names().resolve(spelling))
+    if spelling.startswith(HUB):
+        return _from_hub(spelling.removeprefix(HUB))
     path = Path(spelling).expanduser()
     if spelling.endswith(".json") or spelling.startswith((".", "~", "/")) or _exists(path):
         return _from_path(str(path), _stamp(path))
     return _bundled(model_names().resolve(spelling, at=at))
+
+
+@lru_cache(maxsize=64)
+def _from_hub(model_id: str) -> Model:
+    return from_hub(model_id)
 
 
 def published(name: str) -> cards.Published:
