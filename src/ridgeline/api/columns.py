@@ -64,7 +64,9 @@ STEP_SHARES = frozenset(
 """Columns that `predict step` has in common with `predict serving`."""
 
 SERVING: tuple[Column, ...] = (
-    _text("model", "bundled model name, or a path to a config.json or its folder", None, aliases=("model_path",)),
+    _text(
+        "model", "bundled name, path to a config.json or its folder, or hub:OWNER/NAME", None, aliases=("model_path",)
+    ),
     *_WHERE,
     _NODE,
     _text("weights", "format of the weights; empty: as published"),

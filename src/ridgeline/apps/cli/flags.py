@@ -1,10 +1,12 @@
-"""Flags made from the columns of a task, so that the command line, the tables and the documentation say the same."""
+"""Commands of the prediction tasks: their flags are the columns of the task, so that line, table and docs agree."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -12,40 +14,133 @@ from ridgeline.api.columns import NUMBER, TASKS, Column
 
 SHORT = {"request_rate_per_s": "--rate"}
 
+OnOption = Annotated[str, typer.Option("--on", metavar="MACHINE", help='machines: "8x h100-sxm", "4x dgx-h100"')]
+CaseOption = Annotated[Path | None, typer.Option("--case", metavar="FILE", help="one case as YAML or JSON; flags win")]
+CasesOption = Annotated[str, typer.Option("--cases", metavar="FILE", help="a table: CSV, Parquet, or - (stdin)")]
+OutOption = Annotated[str, typer.Option("--out", metavar="FILE", help="its results: CSV, Parquet, or - (stdout)")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 
-def with_columns(task: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command one option per column of the task; they arrive in its keyword argument `case` as text."""
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "case"]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One case as it was asked for: machines, columns by name, and whether the answer is JSON."""
+
+    task: str
+    on: str
+    case: Mapping[str, Any]
+    json: bool
+
+    def predict(self, plan: str = "") -> Any:
+        """The prediction of the case."""
+        from ridgeline.api.predict import predict
+
+        case = dict(self.case)
+        on, plan = self.on or str(case.pop("on", "")), plan or str(case.pop("plan", ""))
+        return predict(self.task, on=on, plan=plan, **case)
+
+    def tell(self, prediction: Any, **more: Any) -> None:
+        """Print it, as a table or as JSON with `more` beside its own keys."""
+        if self.json:
+            import json
+
+            typer.echo(json.dumps({**prediction.to_dict(), **more}, indent=2))
+        else:
+            show(prediction)
+
+    def answer(self, plan: str = "") -> Any:
+        """Predict and print; the prediction, for what follows."""
+        prediction = self.predict(plan)
+        self.tell(prediction)
+        return prediction
+
+
+def task_command(task: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a command of `function(request, *, ...)`: it gets an option per column of the task and those of all tasks.
+
+    With `--cases` the table is evaluated and the function is not called.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        shared = list(inspect.signature(_shared, eval_str=True).parameters.values())
         columns = [_parameter(column) for column in TASKS[task]]
 
-        def run(**everything: Any) -> None:
-            named = {column.name: everything.pop(column.name) for column in TASKS[task]}
-            command(**everything, case={name: value for name, value in named.items() if value is not None})
+        def run(**given: Any) -> None:
+            on, case_file, cases, out, json = (given.pop(parameter.name) for parameter in shared)
+            named = {column.name: given.pop(column.name) for column in TASKS[task]}
+            if cases:
+                bulk(task, cases, out)
+                return
+            case = {**(_case_of(case_file) if case_file else {}), **{k: v for k, v in named.items() if v is not None}}
+            function(Request(task=task, on=on, case=case, json=json), **given)
 
-        run.__doc__ = command.__doc__
-        run.__name__ = command.__name__
-        run.__signature__ = inspect.Signature([*own, *columns])  # type: ignore[attr-defined]
-        run.__annotations__ = {p.name: p.annotation for p in [*own, *columns]}
+        run.__doc__, run.__name__ = function.__doc__, function.__name__
+        run.__signature__ = inspect.Signature([*shared, *own, *columns])  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in (*shared, *own, *columns)}
         return run
 
     return decorate
+
+
+def bulk(task: str, cases: str, out: str) -> None:
+    """Evaluate a table, with a sign of life on the screen. Exit code 3 if no row could be evaluated."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from ridgeline.api.tasks import predict_file
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        progress.add_task(f"predict {task}: {cases}", total=None)
+        good, bad = predict_file(task, cases, out or "-")
+    console.print(f"{good:,} rows evaluated, {bad:,} with an error", highlight=False)
+    if good == 0:
+        raise typer.Exit(3)
+
+
+def show(view: Any) -> None:
+    """Print what rich can print."""
+    from rich.console import Console
+
+    Console(highlight=False).print(view)
+
+
+def _shared(
+    *,
+    on: OnOption = "",
+    case_file: CaseOption = None,
+    cases: CasesOption = "",
+    out: OutOption = "",
+    json: JsonOption = False,
+) -> None:
+    """The options of every task; only the signature is used."""
+
+
+def _case_of(path: Path) -> dict[str, Any]:
+    from ridgeline.core.errors import FileFormatError
+    from ridgeline.core.files import load_json, load_yaml
+
+    document = load_json(path) if path.suffix == ".json" else load_yaml(path)
+    if not isinstance(document.data, dict):
+        raise FileFormatError("a case is a mapping of columns to values", at=document.where(), fix="write `isl: 1024`")
+    return dict(document.data)
 
 
 def _parameter(column: Column) -> inspect.Parameter:
     flags = [f"--{column.name.replace('_', '-')}"]
     if column.name in SHORT:
         flags.append(SHORT[column.name])
-    default = (
-        ""
-        if column.default in (None, "")
-        else f" [default: {column.default:g}]"
-        if column.kind == NUMBER
-        else (f" [default: {column.default}]")
+    option = typer.Option(
+        None, *flags, help=f"{column.doc}{_default(column)}", metavar=_metavar(column), show_default=False
     )
-    option = typer.Option(None, *flags, help=f"{column.doc}{default}", metavar=_metavar(column), show_default=False)
     return inspect.Parameter(column.name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=str | None)
+
+
+def _default(column: Column) -> str:
+    if column.default in (None, ""):
+        return ""
+    return f" [default: {column.default:g}]" if column.kind == NUMBER else f" [default: {column.default}]"
 
 
 def _metavar(column: Column) -> str:

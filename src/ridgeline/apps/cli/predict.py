@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from ridgeline.apps.cli.flags import with_columns
+from ridgeline.apps.cli.flags import CasesOption, OutOption, Request, bulk, show, task_command
 
 app = typer.Typer(
     help="What will this workload do on this machine under this plan?",
@@ -16,16 +16,7 @@ app = typer.Typer(
     invoke_without_command=True,
 )
 
-OnOption = Annotated[str, typer.Option("--on", metavar="MACHINE", help='machines: "8x h100-sxm", "4x dgx-h100"')]
 PlanOption = Annotated[str, typer.Option("--plan", metavar="WORDS", help='the plan in words: "tp8 pp2 w=fp8 kv=fp8"')]
-CaseOption = Annotated[Path | None, typer.Option("--case", metavar="FILE", help="one case as YAML or JSON; flags win")]
-CasesOption = Annotated[
-    str, typer.Option("--cases", metavar="FILE", help="a table of cases: CSV or Parquet, - for stdin")
-]
-OutOption = Annotated[
-    str, typer.Option("--out", metavar="FILE", help="where its results go: CSV or Parquet, - for stdout")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 RooflineOption = Annotated[
     list[Path] | None, typer.Option("--roofline", metavar="FILE", help="draw the step's roofline: .html, .png or .svg")
 ]
@@ -63,7 +54,7 @@ VISION_EXAMPLES = """Examples:
 
 
 @app.callback()
-def predict(context: typer.Context, cases: CasesOption = "", out: OutOption = "", task: str = "") -> None:
+def predict(context: typer.Context, cases: CasesOption = "", out: OutOption = "") -> None:
     """Evaluate a table whose columns say which task it is, or run one of the tasks below."""
     if context.invoked_subcommand is None:
         if not cases:
@@ -71,27 +62,14 @@ def predict(context: typer.Context, cases: CasesOption = "", out: OutOption = ""
             raise typer.Exit
         from ridgeline.api.tasks import task_of_file
 
-        _bulk(task or task_of_file(cases), cases, out)
+        bulk(task_of_file(cases), cases, out)
 
 
 @app.command("serving", epilog=SERVING_EXAMPLES)
-@with_columns("serving")
-def serving(
-    *,
-    on: OnOption = "",
-    plan: PlanOption = "",
-    case_file: CaseOption = None,
-    cases: CasesOption = "",
-    out: OutOption = "",
-    json: JsonOption = False,
-    roofline: RooflineOption = None,
-    case: dict[str, Any],
-) -> None:
+@task_command("serving")
+def serving(request: Request, *, plan: PlanOption = "", roofline: RooflineOption = None) -> None:
     """An LLM deployment under load: TTFT, TPOT, throughput, memory, power, cost, and what bounds it."""
-    if cases:
-        _bulk("serving", cases, out)
-        return
-    prediction = _one("serving", on, plan, case_file, case, json=json)
+    prediction = request.answer(plan)
     for path in roofline or []:
         from ridgeline.api.roofline import draw_roofline
 
@@ -100,143 +78,36 @@ def serving(
 
 
 @app.command("step", epilog=STEP_EXAMPLES)
-@with_columns("step")
-def step(
-    *,
-    on: OnOption = "",
-    plan: PlanOption = "",
-    case_file: CaseOption = None,
-    cases: CasesOption = "",
-    out: OutOption = "",
-    json: JsonOption = False,
-    case: dict[str, Any],
-) -> None:
+@task_command("step")
+def step(request: Request, *, plan: PlanOption = "") -> None:
     """One forward step, prefill or decode, without a load around it."""
-    if cases:
-        _bulk("step", cases, out)
-        return
-    _one("step", on, plan, case_file, case, json=json)
+    request.answer(plan)
 
 
 @app.command("ops", epilog=OPS_EXAMPLES)
-@with_columns("ops")
-def ops(
-    *,
-    on: OnOption = "",
-    case_file: CaseOption = None,
-    cases: CasesOption = "",
-    out: OutOption = "",
-    json: JsonOption = False,
-    explain: ExplainOption = False,
-    case: dict[str, Any],
-) -> None:
+@task_command("ops")
+def ops(request: Request, *, explain: ExplainOption = False) -> None:
     """One kernel: time, energy, bytes, FLOPs, and which bound holds it."""
-    if cases:
-        _bulk("ops", cases, out)
+    if not explain:
+        request.answer()
         return
-    _one("ops", on, "", case_file, case, json=json, explain=explain)
+    from ridgeline.api.explain import explain_kernel, explanation_view
+
+    prediction = request.predict()
+    request.tell(prediction, explain=explain_kernel(prediction))
+    if not request.json:
+        show(explanation_view(prediction))
 
 
 @app.command("training", epilog=TRAINING_EXAMPLES)
-@with_columns("training")
-def training(
-    *,
-    on: OnOption = "",
-    plan: PlanOption = "",
-    case_file: CaseOption = None,
-    cases: CasesOption = "",
-    out: OutOption = "",
-    json: JsonOption = False,
-    case: dict[str, Any],
-) -> None:
+@task_command("training")
+def training(request: Request, *, plan: PlanOption = "") -> None:
     """A training step: time, tokens/s, utilisation, memory by kind, and whether it fits."""
-    if cases:
-        _bulk("training", cases, out)
-        return
-    _one("training", on, plan, case_file, case, json=json)
+    request.answer(plan)
 
 
 @app.command("vision", epilog=VISION_EXAMPLES)
-@with_columns("vision")
-def vision(
-    *,
-    on: OnOption = "",
-    case_file: CaseOption = None,
-    cases: CasesOption = "",
-    out: OutOption = "",
-    json: JsonOption = False,
-    case: dict[str, Any],
-) -> None:
+@task_command("vision")
+def vision(request: Request) -> None:
     """A vision network: latency, images/s, memory and energy."""
-    if cases:
-        _bulk("vision", cases, out)
-        return
-    _one("vision", on, "", case_file, case, json=json)
-
-
-def _one(
-    task: str,
-    on: str,
-    plan: str,
-    case_file: Path | None,
-    case: dict[str, Any],
-    *,
-    json: bool,
-    explain: bool = False,
-) -> Any:
-    """Predict and print one case; the prediction itself for what follows."""
-    from ridgeline.api.predict import predict as predict_case
-
-    written = _case_of(case_file) if case_file else {}
-    everything = {**written, **case}
-    on = on or str(everything.pop("on", ""))
-    plan = plan or str(everything.pop("plan", ""))
-    prediction = predict_case(task, on=on, plan=plan, **everything)
-    if json:
-        import json as encoder
-
-        shown = prediction.to_dict()
-        if explain:
-            from ridgeline.api.explain import explain_kernel
-
-            shown["explain"] = explain_kernel(prediction)
-        typer.echo(encoder.dumps(shown, indent=2))
-    else:
-        _print(prediction)
-        if explain:
-            from ridgeline.api.explain import explanation_view
-
-            _print(explanation_view(prediction))
-    return prediction
-
-
-def _case_of(path: Path) -> dict[str, Any]:
-    from ridgeline.core.errors import FileFormatError
-    from ridgeline.core.files import load_json, load_yaml
-
-    document = load_json(path) if path.suffix == ".json" else load_yaml(path)
-    if not isinstance(document.data, dict):
-        raise FileFormatError("a case is a mapping of columns to values", at=document.where(), fix="write `isl: 1024`")
-    return dict(document.data)
-
-
-def _bulk(task: str, cases: str, out: str) -> None:
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    from ridgeline.api.tasks import predict_file
-
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        progress.add_task(f"predict {task}: {cases}", total=None)
-        good, bad = predict_file(task, cases, out or "-")
-    console.print(f"{good:,} rows evaluated, {bad:,} with an error", highlight=False)
-    if good == 0:
-        raise typer.Exit(3)
-
-
-def _print(view: Any) -> None:
-    from rich.console import Console
-
-    Console(highlight=False).print(view)
+    request.answer()
