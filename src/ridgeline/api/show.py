@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ridgeline.api.breakdown import breakdown_of
 from ridgeline.core import units
 
 if TYPE_CHECKING:
@@ -201,8 +202,6 @@ def _why(prediction: Prediction) -> str:
 
 
 def _breakdown(phase: object) -> Table:
-    from ridgeline.api.predict import breakdown_of
-
     rows = breakdown_of(phase.step)  # type: ignore[attr-defined]
     host_s = phase.host_s  # type: ignore[attr-defined]
     whole = sum(float(row["time_s"]) for row in rows) + host_s
