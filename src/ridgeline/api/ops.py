@@ -84,6 +84,7 @@ def predict_ops(
     """
     numbers = {name: np.full(cases.rows, np.nan) for name in RESULTS}
     texts = {name: _Texts(cases.rows) for name in ("bound", "regime", "kernel_family")}
+    place = np.zeros(cases.rows, dtype=np.intp)
     for cells, machines, machine_index in _groups(cases, problems, seen_as):
         rows = cells.rows
         try:
@@ -94,18 +95,14 @@ def predict_ops(
             continue
         for name in needed:
             problems.flag(rows[cells[name] <= 0], f"{name} must be given and positive for {cells.texts['kind']}")
-        if build in (_prefill, _decode) and not _variant(cells).startswith("mla"):
-            problems.flag(
-                rows[cells["head_dim"] <= 0], "head_dim must be positive for attention; 0 is only for op = mla"
-            )
-        place = np.zeros(cases.rows, dtype=np.intp)
+        for where, problem in _impossible(cells, build):
+            problems.flag(rows[where], problem)
         place[rows] = machine_index
 
         def fill(
             part: Rows,
             texts_of: Mapping[str, str] = cells.texts,
             machines: tuple[Machine, ...] = machines,
-            place: Rows = place,
             build: Callable[[Cells], Op] = build,
         ) -> None:
             index = None if len(machines) == 1 else place[part]
@@ -115,6 +112,17 @@ def predict_ops(
         for start in range(0, good.size, CHUNK_ROWS):
             alone(good[start : start + CHUNK_ROWS], fill, problems)
     return {**numbers, **{name: column.labels() for name, column in texts.items()}}
+
+
+def _impossible(cells: Cells, build: Callable[[Cells], Op]) -> Iterator[tuple[NDArray[np.bool_], str]]:
+    """Rows whose sizes contradict each other, and how."""
+    if build is _experts:
+        yield cells["topk"] > cells["experts"], "topk must not exceed experts"
+        yield cells["ep"] > cells["experts"], "ep must not exceed experts"
+    if build in (_prefill, _decode):
+        if not _variant(cells).startswith("mla"):
+            yield cells["head_dim"] <= 0, "head_dim must be positive for attention; 0 is only for op = mla"
+        yield cells["kv_heads"] > cells["heads"], "kv_heads must not exceed heads"
 
 
 def _price_rows(

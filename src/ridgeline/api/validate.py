@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from ridgeline.api.intake import intake, wanted
 from ridgeline.api.ops import as_it_is, predict_ops
 from ridgeline.core.errors import FileFormatError, UnknownNameError, did_you_mean
+from ridgeline.core.files import load_json
 from ridgeline.core.tables import Labels, from_mapping
 from ridgeline.costs.coefficients import coefficient_file, physics_twin, unmeasured_twin
 from ridgeline.costs.fits.common import is_fit_half, sampled
 from ridgeline.costs.measurements import SIZES, Measurements, columns_of, read
-from ridgeline.costs.validate import ALL, Line
+from ridgeline.costs.validate import ALL, Line, Report, regressions
 from ridgeline.hardware import catalogue
 from ridgeline.hardware.chip import Chip
 
@@ -47,6 +48,8 @@ LONG_ENOUGH_S = 0.5e-3
 SUSTAINED = ("gemm", "vllm", "0.22.0")
 SUSPECT = ("attention_decode", "a100-80gb-sxm", "trtllm")
 WORST = 20
+FEWEST = 30
+"""Rows from which a median is worth watching."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +129,26 @@ def validate_kernels(data: Path, kinds: Sequence[str] = (), sample: int = 0) -> 
             found += [_priced(held, regime) for regime in TWINS]
         if len(held) and (not kinds or "power" in kinds):
             found += _power(held)
-    return [points for points in found if points.predicted.size]
+    power = [points for points in found if points.kind == "power"]
+    kernels = [points for points in found if points.kind != "power"]
+    return [points for points in (*kernels, *_joined(power)) if points.predicted.size]
+
+
+def _joined(points: Sequence[Points]) -> list[Points]:
+    """Points of one kind and regime as one."""
+    if not points:
+        return []
+    first = points[0]
+    return [
+        Points(
+            kind=first.kind,
+            regime=first.regime,
+            predicted=np.concatenate([each.predicted for each in points]),
+            measured=np.concatenate([each.measured for each in points]),
+            labels={name: np.concatenate([each.labels[name] for each in points]) for name in first.labels},
+            apart=np.concatenate([each.apart for each in points]),
+        )
+    ]
 
 
 def _tables(data: Path, kinds: Sequence[str]) -> Iterable[Measurements]:
@@ -318,10 +340,29 @@ def worst(points: Iterable[Points], count: int = WORST) -> list[tuple[Points, in
 
 def _furthest(points: Points, count: int) -> NDArray[np.intp]:
     off = np.where(points.apart == "", np.abs(np.log(points.predicted / points.measured)), -1.0)
-    return np.argsort(-off, kind="stable")[:count]
+    found: NDArray[np.intp] = np.argsort(-off, kind="stable")[:count]
+    return found[off[found] >= 0]
 
 
 def baseline_of(points: Sequence[Points]) -> dict[str, float]:
-    """Median error by kind, regime and chip, as a baseline file holds it."""
+    """Median error by kind, regime and chip, as a baseline file holds it; medians of few rows say too little."""
     lines = [*lines_of(points), *lines_of(points, ("chip",))]
-    return {line.key: round(line.median, 4) for line in sorted(lines, key=lambda line: line.key)}
+    kept = [line for line in lines if line.count >= FEWEST]
+    return {line.key: round(line.median, 4) for line in sorted(kept, key=lambda line: line.key)}
+
+
+def read_baseline(path: Path) -> dict[str, float]:
+    """The medians of a baseline file. Raises FileFormatError for a file that is none."""
+    document = load_json(path)
+    medians = document.data.get("medians") if isinstance(document.data, dict) else None
+    if not isinstance(medians, dict) or not all(isinstance(value, int | float) for value in medians.values()):
+        raise FileFormatError("not a baseline", at=document.where(), fix="write one with --write-baseline FILE")
+    return {str(key): float(value) for key, value in medians.items()}
+
+
+def regressed(points: Sequence[Points], baseline: Mapping[str, float]) -> list[str]:
+    """What got worse than the baseline by more than one percent absolute in a median; kinds not scored now pass."""
+    lines = (*lines_of(points), *lines_of(points, ("chip",)))
+    kinds = {line.kind for line in lines}
+    mine = {key: value for key, value in baseline.items() if key.partition("/")[0] in kinds}
+    return regressions(Report(lines=lines), mine)

@@ -28,11 +28,11 @@ class RidgelineError(Exception):
         where = f" at {self.at}" if self.at else ""
         got = f" (got {_short(self.got)})" if self.got is not None else ""
         fix = f"; {self.fix}" if self.fix else ""
-        return " ".join(f"{self.what}{where}{got}{fix}".split())
+        return " ".join(_cut(word) for word in f"{self.what}{where}{got}{fix}".split())
 
     def screen(self) -> str:
         """The error as the command line prints it: at most four short lines."""
-        lines = [f"error {self.code}: {self.what}"]
+        lines = [f"error {self.code}: {' '.join(_cut(word) for word in self.what.split(' '))}"]
         if self.at:
             lines.append(f"  at   {self.at}")
         if self.got is not None:
@@ -102,6 +102,11 @@ def did_you_mean(name: str, choices: Iterable[str], *, listing: str = "") -> str
     hits = nearest(name, choices)
     ask = f"did you mean {' or '.join(repr(hit) for hit in hits)}?" if hits else "no close name is known"
     return f"{ask} {listing}".strip()
+
+
+def _cut(word: str, limit: int = 160) -> str:
+    """A word without end, as hostile cells hold them, does not fill the screen."""
+    return word if len(word) <= limit else f"{word[: limit - 1]}…"
 
 
 def _short(value: object, limit: int = 120) -> str:

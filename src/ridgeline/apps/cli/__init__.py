@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from ridgeline.apps.cli import bench, catalogue, predict
+from ridgeline.apps.cli import bench, calibrate, catalogue, predict, validate
 
 app = typer.Typer(
     name="ridgeline",
@@ -20,7 +20,9 @@ app = typer.Typer(
 )
 app.add_typer(predict.app, name="predict")
 app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
+app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("catalogue", epilog=catalogue.EXAMPLES)(catalogue.catalogue)
+app.command("validate", epilog=validate.EXAMPLES)(validate.validate)
 
 
 def _version(value: bool) -> None:

@@ -1,0 +1,179 @@
+"""docs/accuracy.md: what `ridgeline validate --markdown` writes, numbers from the run and words about what misses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from ridgeline.api.accuracy import TARGETS, Accuracy, by_kind, calibrated, refused, worst_row
+from ridgeline.api.validate import Points, lines_apart, lines_of, worst
+from ridgeline.core import units
+from ridgeline.costs.validate import Line
+from ridgeline.hardware import catalogue
+
+WORST_SHOWN = 12
+
+INTRODUCTION = """# Accuracy
+
+Written by `ridgeline validate --data DIR --markdown docs/accuracy.md`; a test compares a sample of it with a committed
+baseline and fails when a median gets worse by more than one percent (absolute). Errors are predicted over measured,
+minus 1: **median** and **p90** are of its absolute value, **bias** is its median with the sign (+ is too slow for
+times, too fast for rates).
+
+Three regimes, never mixed:
+
+- **calibrated**: what `ridgeline predict` answers for a chip that was measured, on shapes that no fit saw (every second
+  shape of the tables is kept from all fits, on every chip).
+- **physics**: the same rows without the residual tables on top of the physics.
+- **datasheet**: all rows of the chip were left out of the fits, so that it contributed nothing but its datasheet. The
+  tables hold A100, H100, H200 and L40S only. H100 and H200 are twins, so a Hopper chip left out still has its twin in
+  the fit; A100 and L40S are alone in their generation and show what a chip of a new generation may expect. They have a
+  column of their own (**alone**).
+
+The measurements are NVIDIA AIConfigurator's (Apache-2.0), made in hot loops (`weights_cache=hot`), and end-to-end
+points and published results collected from public sources.
+"""
+
+KERNEL_WORDS = """
+Targets are medians. Where **physics** and **calibrated** are equal, the kind has no residual tables.
+
+What misses, and why:
+
+- **p90 is far above the median** for attention and experts. The tails are kernels whose library switches between
+  variants at sizes that we do not see (split counts, two-pass decode, untuned tile configurations). Most of the worst
+  rows below are such shapes: they cost up to hundreds of times more than their neighbours, on one chip and release.
+- **datasheet**: the medians over all chips flatter us, since most rows are of the Hopper twins. On a chip that is
+  alone in its generation, launch and per-block overheads and the share of memory bandwidth that a kernel reaches differ
+  by more than clocks and unit counts tell, and the column **alone** says by how much.
+- **power** is known for one chip (H200), and only long kernels count; attention is the worst part, since its power
+  depends on how busy the exponentials and the softmax registers keep the chip, which the model does not separate.
+- Kernels that only one chip measured cannot be left out of a fit; those rows are missing from **datasheet**, and the
+  table of refused rows says how many.
+"""
+
+SYSTEM_WORDS = """
+How these were mapped, and how far to trust them:
+
+- **Serving points**: measured TTFT and TPOT of deployments at a concurrency. Ops are priced as above; a handful of
+  numbers per runtime (host time per step and per sequence, memory reserve) were fitted on these same points, so this is
+  *not* a held-out figure. TTFT depends on how the load generator starts its requests; each source's own procedure is
+  imitated (`procedure`), and where the imitation is off, TTFT is off by far more than TPOT.
+- **Published saturated rates**: TensorRT-LLM's published tables, nothing fitted on them. No batch size is given, it
+  follows from memory. The bias is negative (we predict too little): those runs schedule the prefill of many requests
+  together and overlap it with decode, while the steady state here charges prompts to the iterations that they share.
+  L40S is the worst, since its all-reduce over PCIe is priced from collectives measured alone on the bus.
+- **Training speed**: published tokens/s per chip. Most rows are also what the training coefficients were fitted on;
+  read it as how well the form fits, not as a forecast. The fit's own cross-validation is in its coefficient file.
+"""
+
+
+def markdown_page(accuracy: Accuracy) -> str:
+    """The whole page. It names no path of the machine that it was written on."""
+    parts = [INTRODUCTION, "## Kernels\n", _targets(accuracy), KERNEL_WORDS]
+    parts += ["### By chip\n", _lines(lines_of(accuracy.kernels, ("chip",)), ("chip",))]
+    parts += ["### By measured duration\n", _lines(lines_of(accuracy.kernels, ("size",)), ("size",))]
+    parts += ["### By format\n", _lines(_calibrated_only(accuracy), ("dtype",))]
+    apart = lines_apart(accuracy.kernels)
+    if apart:
+        parts += ["### Kept apart\n", _apart(apart)]
+    if rows := refused(accuracy.kernels):
+        parts += ["### Refused\n", _refused(rows)]
+    parts += [f"### The {WORST_SHOWN} rows that are furthest off\n", _worst(accuracy)]
+    if accuracy.systems:
+        parts += ["## Whole systems\n", _lines(lines_of(accuracy.systems), ()), SYSTEM_WORDS]
+        chosen = ("chip", "runtime")
+        parts += ["### By chip and runtime\n", _lines(lines_of(accuracy.systems, chosen), chosen)]
+        if rows := refused(accuracy.systems):
+            parts += ["### Refused\n", _refused(rows)]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _calibrated_only(accuracy: Accuracy) -> list[Line]:
+    return lines_of([each for each in accuracy.kernels if each.regime == "calibrated"], ("dtype",))
+
+
+def _targets(accuracy: Accuracy) -> str:
+    head = ["kind", "rows", "calibrated", "target", "p90", "physics", "datasheet", "target", "p90", "alone"]
+    lonely = {line.kind: line for line in lines_of(_alone(accuracy.kernels))}
+    rows = []
+    for kind, regimes in by_kind(lines_of(accuracy.kernels)).items():
+        known, guessed = TARGETS[kind]
+        mine, physics, datasheet = (regimes.get(name) for name in ("calibrated", "physics", "datasheet"))
+        rows.append(
+            [
+                kind,
+                f"{mine.count:,}" if mine else "-",
+                _met(mine, known),
+                f"<= {known:.0%}",
+                f"{mine.p90:.1%}" if mine else "-",
+                f"{physics.median:.1%}" if physics else "-",
+                _met(datasheet, guessed),
+                f"<= {guessed:.0%}",
+                f"{datasheet.p90:.1%}" if datasheet else "-",
+                _met(lonely.get(kind), guessed),
+            ]
+        )
+    return _table(head, rows, numbers=9)
+
+
+def _alone(kernels: Sequence[Points]) -> list[Points]:
+    """The regime `datasheet` on chips that are the only measured ones of their generation."""
+    chips = sorted({str(chip) for points in kernels for chip in points.labels["chip"]})
+    generation = {chip: catalogue.chip(chip).generation for chip in chips}
+    others = Counter(generation.values())
+    lonely = [chip for chip in chips if others[generation[chip]] == 1]
+    return [points.rows(np.isin(points.labels["chip"], lonely)) for points in kernels if points.regime == "datasheet"]
+
+
+def _met(line: Line | None, target: float) -> str:
+    if line is None:
+        return "not measured"
+    return f"{line.median:.1%}" if line.median <= target else f"**{line.median:.1%}**, missed"
+
+
+def _lines(lines: Sequence[Line], by: Sequence[str]) -> str:
+    rows = [
+        [
+            line.kind,
+            line.regime,
+            *(getattr(line, name) or "-" for name in by),
+            f"{line.count:,}",
+            f"{line.median:.1%}",
+            f"{line.p90:.1%}",
+            f"{line.bias:+.1%}",
+        ]
+        for line in lines
+    ]
+    return _table(["kind", "regime", *by, "rows", "median", "p90", "bias"], rows, numbers=4)
+
+
+def _apart(lines: Sequence[tuple[str, Line]]) -> str:
+    rows = [
+        [reason, line.kind, line.regime, f"{line.count:,}", f"{line.median:.1%}", f"{line.p90:.1%}"]
+        for reason, line in lines
+    ]
+    return _table(["why", "kind", "regime", "rows", "median", "p90"], rows, numbers=3)
+
+
+def _refused(rows: Sequence[dict[str, object]]) -> str:
+    cells = [[str(row["kind"]), str(row["regime"]), f"{row['rows']:,}", str(row["mostly"])] for row in rows]
+    return _table(["kind", "regime", "rows", "mostly because"], cells, numbers=0)
+
+
+def _worst(accuracy: Accuracy) -> str:
+    rows = []
+    for points, row in worst(calibrated(accuracy.kernels), WORST_SHOWN):
+        told = worst_row(points, row)
+        times = [units.duration(told["measured"]), units.duration(told["predicted"])]
+        where = f"{told['chip']}, {told['runtime']} {told['version']}"
+        rows.append([told["kind"], where, told["dtype"], told["case"], *times, told["bound"], told["kernel"]])
+    return _table(["kind", "where", "format", "case", "measured", "predicted", "bound", "kernel"], rows, numbers=0)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int) -> str:
+    """A table whose last `numbers` columns are flush right."""
+    marks = ["---"] * (len(head) - numbers) + ["---:"] * numbers
+    lines = [head, marks, *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"

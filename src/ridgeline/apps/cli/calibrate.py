@@ -1,0 +1,65 @@
+"""`ridgeline calibrate`: the numbers of a chip from measurements of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLES = """Examples:
+
+  ridgeline calibrate measurements.parquet --chip h100-sxm
+
+  ridgeline calibrate measurements.csv --chip l40s --out l40s.yaml
+"""
+
+
+def calibrate(
+    measurements: Annotated[Path, typer.Argument(help="a table of measured kernels: Parquet or CSV")],
+    chip: Annotated[str, typer.Option("--chip", metavar="NAME", help="chip of the catalogue that was measured")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="where the YAML goes [default: CHIP.yaml]")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="print the errors before and after as JSON")] = False,
+) -> None:
+    """Fit a chip's coefficients on a table of its kernels; write them with their provenance."""
+    from ridgeline.costs.calibrate import calibrate_chip
+
+    fitted = calibrate_chip(measurements, chip)
+    files = fitted.write(out or Path(f"{chip}.yaml"))
+    errors = fitted.document.errors
+    if json:
+        import json as encoder
+
+        typer.echo(encoder.dumps({"chip": chip, "errors": errors, "files": [str(file) for file in files]}, indent=2))
+    else:
+        _print(chip, errors)
+    for file in files:
+        typer.echo(f"wrote {file}", err=True)
+
+
+def _print(chip: str, errors: object) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"{chip}: error on shapes that the fit did not see",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+    table.add_column("kernels")
+    for name in ("rows", "before", "physics", "with residuals"):
+        table.add_column(name, justify="right")
+    assert isinstance(errors, dict), "a fit says its errors by kernels"
+    for label, scores in errors.items():
+        medians = [_median(scores.get(stage)) for stage in ("datasheet", "physics", "calibrated")]
+        rows = next((str(score["rows"]) for score in scores.values() if isinstance(score, dict)), "0")
+        table.add_row(str(label), rows, *medians)
+    Console(highlight=False).print(table)
+
+
+def _median(score: object) -> str:
+    return f"{score['median_pct']:.1f} %" if isinstance(score, dict) and "median_pct" in score else "-"
