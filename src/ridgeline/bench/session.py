@@ -27,8 +27,8 @@ LAST_SHARE = 0.5
 SUSTAINED_SHARE = 0.25
 """Share of a run's time that loops of a second or more may take together."""
 MEMORY_SHARE = 0.6
-CALLS = 6
-"""Turns that a case runs at least: to be checked, captured, warmed up, and repeated three times."""
+LAPS = 6
+"""Laps that a case runs at least: to be checked, captured, warmed up, and repeated three times."""
 NO_TIME = "no time left"
 NO_MEMORY = "does not fit the free memory"
 
@@ -74,12 +74,12 @@ class _Pace:
         self.bytes_per_s = max(self.bytes_per_s, case.moved_bytes / latency_s)
         self.setup_bytes_per_s = max(self.setup_bytes_per_s, setup_bytes / setup_s)
 
-    def expected_s(self, case: Case, buffers: Buffers) -> float:
-        """Seconds that the case takes in all; zero in a group without a measurement."""
+    def expected_s(self, case: Case, buffers: Buffers, calls: int) -> float:
+        """Seconds that the case takes in all, with that many calls; zero in a group without a measurement."""
         if not self.bytes_per_s:
             return 0.0
         call_s = max(case.flops / self.flops_per_s if case.flops else 0.0, case.moved_bytes / self.bytes_per_s)
-        return CALLS * call_s + case.moved_bytes * buffers.weights / self.setup_bytes_per_s
+        return calls * call_s + case.moved_bytes * buffers.weights / self.setup_bytes_per_s
 
 
 @dataclass(slots=True)
@@ -117,7 +117,7 @@ def run(
     meter, interrupted = backend.meter(), False
     try:
         while pending and (left_s := plan.budget_s - (clock() - start)) > 0:
-            place = _next(pending, sets, state, left_s)
+            place = _next(pending, sets, state, left_s, graphs=backend.device.kind == "gpu")
             if place is None:
                 break
             case = pending.pop(place)
@@ -150,12 +150,19 @@ def _key(case: Case) -> tuple[str | int, ...]:
 
 
 def _next(
-    pending: Sequence[Case], sets: Mapping[tuple[str | int, ...], Buffers], state: _State, left_s: float
+    pending: Sequence[Case],
+    sets: Mapping[tuple[str | int, ...], Buffers],
+    state: _State,
+    left_s: float,
+    *,
+    graphs: bool,
 ) -> int | None:
     """The first case that is expected to take a small share of the time left, else the cheapest if there is time."""
     expected = []
     for place, case in enumerate(pending):
-        expected.append(state.paces.setdefault(case.group, _Pace()).expected_s(case, sets[_key(case)]))
+        buffers, pace = sets[_key(case)], state.paces.setdefault(case.group, _Pace())
+        # Where laps are graphs, each takes a turn through all the buffers.
+        expected.append(pace.expected_s(case, buffers, LAPS * (buffers.weights if graphs else 1)))
         if expected[-1] <= CASE_SHARE * left_s:
             return place
     cheapest = min(range(len(pending)), key=expected.__getitem__)
@@ -177,20 +184,20 @@ def _measure(
     if size_bytes > MEMORY_SHARE * backend.device.free_bytes:
         state.left_out[NO_MEMORY] += 1
         return
+    sustain = case.sustained and state.sustained_s + plan.effort.sustain_s <= SUSTAINED_SHARE * plan.budget_s
+    sustain = sustain and plan.effort.sustain_s < left_s
     start = perf_counter()
     try:
         kernel = checked(backend.prepare(case, buffers), case.dtype)
+        setup_s = perf_counter() - start
+        timing = time_kernel(kernel, plan.effort, meter=meter, sustain=sustain)
     except Unsupported as reason:
         state.left_out[f"not supported: {case.table} {case.dtype}: {reason}"] += 1
         return
     except WrongResult as reason:
         state.left_out[f"wrong result, not timed: {reason}"] += 1
         return
-    setup_s = perf_counter() - start
-    sustain = case.sustained and state.sustained_s + plan.effort.sustain_s <= SUSTAINED_SHARE * plan.budget_s
-    sustain = sustain and plan.effort.sustain_s < left_s
     state.sustained_s += plan.effort.sustain_s if sustain else 0.0
-    timing = time_kernel(kernel, plan.effort, meter=meter, sustain=sustain)
     state.paces[case.group].learn(case, timing.latency_s, setup_s, size_bytes)
     state.rows.append(Row(case=case, kernel=kernel.name, captured=kernel.captured, timing=timing, weights=plan.weights))
 

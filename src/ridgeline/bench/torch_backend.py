@@ -73,18 +73,18 @@ class TorchBackend:
                 made = torch_kernels.BUILDERS[case.table](torch, self._where, case, buffers)
                 made.call(0)
                 error = made.error()
-                graph = self._capture(made, case) if self._where == "cuda" and made.capturable else None
+                graph = self._capture(made) if self._where == "cuda" and made.capturable else None
             if graph is not None:
                 return self._kernel(made, error, graph.replay, _graph_calls(made))
             return self._kernel(made, error, None, 1)
         except (RuntimeError, NotImplementedError, TypeError, AttributeError) as fault:
             # torch says with any of these that a build, a device or a format lacks a kernel, or that memory ran out.
-            raise Unsupported(str(fault).strip().partition("\n")[0] or type(fault).__name__) from fault
+            raise Unsupported(_reason(fault)) from fault
         finally:
             if self._where == "cuda":
                 torch.cuda.empty_cache()
 
-    def _capture(self, made: torch_kernels.Made, case: Case) -> Any:
+    def _capture(self, made: torch_kernels.Made) -> Any:
         """A graph of one turn through the buffers."""
         torch = self._torch
         side = torch.cuda.Stream()
@@ -113,8 +113,22 @@ class TorchBackend:
                     made.call(place)
             turn += count
 
-        run = _events(torch, submit) if self._where == "cuda" and made.devices == 1 else _clock(torch, submit, made)
-        return Kernel(name=made.name, error=error, calls_per_lap=calls, captured=replay is not None, laps=run)
+        on_one_gpu = self._where == "cuda" and made.devices == 1
+        timed = _events(torch, submit) if on_one_gpu else _clock(torch, submit, made)
+
+        def laps(count: int) -> Lap:
+            try:
+                return timed(count)
+            except RuntimeError as fault:
+                raise Unsupported(_reason(fault)) from fault
+
+        return Kernel(name=made.name, error=error, calls_per_lap=calls, captured=replay is not None, laps=laps)
+
+
+def _reason(fault: Exception) -> str:
+    """The first line of what torch says, without what varies from case to case."""
+    first = str(fault).strip().partition("\n")[0]
+    return first.partition(". Tried to allocate")[0] or type(fault).__name__
 
 
 def _graph_calls(made: torch_kernels.Made) -> int:
