@@ -90,19 +90,23 @@ class Procedure:
     facts: Mapping[str, Mapping[str, Any]]
     low_frac: float = 1.0
     unique_prompts: int = 0
-    engines: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    engines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def cache_format(self, runtime: str) -> str:
         """Format of the KV cache that the harness sets beside 8-bit weights; "" for the model's own."""
         fact = self.engines.get(runtime, {}).get("kv")
         return str(fact["value"]) if fact else ""
 
-    def imposed(self, runtime: Runtime, version: str = "") -> Runtime:
-        """The runtime with the settings that this benchmark's harness gives to that version ("" is the newest)."""
-        facts = dict(self.engines.get(runtime.name, {}))
-        older = facts.pop("older", None)
-        if older and version and version_numbers(version) < version_numbers(older["before"]):
-            facts |= older["engine"]
+    def imposed(self, runtime: Runtime, version: str = "", weight_bits: float = 16.0) -> Runtime:
+        """The runtime with the settings that this benchmark's harness gives to that version ("" is the newest).
+
+        A variant of the settings holds for versions before one, and for weights of more bits than it names.
+        """
+        facts = {name: fact for name, fact in self.engines.get(runtime.name, {}).items() if name != "variants"}
+        for variant in self.engines.get(runtime.name, {}).get("variants", ()):
+            older = version and version_numbers(version) < version_numbers(variant["before"])
+            if older and weight_bits > variant.get("above_bits", 0):
+                facts |= variant["engine"]
         changes: dict[str, Any] = {name: fact["value"] for name, fact in facts.items() if name in _SETTINGS}
         if "token_budget" in facts:
             changes["budget_terms"] = {name: float(x) for name, x in facts["token_budget"]["value"].items()}

@@ -101,12 +101,14 @@ def deployment_for(group: Group, rows: Rows, cases: Cases) -> Deployment:
     machines, machine_index = group.machines.used(rows)
     load = cases.labels("load")
     saturated = np.array([value == "saturated" for value in load.values])[load.codes[rows]]
+    model = stack(models, model_index)
+    measured = procedure(group.procedure)
     return Deployment(
-        model=stack(models, model_index),
+        model=model,
         machines=MachineColumns(machines, None if len(machines) == 1 else machine_index),
-        runtime=procedure(group.procedure).imposed(runtime(group.runtime), group.version),
+        runtime=measured.imposed(runtime(group.runtime), group.version, model.precision.ffn.weight.bits),
         version=group.version,
-        procedure=procedure(group.procedure),
+        procedure=measured,
         cases={name: cases.number(name)[rows] for name in cases.numbers},
         saturated=saturated,
         bulk=cases.rows > MOST_RUNS,
