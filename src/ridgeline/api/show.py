@@ -184,7 +184,7 @@ def _memory(prediction: Prediction) -> RenderableType:
 
     capacity = catalogue.chip(str(prediction.case["chip"])).dram.capacity_bytes
     v = {name: float(prediction.values[f"{name}_bytes_per_chip"]) for name in ("weights", "kv", "memory")}
-    reserve = v["memory"] - v["weights"] - v["kv"]
+    reserve = max(v["memory"] - v["weights"] - v["kv"], 0.0)
     bar = Text("memory per chip  ")
     for amount, style in ((v["weights"], "blue"), (v["kv"], "green"), (reserve, "yellow")):
         bar.append("█" * round(BAR_CELLS * amount / capacity), style=style)
