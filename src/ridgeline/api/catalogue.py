@@ -104,8 +104,41 @@ def _facts(entry: Any) -> RenderableType:
     for key, fact in facts.items():
         cells = asdict(fact) if is_dataclass(fact) and not isinstance(fact, type) else dict(fact)
         how = f" ({cells['how']})" if cells.get("how") else ""
-        table.add_row(key, f"{cells['value']}", str(cells.get("kind", "")), f"{cells.get('source', '')}{how}")
+        value = fact_in_words(key, cells["value"])
+        table.add_row(key, value, str(cells.get("kind", "")), f"{cells.get('source', '')}{how}")
     return table
+
+
+READ_AS: tuple[tuple[str, Callable[[float], str]], ...] = (
+    ("matrix.", lambda value: units.si(value, "FLOP/s")),
+    ("vector.", lambda value: units.si(value, "FLOP/s")),
+    ("bandwidth", lambda value: units.si(value, "B/s")),
+    ("capacity", units.size),
+    ("host_memory", units.size),
+    ("latency", units.duration),
+    ("clock", lambda value: units.si(value, "Hz")),
+    ("tdp", lambda value: units.si(value, "W")),
+    ("power", lambda value: units.si(value, "W")),
+    ("die_area", lambda value: f"{value * 1e6:,.0f} mm2"),
+    ("transistors", units.count),
+    ("electricity_price", lambda value: f"${value * 3.6e6:.3g}/kWh"),
+    ("price", lambda value: f"${value:,.0f}"),
+    ("rental", lambda value: f"${value * 3600:.2f}/h"),
+    ("carbon_intensity", lambda value: f"{value * 3.6e9:.3g} g/kWh"),
+    ("water_usage", lambda value: f"{value * 3.6e6:.3g} L/kWh"),
+)
+"""Beginning or last word of a fact's key -> how people read its SI value; the first that fits."""
+
+
+def fact_in_words(key: str, value: float | str) -> str:
+    """A fact's value with its unit, as people write it."""
+    if isinstance(value, str | bool):
+        return str(value)
+    last = key.rpartition(".")[2]
+    for sign, write in READ_AS:
+        if key.startswith(sign) or last == sign or last.endswith(f"_{sign}"):
+            return write(value)
+    return f"{value:,g}" if value >= 1e4 else f"{value:g}"
 
 
 def _plain(value: Any) -> Any:
