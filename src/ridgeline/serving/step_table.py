@@ -73,6 +73,8 @@ class StepTimes:
     host_s: float
     host_sequence_s: float
     _affine: dict[int, tuple[float, float]] = field(default_factory=dict, compare=False, repr=False)
+    _chunk: dict[float, tuple[float, float]] = field(default_factory=dict, compare=False, repr=False)
+    _body: dict[float, float] = field(default_factory=dict, compare=False, repr=False)
 
     def decode(self, n: int) -> tuple[float, float]:
         """(seconds, seconds per token of total context) of an iteration of `n` decoding sequences, host included."""
@@ -86,21 +88,24 @@ class StepTimes:
     def mixed(self, n: int, context: float, chunks: Sequence[tuple[float, float]]) -> float:
         """Seconds of an iteration that also takes prompt chunks of (tokens, prefix)."""
         base, slope = self.decode(n)
-        old = n * self.width
+        old = new = n * self.width
         total = base + slope * context + self.host_sequence_s * len(chunks) - self.launch_s * (len(chunks) - 1)
-        new = old
         for tokens, prefix in chunks:
-            i, w = _place(self.chunks, tokens)
-            total += _between(self.extra_s, i, w) + _between(self.prefix_s, i, w) * prefix
+            known = self._chunk.get(tokens)
+            if known is None:
+                i, w = _place(self.chunks, tokens)
+                known = self._chunk[tokens] = (_between(self.extra_s, i, w), _between(self.prefix_s, i, w))
+            total += known[0] + known[1] * prefix
             new += tokens
         return total + self.body(new) - self.body(old)
 
     def body(self, tokens: float) -> float:
         """Seconds of everything but attention and head for that many merged tokens; 0 for none."""
-        if tokens <= 0:
-            return 0.0
-        i, w = _place(self.tokens, tokens)
-        return _between(self.body_s, i, w)
+        known = self._body.get(tokens)
+        if known is None:
+            i, w = _place(self.tokens, tokens)
+            known = self._body[tokens] = _between(self.body_s, i, w) if tokens > 0 else 0.0
+        return known
 
 
 def _place(grid: Sequence[float], x: float) -> tuple[int, float]:
