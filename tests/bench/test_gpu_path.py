@@ -83,13 +83,13 @@ def prepared(
 
     monkeypatch.setitem(torch_kernels.BUILDERS, "gemm", build)
     (case, *_) = cases([("gemm", "", "bf16")], quick=True)
-    return case, TorchBackend(torch_on(books), "cuda").prepare(case, BUFFERS)
+    return TorchBackend(torch_on(books), "cuda").prepare(case, BUFFERS)
 
 
 @pytest.mark.parametrize("short", [True, False])
 def test_a_graph_holds_whole_turns_through_the_buffers(short: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     books = Books()
-    _, kernel = prepared(books, monkeypatch, short=short)
+    kernel = prepared(books, monkeypatch, short=short)
     (recorded,) = books.graphs
     assert kernel.captured
     assert kernel.calls_per_lap == len(recorded)
@@ -100,7 +100,7 @@ def test_a_graph_holds_whole_turns_through_the_buffers(short: bool, monkeypatch:
 
 @pytest.mark.parametrize("capturable", [True, False])
 def test_time_per_call_is_the_devices_own(capturable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, kernel = prepared(Books(), monkeypatch, short=True, capturable=capturable)
+    kernel = prepared(Books(), monkeypatch, short=True, capturable=capturable)
     timing = time_kernel(kernel, Effort(warm_s=1e-4, lap_s=1e-4, repeats=3, sustain_s=1e-3), sustain=True)
     assert kernel.captured is capturable
     assert timing.latency_s == pytest.approx(CALL_S)
@@ -109,7 +109,7 @@ def test_time_per_call_is_the_devices_own(capturable: bool, monkeypatch: pytest.
 
 def test_calls_that_are_not_captured_go_on_where_the_last_lap_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     books = Books()
-    _, kernel = prepared(books, monkeypatch, short=True, capturable=False)
+    kernel = prepared(books, monkeypatch, short=True, capturable=False)
     books.calls.clear()
     kernel.laps(4)
     kernel.laps(3)

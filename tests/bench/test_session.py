@@ -128,6 +128,15 @@ def test_an_interruption_keeps_the_rows_that_were_whole() -> None:
     assert len(outcome.rows) == 4
 
 
+def test_the_device_is_woken_before_the_first_row() -> None:
+    backend = Simulated()
+    spent = []
+    run(backend, CHIP, TODO[:3], Plan(budget_s=1e3, effort=EFFORT), clock=backend.clock,
+        progress=lambda share, case: spent.append(backend.now_s))  # fmt: skip
+    assert spent[1] - spent[0] > 1.0
+    assert spent[2] - spent[1] < 0.5
+
+
 def test_hot_gemms_rotate_the_buffers_that_calibration_expects() -> None:
     gemm = next(case for case in TODO if case.table == "gemm")
     assert buffers_for(gemm, CHIP, "hot") == HOT

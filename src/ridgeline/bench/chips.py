@@ -30,7 +30,7 @@ def chip_of(name: str, device_name: str = "") -> Chip:
     if wanted in chip_names():
         return chip(wanted)
     near = did_you_mean(wanted, chip_names().canonical)
-    fix = f"{near} Give --chip NAME (`ridgeline catalogue chips` lists them), {ADD}"
+    fix = f"{near}; give --chip NAME (`ridgeline catalogue chips` lists them), {ADD}"
     raise UnknownNameError("the catalogue does not know this device", at="--chip", got=device_name, fix=fix)
 
 

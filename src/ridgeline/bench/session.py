@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 from ridgeline.bench.backends import Backend, Buffers, Unsupported, WrongResult, checked
@@ -27,6 +27,8 @@ LAST_SHARE = 0.5
 SUSTAINED_SHARE = 0.25
 """Share of a run's time that loops of a second or more may take together."""
 MEMORY_SHARE = 0.6
+WAKE_S = 1.0
+"""Warm-up of the first kernel, in which an idle device raises its clocks."""
 LAPS = 6
 """Laps that a case runs at least: to be checked, captured, warmed up, and repeated three times."""
 NO_TIME = "no time left"
@@ -186,11 +188,14 @@ def _measure(
         return
     sustain = case.sustained and state.sustained_s + plan.effort.sustain_s <= SUSTAINED_SHARE * plan.budget_s
     sustain = sustain and plan.effort.sustain_s < left_s
+    effort = plan.effort
+    if not state.rows:
+        effort = replace(effort, warm_s=max(effort.warm_s, min(WAKE_S, CASE_SHARE * left_s)))
     start = perf_counter()
     try:
         kernel = checked(backend.prepare(case, buffers), case.dtype)
         setup_s = perf_counter() - start
-        timing = time_kernel(kernel, plan.effort, meter=meter, sustain=sustain)
+        timing = time_kernel(kernel, effort, meter=meter, sustain=sustain)
     except Unsupported as reason:
         state.left_out[f"not supported: {case.table} {case.dtype}: {reason}"] += 1
         return

@@ -53,7 +53,7 @@ class TorchBackend:
         if table.startswith("attention"):
             return (("attention", "bf16"), ("attention", "fp16")) if on_gpu else (("attention", "bf16"),)
         if table == "elementwise":
-            return tuple((op, "bf16") for op in ELEMENTWISE)
+            return tuple((op, dtype) for op in ELEMENTWISE for dtype in (("bf16", "fp16") if on_gpu else ("bf16",)))
         if table == "copy":
             return tuple((op, "int8") for op in (COPIES if on_gpu else ("device",)))
         return tuple((op, "fp16") for op in COLLECTIVES) if self.device.count > 1 else ()
