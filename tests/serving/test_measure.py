@@ -99,3 +99,21 @@ def test_measured_engines_are_predicted(shared_data: Any) -> None:
     errors = fit_serving.errors(points.some(np.arange(points.tpot_s.size) % 4 == 0))
     assert np.nanmedian(np.abs(errors.tpot)) < MEASURED_TPOT
     assert np.nanmedian(np.abs(errors.ttft)) < MEASURED_TTFT
+
+
+def test_harness_settings_follow_version_and_model() -> None:
+    aic, imax, trt = procedure("aiconfigurator"), procedure("inferencemax"), runtime("trtllm")
+    assert aic.imposed(trt, "1.0.0rc3", weight_bits=16).lost_slots == 1
+    assert aic.imposed(trt, "1.0.0rc3", weight_bits=8).lost_slots == 0
+    assert aic.imposed(trt, "1.2.0rc6", weight_bits=16).lost_slots == 0
+    assert aic.imposed(runtime("sglang"), "0.5.1.post1").prompt_policy == "prefill-first"
+    assert aic.imposed(runtime("sglang"), "").prompt_policy == "chunked"
+    assert imax.imposed(trt, experts=True).batch_wait_steps == 0
+    assert imax.imposed(trt, experts=False).batch_wait_steps == 20
+
+
+def test_quantisation_kernels_are_separate_before_the_version_that_fuses_them() -> None:
+    assert not runtime("trtllm").fuses("1.0.0rc3")
+    assert runtime("trtllm").fuses("1.2.0rc6.post1")
+    assert runtime("trtllm").fuses("")
+    assert not runtime("vllm").fuses("")

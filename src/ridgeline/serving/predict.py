@@ -23,7 +23,7 @@ from ridgeline.serving.load import procedure
 from ridgeline.serving.runtime import runtime
 from ridgeline.workloads.catalogue import model as find_model
 from ridgeline.workloads.families.size import parameters
-from ridgeline.workloads.model import Model, stack
+from ridgeline.workloads.model import MixtureOfExperts, Model, stack
 
 Column = NDArray[np.float64]
 
@@ -106,7 +106,12 @@ def deployment_for(group: Group, rows: Rows, cases: Cases) -> Deployment:
     return Deployment(
         model=model,
         machines=MachineColumns(machines, None if len(machines) == 1 else machine_index),
-        runtime=measured.imposed(runtime(group.runtime), group.version, model.precision.ffn.weight.bits),
+        runtime=measured.imposed(
+            runtime(group.runtime),
+            group.version,
+            weight_bits=model.precision.ffn.weight.bits,
+            experts=any(isinstance(block.ffn, MixtureOfExperts) for block in model.blocks),
+        ),
         version=group.version,
         procedure=measured,
         cases={name: cases.number(name)[rows] for name in cases.numbers},
