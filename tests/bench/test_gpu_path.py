@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ridgeline.bench import Case, Effort, Unsupported, cases, time_kernel, torch_kernels
+from ridgeline.bench import Case, Effort, Kernel, Unsupported, cases, time_kernel, torch_kernels
 from ridgeline.bench.backends import Buffers
 from ridgeline.bench.nvml import NvmlMeter
 from ridgeline.bench.torch_backend import LONGEST_GRAPH, TorchBackend
@@ -71,9 +71,7 @@ def torch_on(books: Books) -> SimpleNamespace:
     )
 
 
-def prepared(
-    books: Books, monkeypatch: pytest.MonkeyPatch, *, short: bool, capturable: bool = True
-) -> tuple[Case, object]:
+def prepared(books: Books, monkeypatch: pytest.MonkeyPatch, *, short: bool, capturable: bool = True) -> Kernel:
     """A GEMM on that device whose call only keeps books."""
 
     def build(torch: object, where: str, case: Case, buffers: Buffers) -> torch_kernels.Made:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from ridgeline.bench import Case, Device, Effort, Kernel, Lap, Outcome, Plan, Unsupported, cases, offered, run
+from ridgeline.bench import Case, Device, Effort, Kernel, Lap, Outcome, Plan, Unsupported, cases, offered, run, write
 from ridgeline.bench.backends import Buffers
 from ridgeline.bench.session import HOT, NO_MEMORY, NO_TIME, buffers_for
 from ridgeline.core.errors import DomainError, SpecError
@@ -178,3 +179,14 @@ def test_cold_weights_need_a_known_cache() -> None:
     bare: Chip = replace(CHIP, tiers=tuple(tier for tier in CHIP.tiers if tier.name != "l2"))
     with pytest.raises(SpecError, match="last-level cache"):
         buffers_for(TODO[0], bare, "cold")
+
+
+def test_a_chip_is_calibrated_on_the_rows_of_a_run(tmp_path: Path) -> None:
+    pytest.importorskip("scipy", reason="calibration needs scipy: pip install 'ridgeline[fit]'")
+    from ridgeline.costs.calibrate import calibrate_chip
+
+    backend = Simulated(flops_per_s=5e14, bytes_per_s=2e12)
+    outcome = measure(backend, 1e4, cases([("gemm", "", "bf16")], quick=True))
+    (path,) = write(outcome.rows, backend, CHIP, {"gemm": tmp_path / "mine.parquet"})
+    scores = calibrate_chip(path, CHIP.name).document.errors["simulated 1 bf16"]
+    assert scores["physics"]["median_pct"] < scores["datasheet"]["median_pct"]
