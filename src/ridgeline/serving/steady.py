@@ -187,7 +187,10 @@ class Lane:
 
     def first_token_s(self, n: Value) -> Column:
         """From arrival at a free slot to the first token: missed iterations, prompts ahead, its own chunks."""
-        lag_s = self.runtime.admission_lag_steps * self.mean_iteration_s(n)
+        # A request that comes to an idle engine misses nothing: a lone client never waits.
+        others = np.asarray(self.load.concurrency, float) - 1.0
+        met = np.clip(np.where(others > -1.0, others, n), 0.0, 1.0)
+        lag_s = met * self.runtime.admission_lag_steps * self.mean_iteration_s(n)
         own_s = self.prefill_s(n)
         busy = np.clip(own_s / self.interval_s(n), 0.0, 0.95)
         ahead_s = own_s * np.minimum(busy / (2.0 * (1.0 - busy)), np.maximum(n, 0.0) / 2.0)
