@@ -144,6 +144,8 @@ def _fill_machine(values: Mapping[str, float | str], chips: int) -> dict[str, fl
     if values.get("mode") == "disagg":
         return {}
     per = float(np.prod([float(values.get(name, 1.0)) for name in ("tp", "pp", "dp", "cp")]))
+    if not per > 0:  # the row's own check says which degree cannot be
+        return {}
     asked = float(values.get("replicas", max(chips // per, 1.0)))
     if asked * per > chips:
         raise DomainError(
