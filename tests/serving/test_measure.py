@@ -103,9 +103,8 @@ def test_measured_engines_are_predicted(shared_data: Any) -> None:
 
 def test_harness_settings_follow_version_and_model() -> None:
     aic, imax, trt = procedure("aiconfigurator"), procedure("inferencemax"), runtime("trtllm")
-    assert aic.imposed(trt, "1.0.0rc3", weight_bits=16).lost_slots == 1
-    assert aic.imposed(trt, "1.0.0rc3", weight_bits=8).lost_slots == 0
-    assert aic.imposed(trt, "1.2.0rc6", weight_bits=16).lost_slots == 0
+    assert aic.imposed(trt, "1.0.0rc3").admission_lag_steps == 2
+    assert aic.imposed(trt, "1.2.0rc6").admission_lag_steps == trt.admission_lag_steps
     assert aic.imposed(runtime("sglang"), "0.5.1.post1").prompt_policy == "prefill-first"
     assert aic.imposed(runtime("sglang"), "").prompt_policy == "chunked"
     assert imax.imposed(trt, experts=True).batch_wait_steps == 0

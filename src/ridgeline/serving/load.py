@@ -97,19 +97,17 @@ class Procedure:
         fact = self.engines.get(runtime, {}).get("kv")
         return str(fact["value"]) if fact else ""
 
-    def imposed(
-        self, runtime: Runtime, version: str = "", *, weight_bits: float = 16.0, experts: bool = False
-    ) -> Runtime:
+    def imposed(self, runtime: Runtime, version: str = "", *, experts: bool = False) -> Runtime:
         """The runtime with the settings that this benchmark's harness gives to that version ("" is the newest).
 
-        A variant of the settings may hold for versions before one, for weights of more bits than it names, and for
-        models with or without routed experts; later variants win.
+        A variant of the settings may hold for versions before one, and for models with or without routed experts; later
+        variants win.
         """
         facts = {name: fact for name, fact in self.engines.get(runtime.name, {}).items() if name != "variants"}
         for variant in self.engines.get(runtime.name, {}).get("variants", ()):
             before = variant.get("before", "")
             holds = not before or (version and version_numbers(version) < version_numbers(before))
-            if holds and weight_bits > variant.get("above_bits", 0) and variant.get("experts", experts) == experts:
+            if holds and variant.get("experts", experts) == experts:
                 facts |= variant["engine"]
         changes: dict[str, Any] = {name: fact["value"] for name, fact in facts.items() if name in _SETTINGS}
         if "token_budget" in facts:

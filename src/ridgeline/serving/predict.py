@@ -109,7 +109,6 @@ def deployment_for(group: Group, rows: Rows, cases: Cases) -> Deployment:
         runtime=measured.imposed(
             runtime(group.runtime),
             group.version,
-            weight_bits=model.precision.ffn.weight.bits,
             experts=any(isinstance(block.ffn, MixtureOfExperts) for block in model.blocks),
         ),
         version=group.version,
