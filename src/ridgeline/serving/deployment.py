@@ -160,13 +160,14 @@ def flag_unfit(pool: Pool, problems: Problems, rows: Rows) -> None:
     fits = np.broadcast_to(pool.memory.fits, rows.shape)
     m = pool.memory
     needed = m.weights_bytes + m.reserve_bytes + m.sequence_bytes
-    needs, has, free = (np.broadcast_to(value, rows.shape) for value in (needed, m.capacity_bytes, m.free_bytes))
+    short = np.asarray(m.sequence_bytes) - m.free_bytes
+    needs, has, lacks = (np.broadcast_to(value, rows.shape) for value in (needed, m.capacity_bytes, short))
 
     def message(i: int) -> str:
-        need, have, left = float(needs[i]), float(has[i]), float(free[i])
+        need, have, lack = float(needs[i]), float(has[i]), float(lacks[i])
         return (
             f"does not fit: weights, reserve and one sequence need {units.size(need)} per chip, "
-            f"{units.size(max(need - have, -left))} more than there is of {units.size(have)}; "
+            f"{units.size(lack)} more than the engine may use of {units.size(have)}; "
             "raise tp or pp, or take smaller formats"
         )
 

@@ -107,7 +107,7 @@ def deployment_for(group: Group, rows: Rows, cases: Cases) -> Deployment:
         model=model,
         machines=MachineColumns(machines, None if len(machines) == 1 else machine_index),
         runtime=measured.imposed(
-            runtime(group.runtime),
+            runtime(group.runtime).of_version(group.version),
             group.version,
             experts=any(isinstance(block.ffn, MixtureOfExperts) for block in model.blocks),
         ),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -44,6 +44,7 @@ class Runtime:
         admission_lag_steps: iterations that a request sent at the end of another misses (asynchronous scheduling).
         host_step_s, host_sequence_s: host time per iteration, and per sequence in it, that the device does not hide.
         front_end_token_s: time per token of the single front-end process (0: no limit seen).
+        front_end_before: first version that no longer has that limit ("": all have it).
         fused_from: version from which ops leave their results in the format that the next matmul takes, so that no
             kernel quantises activations by itself (never: none does yet).
         prefix_cache: whether prompts that were seen before are found in the cache.
@@ -67,6 +68,7 @@ class Runtime:
     host_step_s: float
     host_sequence_s: float
     front_end_token_s: float
+    front_end_before: str
     facts: Mapping[str, Mapping[str, Any]]
     fused_from: str = ""
     prefix_cache: bool = True
@@ -75,6 +77,11 @@ class Runtime:
     batch_wait_steps: float = 0.0
     batch_wait_frac: float = 0.0
     batch_wait_when: Mapping[str, tuple[float, float]] | None = None
+
+    def of_version(self, version: str) -> Runtime:
+        """The runtime as that version has it ("" is the newest)."""
+        newer = not version or version_numbers(version) >= version_numbers(self.front_end_before)
+        return replace(self, front_end_token_s=0.0) if self.front_end_before and newer else self
 
     def fuses(self, version: str) -> bool:
         """Whether that version ("" is the newest) quantises activations inside the op before a matmul."""
@@ -147,6 +154,7 @@ def runtime(name: str) -> Runtime:
         host_step_s=host_step,
         host_sequence_s=host_sequence,
         front_end_token_s=front_end,
+        front_end_before=str(facts["host_token_rate_limit"].get("before", "")),
         facts=facts,
         fused_from=str(facts["fused_quantisation_from"]["value"]),
     )
