@@ -11,6 +11,7 @@ import pytest
 
 import ridgeline as rl
 from ridgeline.core.errors import DomainError, RidgelineError, SpecError, UnitError, UnknownNameError
+from ridgeline.core.units import parse
 from ridgeline.hardware.catalogue import chips
 from ridgeline.workloads.catalogue import models
 
@@ -147,6 +148,14 @@ def test_an_impossible_case_is_one_error_that_says_why(changed: dict[str, Any], 
     message = refusal.value.screen()
     assert says in message
     assert len(message.splitlines()) <= 8
+
+
+def test_what_does_not_fit_says_by_how_much_against_what_the_engine_may_use() -> None:
+    case = {"model": ["google/gemma-7b"], "chip": ["a10"], "isl": [512], "osl": [128], "concurrency": [8]}
+    error = rl.predict_table("serving", case)["error"][0]
+    assert "does not fit" in error
+    short = error.partition(" per chip, ")[2].partition(" more than")[0]
+    assert parse(short, "byte") > 0
 
 
 def test_pipelines_and_single_stages_share_a_table() -> None:

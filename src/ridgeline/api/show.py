@@ -158,7 +158,8 @@ def _load(case: Mapping[str, Number]) -> str:
         return "saturated"
     if float(case.get("concurrency", 0.0)) > 0:
         return f"{case['concurrency']:g} requests in flight"
-    return f"{case.get('request_rate_per_s', 0.0):g} requests/s"
+    rate = float(case.get("request_rate_per_s", 0.0))
+    return f"{rate:g} requests/s" if rate > 0 else "saturated"
 
 
 def _metrics(prediction: Prediction) -> Table:
