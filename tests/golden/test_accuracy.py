@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,13 @@ def test_no_median_error_is_worse_than_the_committed_baseline(shared_data: Path)
         medians = {"sample": SAMPLE, "medians": baseline_of(points)}
         BASELINE.write_text(json.dumps(medians, indent=1) + "\n", encoding="utf-8")
     assert regressed(points, read_baseline(BASELINE)) == []
+
+
+def test_the_page_names_no_path_of_the_machine_that_wrote_it() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "accuracy.md").read_text(encoding="utf-8")
+    assert not re.search(r"(^|[\s`(])(/\w+){2,}", page)
+    assert "| gemm |" in page
+    assert "training speed" in page
 
 
 @pytest.mark.shared_data

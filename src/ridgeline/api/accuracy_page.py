@@ -44,6 +44,7 @@ What misses, and why:
 - **p90 is far above the median** for attention and experts. The tails are kernels whose library switches between
   variants at sizes that we do not see (split counts, two-pass decode, untuned tile configurations). Most of the worst
   rows below are such shapes: they cost up to hundreds of times more than their neighbours, on one chip and release.
+  At most two rows of a kernel on a chip are listed.
 - **datasheet**: the medians over all chips flatter us, since most rows are of the Hopper twins. On a chip that is
   alone in its generation, launch and per-block overheads and the share of memory bandwidth that a kernel reaches differ
   by more than clocks and unit counts tell, and the column **alone** says by how much.
@@ -60,12 +61,17 @@ How these were mapped, and how far to trust them:
   numbers per runtime (host time per step and per sequence, memory reserve) were fitted on these same points, so this is
   *not* a held-out figure. TTFT depends on how the load generator starts its requests; each source's own procedure is
   imitated (`procedure`), and where the imitation is off, TTFT is off by far more than TPOT.
+- Of the serving points, vLLM on H200 (21 rows, Llama-3.1-8B in fp8) is far off: the measured rates of prompt tokens
+  would need more than 80 % of the chips' fp8 peak for the matrices alone. Prompts found in the prefix cache would explain
+  that; the rows do not say, and we predict them without it.
 - **Published saturated rates**: TensorRT-LLM's published tables, nothing fitted on them. No batch size is given, it
-  follows from memory. The bias is negative (we predict too little): those runs schedule the prefill of many requests
-  together and overlap it with decode, while the steady state here charges prompts to the iterations that they share.
-  L40S is the worst, since its all-reduce over PCIe is priced from collectives measured alone on the bus.
+  follows from memory. With one chip, or with NVLink, most rows are within a fifth. Tensor parallelism over PCIe
+  (L40S, RTX PRO 6000) is predicted up to nine times too slow: all-reduce there is priced by the measured tables, in
+  which eight L40S reach 1 to 2 GB/s, and the published systems are evidently connected better. Experts in nvfp4 on Blackwell are
+  predicted two to three times too slow: no fp4 kernel was measured on any chip that we may fit, so a family of
+  16-bit or fp8 kernels stands in; and those rows hide whether attention ran data-parallel.
 - **Training speed**: published tokens/s per chip. Most rows are also what the training coefficients were fitted on;
-  read it as how well the form fits, not as a forecast. The fit's own cross-validation is in its coefficient file.
+  read it as how well the form fits, not as a forecast.
 """
 
 

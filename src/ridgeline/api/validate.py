@@ -47,7 +47,7 @@ LONG_ENOUGH_S = 0.5e-3
 """Power of shorter kernels is not to be trusted: the sensor averages over more than their loop."""
 SUSTAINED = ("gemm", "vllm", "0.22.0")
 SUSPECT = ("attention_decode", "a100-80gb-sxm", "trtllm")
-WORST = 20
+WORST, LOOKED_AT, OF_ONE_KERNEL = 20, 400, 2
 FEWEST = 30
 """Rows from which a median is worth watching."""
 
@@ -328,14 +328,25 @@ def lines_apart(points: Iterable[Points]) -> list[tuple[str, Line]]:
 
 
 def worst(points: Iterable[Points], count: int = WORST) -> list[tuple[Points, int]]:
-    """The `count` points that are furthest off, by the logarithm of predicted over measured; ordinary rows only."""
+    """The `count` points that are furthest off, by the logarithm of predicted over measured; ordinary rows only.
+
+    At most a few of each kernel on each chip: one untuned shape would fill the table with its variants.
+    """
     listed = list(points)
     found = [
         (float(abs(np.log(each.predicted[row] / each.measured[row]))), place, int(row))
         for place, each in enumerate(listed)
-        for row in _furthest(each, count)
+        for row in _furthest(each, LOOKED_AT)
     ]
-    return [(listed[place], row) for _, place, row in sorted(found, key=lambda entry: (-entry[0], *entry[1:]))[:count]]
+    chosen: list[tuple[Points, int]] = []
+    taken: Counter[tuple[str, ...]] = Counter()
+    for _, place, row in sorted(found, key=lambda entry: (-entry[0], *entry[1:])):
+        labels = listed[place].labels
+        kernel = (listed[place].kind, str(labels["chip"][row]), str(labels["kernel"][row]))
+        taken[kernel] += 1
+        if taken[kernel] <= OF_ONE_KERNEL and len(chosen) < count:
+            chosen.append((listed[place], row))
+    return chosen
 
 
 def _furthest(points: Points, count: int) -> NDArray[np.intp]:
