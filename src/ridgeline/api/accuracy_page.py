@@ -62,14 +62,14 @@ How these were mapped, and how far to trust them:
   *not* a held-out figure. TTFT depends on how the load generator starts its requests; each source's own procedure is
   imitated (`procedure`), and where the imitation is off, TTFT is off by far more than TPOT.
 - Of the serving points, vLLM on H200 (21 rows, Llama-3.1-8B in fp8) is far off: the measured rates of prompt tokens
-  would need more than 80 % of the chips' fp8 peak for the matrices alone. Prompts found in the prefix cache would explain
-  that; the rows do not say, and we predict them without it.
+  would need more than 80 % of the chips' fp8 peak for the matrices alone. Prompts found in the prefix cache would
+  explain that; the rows do not say, and we predict them without it.
 - **Published saturated rates**: TensorRT-LLM's published tables, nothing fitted on them. No batch size is given, it
   follows from memory. With one chip, or with NVLink, most rows are within a fifth. Tensor parallelism over PCIe
   (L40S, RTX PRO 6000) is predicted up to nine times too slow: all-reduce there is priced by the measured tables, in
-  which eight L40S reach 1 to 2 GB/s, and the published systems are evidently connected better. Experts in nvfp4 on Blackwell are
-  predicted two to three times too slow: no fp4 kernel was measured on any chip that we may fit, so a family of
-  16-bit or fp8 kernels stands in; and those rows hide whether attention ran data-parallel.
+  which eight L40S reach 1 to 2 GB/s, and the published systems are evidently connected better. Experts in nvfp4 on
+  Blackwell are predicted up to two or three times too slow: no fp4 kernel was measured on any chip that we may fit, so
+  a family of 16-bit or fp8 kernels stands in; and those rows hide whether attention ran data-parallel.
 - **Training speed**: published tokens/s per chip. Most rows are also what the training coefficients were fitted on;
   read it as how well the form fits, not as a forecast.
 """
