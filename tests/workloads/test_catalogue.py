@@ -154,3 +154,10 @@ def test_a_broken_card_is_named_with_its_line(before: str, after: str, names: st
 def test_a_name_that_a_card_lacks_is_said_so() -> None:
     with pytest.raises(SpecError, match="a/c"):
         cards.read(parse_yaml(CARD, "b.yaml"), "a/c")
+
+
+def test_the_owner_may_be_left_out_where_nobody_else_has_that_name() -> None:
+    assert catalogue.model_names().resolve("Llama-3.1-405B-Instruct") == catalogue.model_names().resolve(
+        "meta-llama/Llama-3.1-405B-Instruct"
+    )
+    assert catalogue.model_names().resolve("qwen3-235b-a22b") == catalogue.model_names().resolve("Qwen/Qwen3-235B-A22B")

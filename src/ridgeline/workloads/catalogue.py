@@ -6,7 +6,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-from ridgeline.core.names import Names
+from ridgeline.core.names import Names, fold
 from ridgeline.workloads import cards
 from ridgeline.workloads.importers.hub import from_hub
 from ridgeline.workloads.importers.huggingface import from_config
@@ -23,8 +23,19 @@ def models() -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def model_names() -> Names:
-    """Resolves every spelling of a model to its canonical name."""
-    return Names("model", {name: entry["aliases"] for name, entry in cards.entries().items()}, listing=LISTING)
+    """Resolves every spelling of a model to its canonical name, without its owner too where no other has that name."""
+    spellings = {name: [name, *entry["aliases"]] for name, entry in cards.entries().items()}
+    known = {fold(spelling) for own in spellings.values() for spelling in own}
+    bare: dict[str, set[tuple[str, str]]] = {}
+    for name, own in spellings.items():
+        for short in (spelling.rpartition("/")[2] for spelling in own):
+            bare.setdefault(fold(short), set()).add((name, short))
+    aliases = {name: own[1:] for name, own in spellings.items()}
+    for folded, claims in bare.items():
+        if folded not in known and len({name for name, _ in claims}) == 1:
+            name, short = min(claims)
+            aliases[name].append(short)
+    return Names("model", aliases, listing=LISTING)
 
 
 def model(name: str | os.PathLike[str], *, at: str = "model") -> Model:
