@@ -8,7 +8,7 @@ robust (soft L1 on the log of predicted over measured), bounded, and give the sa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,18 @@ from numpy.typing import NDArray
 
 from ridgeline.core.errors import SpecError
 from ridgeline.costs.coefficients import coefficient_file
-from ridgeline.costs.fits import gemm
+from ridgeline.costs.fits import gemm, own
 from ridgeline.costs.fits.common import Document, source, write
 from ridgeline.costs.fits.gemm_cells import Cell, Numbers, cells, numbers_for
+from ridgeline.costs.fits.own_collectives import fit_collectives
 from ridgeline.costs.fits.robust import errors, fit
-from ridgeline.costs.measurements import Measurements, need_rows, read, refuse_faster_than
+from ridgeline.costs.measurements import FILE_ROW, Measurements, need_rows, read, refuse_faster_than
 from ridgeline.costs.residual import Table, save
 from ridgeline.hardware import catalogue
 from ridgeline.hardware.chip import Chip
 
+KINDS = ("gemm", "attention_prefill", "attention_decode", "moe", "collectives")
+"""Tables that calibrate a chip."""
 PRIORS = Path(gemm.__file__).with_name("gemm_priors.yaml")
 ROWS_PER_NUMBER = 4
 """Measurements that each fitted coefficient needs at least."""
@@ -35,13 +38,27 @@ TABLE_ROWS = 400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """A chip's fitted numbers and residual tables, ready to be written."""
+    """A chip's fitted numbers and residual tables, ready to be written; `others` belong to other coefficient files."""
 
     document: Document
     tables: Mapping[str, Table]
+    others: tuple[Calibration, ...] = ()
+
+    @property
+    def errors(self) -> dict[str, Any]:
+        """Errors before and after by kernels, of all files."""
+        return {label: scores for part in (self, *self.others) for label, scores in part.document.errors.items()}
 
     def write(self, path: Path) -> tuple[Path, ...]:
-        """Write the YAML, and the residual tables beside it; returns the files."""
+        """Write the YAML, and the residual tables beside it; returns the files.
+
+        A table that shows kernels of several coefficient files (latent attention beside ordinary) gives a YAML for
+        each, with its kind in the name.
+        """
+        if self.others:
+            parts = (replace(self, others=()), *self.others)
+            named = [(part, path.with_name(f"{path.stem}-{part.document.kind}{path.suffix}")) for part in parts]
+            return tuple(file for part, name in named for file in part.write(name))
         write(self.document, path)
         if not self.tables:
             return (path,)
@@ -51,7 +68,7 @@ class Calibration:
 
 
 def calibrate_chip(path: Path, chip_name: str) -> Calibration:
-    """Fit one chip's GEMM numbers on a table of measurements.
+    """Fit one chip's numbers on a table of measurements: GEMMs, attention, routed experts or collectives.
 
     Args:
         path: Parquet or CSV, columns as in `measurements`; rows of other chips are left aside.
@@ -64,9 +81,46 @@ def calibrate_chip(path: Path, chip_name: str) -> Calibration:
     """
     chip = catalogue.chip(chip_name, at="--chip")
     table = read(path)
-    if table.kind != "gemm":
-        raise SpecError("only GEMM tables calibrate a chip", at=path.name, got=table.kind, fix="give m, n, k, dtype")
-    found = _cells_of(table, chip)
+    if table.kind not in KINDS:
+        raise SpecError("no numbers are fitted on such a table", at=path.name, got=table.kind, fix=f"give {KINDS}")
+    mine = _rows_of(table, chip)
+    return _calibrate_gemm(mine, chip) if table.kind == "gemm" else _calibrate_others(mine, chip)
+
+
+def _calibrate_others(table: Measurements, chip: Chip) -> Calibration:
+    """Attention, latent attention, experts or collectives: one calibration per coefficient file."""
+    if table.kind == "collectives":
+        results = [fit_collectives(table, chip)]
+    else:
+        results = own.fit_pieces(own.pieces_of(table, chip), chip)
+    if not results:
+        raise SpecError(
+            f"no rows of {table.path.name} show a kernel that is fitted", at=table.path.name, got=_ops(table),
+            fix="prompts of more than one token without a cached prefix, or decode steps, of op attention or mla",
+        )  # fmt: skip
+    first, *others = (
+        Calibration(
+            document=Document(
+                kind=result.kind,
+                command=f"ridgeline calibrate {table.path.name} --chip {chip.name}",
+                data=[source(table.path, result.rows)],
+                errors=result.errors,
+                kernels={name: {"chips": {chip.name: numbers}} for name, numbers in result.kernels.items()},
+            ),
+            tables=result.tables,
+        )
+        for result in results
+    )
+    return replace(first, others=tuple(others))
+
+
+def _ops(table: Measurements) -> str:
+    return ", ".join(np.unique(table.label("op")))
+
+
+def _calibrate_gemm(table: Measurements, chip: Chip) -> Calibration:
+    """GEMMs."""
+    path, found = table.path, cells(table)
     for cell in found:
         refuse_faster_than(np.asarray(cell.price(_start(cell)).floor_s), cell.rows)
     kernels = _fit(found, table)
@@ -91,8 +145,8 @@ def bundle(data: Path, folder: Path) -> Mapping[str, Any]:
     return document.errors
 
 
-def _cells_of(table: Measurements, chip: Chip) -> list[Cell]:
-    """The cells of one chip; a table without a chip column is taken to be all of it."""
+def _rows_of(table: Measurements, chip: Chip) -> Measurements:
+    """The rows of one chip; a table without a chip column is taken to be all of it."""
     labels = table.label("chip")
     mine = np.array([not label or catalogue.chip(label, at="chip").name == chip.name for label in np.unique(labels)])
     chosen: NDArray[np.bool_] = mine[np.unique(labels, return_inverse=True)[1]]
@@ -101,15 +155,8 @@ def _cells_of(table: Measurements, chip: Chip) -> list[Cell]:
         raise SpecError(f"no measurements of {chip.name}", at=table.path.name, got=held, fix="give --chip one of these")
     part = table.rows(chosen)
     named = np.full(len(part), chip.name, object)
-    return cells(
-        Measurements(
-            kind=part.kind,
-            path=part.path,
-            sha256=part.sha256,
-            time_s=part.time_s,
-            columns={**part.columns, "chip": named},
-        )
-    )
+    places = (np.flatnonzero(chosen) + 1).astype(np.float64)
+    return replace(part, columns={**part.columns, "chip": named, FILE_ROW: places})
 
 
 def _start(cell: Cell) -> Numbers:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,11 +37,16 @@ def coefficient_file(kind: str) -> Mapping[str, Any]:
     if not source.is_file():
         raise SpecError(f"no coefficients for {kind!r}", at="ridgeline/costs/coefficients", fix="reinstall ridgeline")
     data: dict[str, Any] = parse_yaml(source.read_text("utf-8"), name=source.name).data
-    for path in filter(None, os.environ.get(OWN_CALIBRATIONS, "").split(os.pathsep)):
-        document = load_yaml(path)
-        if document.need("kind", kind=str) == kind:
-            _add_chips(data["kernels"], document)
+    for _, document in own_calibrations(kind):
+        _add_chips(data["kernels"], document)
     return data
+
+
+def own_calibrations(kind: str) -> list[tuple[Path, Document]]:
+    """The calibrations of one's own for an op kind, in the order in which the environment names them."""
+    paths = filter(None, os.environ.get(OWN_CALIBRATIONS, "").split(os.pathsep))
+    documents = [(Path(path), load_yaml(path)) for path in paths]
+    return [(path, document) for path, document in documents if document.need("kind", kind=str) == kind]
 
 
 def _add_chips(kernels: dict[str, Any], document: Document) -> None:

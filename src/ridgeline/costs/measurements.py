@@ -33,6 +33,8 @@ MAY_BE_ZERO = ("head_dim", "message_bytes", "kv_heads")
 TIMES: Mapping[str, float] = {"time_s": 1.0, "latency_ms": 1e-3, "latency_us": 1e-6}
 ALIASES: Mapping[str, str] = {"gpu": "chip", "backend": "runtime", "runtime_version": "version"}
 LABELS = ("chip", "runtime", "version", "dtype", "kernel", "op", "kv_dtype", "gemm_dtype", "distribution")
+FILE_ROW = "file_row"
+"""Where rows stand in their file, from 1: a column that a part of a table may carry, for messages."""
 TOLERANCE = 1.10
 """A boosting clock may beat the datasheet's peak by this much; anything faster is a wrong unit or a wrong shape."""
 UNITS: Mapping[float, str] = {1e3: "1000 times", 1e6: "a million times", 1e9: "a billion times"}
@@ -118,13 +120,14 @@ def refuse_faster_than(floor_s: NDArray[np.float64], table: Measurements) -> Non
     if not np.any(wrong):
         return
     row = int(np.flatnonzero(wrong)[0])
+    place = int(table.size(FILE_ROW)[row]) if FILE_ROW in table.columns else row + 1
     factors = [f for f in UNITS if np.mean(ratio <= f * TOLERANCE) >= ENOUGH and np.mean(wrong) > 0.5]
     hint = "check this row's sizes, dtype and chip"
     if factors:
         hint = f"times look {UNITS[factors[0]]} too small: {_unit_hint(factors[0])}"
     raise DomainError(
         f"{np.count_nonzero(wrong)} of {len(table)} rows are faster than the chip's peak allows",
-        at=f"{table.path.name} row {row + 1}",
+        at=f"{table.path.name} row {place}",
         got=f"{table.time_s[row]:.3g} s where the bound is {np.broadcast_to(floor_s, table.time_s.shape)[row]:.3g} s",
         fix=hint,
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,8 +24,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ridgeline.core.errors import SpecError
+from ridgeline.core.errors import FileFormatError, SpecError
 from ridgeline.core.files import write_atomic
+from ridgeline.costs.coefficients import own_calibrations
 from ridgeline.hardware.chip import ChipColumns, Value
 
 ROUNDS = 20
@@ -155,13 +157,36 @@ def save(path: Path, tables: Mapping[str, Table]) -> None:
 
 @cache
 def tables(kind: str) -> Mapping[str, Table]:
-    """The bundled tables of one op kind by `chip|kernel|variant`; empty when the kind has none."""
+    """The tables of one op kind by `chip|kernel|variant`: bundled ones, then those beside calibrations of one's own.
+
+    Numbers of one's own come with their own tables or with none: bundled tables correct the bundled numbers only.
+    """
     source = resources.files("ridgeline.costs") / "residuals" / f"{kind}.npz"
-    if not source.is_file():
-        return {}
-    with np.load(io.BytesIO(source.read_bytes()), allow_pickle=False) as file:
+    found = _load(source.read_bytes()) if source.is_file() else {}
+    for path, document in own_calibrations(kind):
+        kernels = document.need("kernels", kind=dict)
+        own = tuple(f"{chip}|{name}|" for name, by in kernels.items() for chip in by.get("chips") or {})
+        found = {key: table for key, table in found.items() if not key.startswith(own)}
+        beside = path.with_suffix(".npz")
+        if beside.is_file():
+            found |= {key: table for key, table in _load_own(beside).items() if key.startswith(own)}
+    return found
+
+
+def _load(data: bytes) -> dict[str, Table]:
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
         keys = [key for key in file.files if not key.endswith("|grid")]
         return {key: _table(key, file[key], file[f"{key}|grid"]) for key in keys}
+
+
+def _load_own(path: Path) -> dict[str, Table]:
+    try:
+        return _load(path.read_bytes())
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise FileFormatError(
+            "the residual tables beside a calibration cannot be read", at=str(path), got=str(error),
+            fix="run `ridgeline calibrate` again",
+        ) from error  # fmt: skip
 
 
 def _table(key: str, log_factor: NDArray[np.float16], grid: NDArray[np.float32]) -> Table:

@@ -12,6 +12,8 @@ EXAMPLES = """Examples:
   ridgeline calibrate measurements.parquet --chip h100-sxm
 
   ridgeline calibrate measurements.csv --chip l40s --out l40s.yaml
+
+  ridgeline calibrate mine-attention_decode.parquet --chip l40s --out l40s-decode.yaml
 """
 
 
@@ -28,7 +30,7 @@ def calibrate(
 
     fitted = calibrate_chip(measurements, chip)
     files = fitted.write(out or Path(f"{chip}.yaml"))
-    errors = fitted.document.errors
+    errors = fitted.errors
     if json:
         import json as encoder
 

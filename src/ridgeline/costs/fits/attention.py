@@ -152,7 +152,7 @@ def _samples(file: Path, phase: str, where: str, kernel: str) -> Load:
             found.append(
                 Sample(
                     measured_s=columns["latency_ms"] / 1e3,
-                    predict=_predictor(op, facts, phase),
+                    predict=predictor(op, facts, phase),
                     floor_s=floor_of(op, facts, HOT),
                     places=tuple((prefill_places if phase == "prefill" else decode_places)(op)),
                 )
@@ -162,7 +162,8 @@ def _samples(file: Path, phase: str, where: str, kernel: str) -> Load:
     return load
 
 
-def _predictor(op: Attention, facts: Facts, phase: str) -> Callable[[Mapping[str, float]], Array]:
+def predictor(op: Attention, facts: Facts, phase: str) -> Callable[[Mapping[str, float]], Array]:
+    """Seconds of the op by a family's numbers, in a benchmark loop."""
     floor = floor_of(op, facts, HOT)
 
     def predict(c: Mapping[str, float]) -> Array:

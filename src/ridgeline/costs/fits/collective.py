@@ -114,8 +114,13 @@ class Cell:
     op: Collective
     machines: MachineColumns
     eager: bool
-    time_s: Array
+    rows: Measurements
     fits: NDArray[np.bool_]
+
+    @property
+    def time_s(self) -> Array:
+        """Measured seconds per row."""
+        return self.rows.time_s
 
     @property
     def library(self) -> str:
@@ -129,11 +134,15 @@ class Cell:
         op = replace(
             self.op, message_bytes=np.asarray(self.op.message_bytes)[rows], ranks=np.asarray(self.op.ranks)[rows]
         )
-        return replace(self, op=op, time_s=self.time_s[rows], fits=self.fits[rows])
+        return replace(self, op=op, rows=self.rows.rows(rows), fits=self.fits[rows])
 
     def priced_s(self, library: Values, own: Values | None) -> Array:
         """Predicted seconds per row."""
         return collective_s(self.op, self.machines, library, own, eager=self.eager)[0]
+
+    def floor_s(self, library: Values) -> Array:
+        """The hardware bound per row."""
+        return np.asarray(collective_s(self.op, self.machines, library, None, eager=False)[1])
 
 
 def cells(table: Measurements) -> list[Cell]:
@@ -160,7 +169,7 @@ def cells(table: Measurements) -> list[Cell]:
                 op=op,
                 machines=MachineColumns((on,)),
                 eager=eager,
-                time_s=part.time_s,
+                rows=part,
                 fits=is_fit_half(ranks, sizes),
             )
             found += [cell] if len(part) else []

@@ -105,7 +105,7 @@ def _samples(file: Path, where: str) -> Load:
                     found.append(
                         Sample(
                             measured_s=columns["latency_ms"] / 1e3,
-                            predict=_predictor(op, facts),
+                            predict=predictor(op, facts),
                             floor_s=floor_of(op, facts, HOT),
                             places=tuple(expert_places(op)),
                         )
@@ -118,7 +118,8 @@ def _samples(file: Path, where: str) -> Load:
 MIN_ROWS = 8
 
 
-def _predictor(op: Experts, facts: Facts) -> Callable[[Mapping[str, float]], Array]:
+def predictor(op: Experts, facts: Facts) -> Callable[[Mapping[str, float]], Array]:
+    """Seconds of the op by a family's numbers, in a benchmark loop."""
     floor, loads = floor_of(op, facts, HOT), loads_of(op)
 
     def predict(c: Mapping[str, float]) -> Array:

@@ -122,7 +122,7 @@ def _latent_samples(file: Path, phase: str, where: str, kernel: str) -> Load:
             found.append(
                 Sample(
                     measured_s=columns["latency_ms"] / 1e3,
-                    predict=_latent_predictor(op, facts),
+                    predict=latent_predictor(op, facts),
                     floor_s=floor_of(op, facts, HOT),
                     places=() if "vllm" in where else tuple(latent_places(op)),
                 )
@@ -132,7 +132,8 @@ def _latent_samples(file: Path, phase: str, where: str, kernel: str) -> Load:
     return load
 
 
-def _latent_predictor(op: Attention, facts: Facts) -> Callable[[Mapping[str, float]], Array]:
+def latent_predictor(op: Attention, facts: Facts) -> Callable[[Mapping[str, float]], Array]:
+    """Seconds of the op by a family's numbers, in a benchmark loop; no less than the host takes to launch it."""
     floor = floor_of(op, facts, HOT)
 
     def predict(c: Mapping[str, float]) -> Array:
