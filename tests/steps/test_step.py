@@ -12,6 +12,7 @@ from ridgeline.hardware.machine import machine
 from ridgeline.plans import Plan, parallelise, requantise
 from ridgeline.steps import memory_of, price_step
 from ridgeline.steps.memory import weight_bytes
+from ridgeline.steps.shared import Alike, alike, step_time_s
 from ridgeline.workloads.catalogue import model
 from ridgeline.workloads.families.size import parameters
 from ridgeline.workloads.families.transformer import forward
@@ -95,3 +96,24 @@ def test_a_cache_of_half_the_bytes_holds_twice_the_sequences() -> None:
 def test_a_share_of_what_is_free_differs_from_a_share_of_the_whole() -> None:
     assert memory(0.9, of_free=True) > memory(0.9, of_free=False)
     assert memory(0.2, of_free=False) == 0.0
+
+
+@pytest.mark.parametrize("name", [NAME, "deepseek-ai/DeepSeek-V3", "Qwen/Qwen3-235B-A22B"])
+def test_ops_that_rows_share_cost_what_they_cost_row_by_row(name: str) -> None:
+    rng = np.random.default_rng(0)
+    seqs, tp = rng.integers(1, 40, 6000).astype(float), rng.choice([1.0, 2.0, 4.0, 8.0], 6000)
+    batch = Batch(decode_seqs=seqs, decode_context=rng.uniform(1, 30_000, 6000))
+    graph = parallelise(forward(model(name), batch), Plan(tp=tp))
+    shared = alike((seqs, tp))
+    assert shared is not None and shared.first.size < 200
+    whole = price_step(graph, ON, ENGINE).time_s
+    np.testing.assert_allclose(step_time_s(graph, ON, ENGINE, shared), whole, rtol=1e-12)
+
+
+def test_rows_taken_for_equal_that_are_not_are_priced_apart() -> None:
+    """Classes come from hashes; two sizes in one class must not share a price."""
+    seqs = np.array([1.0, 300.0, 1.0, 8.0])
+    graph = parallelise(forward(model(NAME), Batch(decode_seqs=seqs, decode_context=100.0)), Plan())
+    wrong = Alike(first=np.array([0, 3]), of_row=np.array([0, 0, 0, 1]))
+    whole = price_step(graph, ON, ENGINE).time_s
+    np.testing.assert_allclose(step_time_s(graph, ON, ENGINE, wrong), whole, rtol=1e-12)

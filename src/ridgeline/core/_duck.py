@@ -272,19 +272,10 @@ def _decode(fetched: Any, distinct: tuple[str, ...] | None) -> Codes:
 
 def encode_texts(texts: Iterable[str | None]) -> Codes:
     """Codes in the order of first appearance; None and blank cells are -1."""
-    values: list[str] = []
-    known: dict[str | None, int] = {None: -1}
-    codes: list[int] = []
-    for text in texts:
-        code = known.get(text)
-        if code is None:
-            code = -1
-            if text is not None and not is_blank(text):
-                code = len(values)
-                values.append(text)
-            known[text] = code
-        codes.append(code)
-    return np.array(codes, dtype=np.int32), tuple(values)
+    cells = texts if isinstance(texts, list) else list(texts)
+    values = tuple(text for text in dict.fromkeys(cells) if text is not None and not is_blank(text))
+    known = {text: code for code, text in enumerate(values)}
+    return np.array([known.get(text, -1) for text in cells], dtype=np.int32), values
 
 
 def is_blank(text: str) -> bool:

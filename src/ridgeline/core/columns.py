@@ -17,6 +17,18 @@ def map_columns(value: Holder, change: Callable[[NDArray[Any]], NDArray[Any]]) -
     return _mapped(value, change)  # type: ignore[no-any-return]
 
 
+def columns_of(value: Any) -> list[NDArray[Any]]:
+    """Every array in a value, in the order of its fields."""
+    found: list[NDArray[Any]] = []
+
+    def keep(column: NDArray[Any]) -> NDArray[Any]:
+        found.append(column)
+        return column
+
+    map_columns(value, keep)
+    return found
+
+
 def _mapped(value: Any, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Any:
     if isinstance(value, np.ndarray):
         return change(value) if value.ndim else value

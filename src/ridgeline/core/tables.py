@@ -94,6 +94,13 @@ def encode(texts: Iterable[str | None]) -> Labels:
     return Labels(*_duck.encode_texts(texts))
 
 
+def _encode_plain(values: list[Any]) -> Labels:
+    """`encode` of cells of any kind; text, the common one, as it is."""
+    if set(map(type, values)) <= {str, type(None)}:
+        return encode(values)
+    return encode(_text(value) for value in values)
+
+
 def read_table(path: str | os.PathLike[str], *, columns: Mapping[str, Kind]) -> Table:
     """The table in a CSV (also gzipped) or Parquet file; "-" is standard input as CSV.
 
@@ -127,7 +134,7 @@ def from_mapping(data: Mapping[str, Any], *, columns: Mapping[str, Kind]) -> Tab
     bad: dict[str, Labels] = {}
     for wanted, name in _match(columns, full):
         if columns[wanted] == "text":
-            found[wanted] = encode(_text(value) for value in _plain(full[name]))
+            found[wanted] = _encode_plain(_plain(full[name]))
         else:
             found[wanted], offending = _numbers(full[name])
             if offending is not None:
@@ -296,7 +303,7 @@ def _result(name: str, values: Any, rows: int) -> _duck.Result:
     plain = _plain(values)
     if all(value is None or type(value) in (int, float) for value in plain):
         return np.array([np.nan if value is None else value for value in plain], dtype=np.float64)
-    labels = encode(_text(value) for value in plain)
+    labels = _encode_plain(plain)
     return labels.codes, labels.values
 
 

@@ -22,6 +22,10 @@ _MULTIPLES = {prefix: Decimal(10) ** power for prefix, power in _LARGE.items()}
 _BINARY = {prefix + "i": Decimal(1024) ** (i + 1) for i, prefix in enumerate(("K", "M", "G", "T", "P", "E"))}
 _LENGTHS = {prefix: Decimal(10) ** power for prefix, power in ({"": 0, "k": 3} | _SMALL).items()}
 _ONE = {"": Decimal(1)}
+_SIZES = {
+    decimal: [(float(scale), f" {prefix}B") for prefix, scale in prefixes.items()]
+    for decimal, prefixes in ((True, _MULTIPLES), (False, _ONE | _BINARY))
+}
 
 
 def _family(symbols: str, prefixes: Mapping[str, Decimal] = _ONE, factor: str | int = 1) -> dict[str, Decimal]:
@@ -157,8 +161,7 @@ def size(value_bytes: float, *, decimal: bool = False, digits: int = 3) -> str:
     """A memory size for people: "80.0 GiB", or "85.9 GB" with `decimal`."""
     if not math.isfinite(value_bytes):
         return _unusual(value_bytes)
-    prefixes = _MULTIPLES if decimal else {"": Decimal(1)} | _BINARY
-    return _scaled(value_bytes, [(float(scale), f" {prefix}B") for prefix, scale in prefixes.items()], digits)
+    return _scaled(value_bytes, _SIZES[decimal], digits)
 
 
 def count(value: float, *, digits: int = 3) -> str:
@@ -268,10 +271,15 @@ def _unusual(value: float) -> str:
 
 
 def _scaled(value: float, scales: list[tuple[float, str]], digits: int) -> str:
-    """`value` in the largest scale that leaves at least 1; rounding to `digits` may lift it to the next scale."""
+    """`value` in the largest scale that leaves at least 1; rounding to `digits` may lift it to the next scale.
+
+    `scales` rise.
+    """
     if value == 0:
         return f"0{next(unit for scale, unit in scales if scale == 1.0)}"
-    i = max((i for i, (scale, _) in enumerate(scales) if abs(value) >= scale), default=0)
+    i = 0
+    while i + 1 < len(scales) and abs(value) >= scales[i + 1][0]:
+        i += 1
     text = _significant(value / scales[i][0], digits, whole=scales[i][0] == 1.0)
     if i + 1 < len(scales) and abs(float(text)) * scales[i][0] >= scales[i + 1][0]:
         i += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from typing import Any
 
@@ -26,7 +26,7 @@ _SETTINGS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Load:
     """Requests as one lane sees them; every field a number or a column.
 
@@ -45,7 +45,7 @@ class Load:
     prefix_hit_frac: Value
     tokens_per_step: Value
 
-    @property
+    @cached_property
     def prompt(self) -> Value:
         """Prompt tokens to compute; at least one is always computed."""
         return np.maximum(self.isl * (1.0 - np.asarray(self.prefix_hit_frac)), 1.0)
@@ -55,7 +55,7 @@ class Load:
         """Prompt tokens found in the cache."""
         return np.asarray(self.isl - self.prompt)
 
-    @property
+    @cached_property
     def iterations(self) -> Value:
         """Decode iterations per request after its first token."""
         return np.maximum(np.asarray(self.osl) - 1.0, 0.0) / self.tokens_per_step

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,7 @@ class Limits:
     token_budget: Value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Times:
     """Step times of a lane at sampled batches, interpolated: `decode(n)` and `mixed(n, tokens)`, in seconds."""
 
@@ -55,22 +56,35 @@ class Times:
     mixed_s: Column
     merged_s: Column
 
+    @cached_property
+    def _decode_slopes(self) -> tuple[Column, Column]:
+        """Seconds per sequence between the first two knots, and between the last two."""
+        (x0, x1, x2), (y0, y1, y2) = self.knots, self.decode_s
+        return _slope(x0, x1, y0, y1), _slope(x1, x2, y1, y2)
+
+    @cached_property
+    def _token_slope(self) -> Column:
+        """Seconds per prompt token beyond a chunk."""
+        return np.maximum(_slope(self.chunk, self.merged, self.mixed_s, self.merged_s), 0.0)
+
+    @cached_property
+    def _beside_s(self) -> Column:
+        """What a full batch of decodes adds to a chunk."""
+        return self.mixed_s - self.alone_s
+
     def decode(self, n: Value) -> Column:
         """An iteration of `n` decoding sequences: linear between 1, a quarter of the slots, and all of them."""
-        n = np.clip(n, self.knots[0], self.knots[2])
-        low = _line(n, self.knots[0], self.knots[1], self.decode_s[0], self.decode_s[1])
-        high = _line(n, self.knots[1], self.knots[2], self.decode_s[1], self.decode_s[2])
+        n = np.minimum(np.maximum(n, self.knots[0]), self.knots[2])
+        low = self.decode_s[0] + self._decode_slopes[0] * (n - self.knots[0])
+        high = self.decode_s[1] + self._decode_slopes[1] * (n - self.knots[1])
         return np.where(n < self.knots[1], low, high)
 
     def mixed(self, n: Value, tokens: Value) -> Column:
         """An iteration of `n` decoding sequences and `tokens` prompt tokens."""
-        share = np.clip(n / self.slots, 0.0, 1.0)
-        one = self.alone_s + share * (self.mixed_s - self.alone_s)
-        grown = self.merged > self.chunk
-        slope = np.where(grown, (self.merged_s - self.mixed_s) / np.where(grown, self.merged - self.chunk, 1.0), 0.0)
-        slope = np.maximum(slope, 0.0)
+        share = np.minimum(np.maximum(n / self.slots, 0.0), 1.0)
+        one = self.alone_s + share * self._beside_s
         flat = self.decode(n)
-        above = one + slope * (tokens - self.chunk)
+        above = one + self._token_slope * (tokens - self.chunk)
         below = flat + np.maximum(one - flat, 0.0) * tokens / self.chunk
         return np.maximum(np.where(tokens >= self.chunk, above, below), flat)
 
@@ -102,12 +116,15 @@ def sample_times(stepper: Stepper, load: Load, limits: Limits) -> Times:
     merged = np.clip(slots * prompt / np.maximum(load.iterations, 1e-9), chunk, np.maximum(room, chunk))
     none, one = np.zeros_like(slots), np.ones_like(slots)
     quarter = np.maximum(slots / 4.0, 1.0)
-    # Decodes alone at three batches; a chunk alone; a chunk, and the merged prompts, beside a full batch.
-    decodes = np.concatenate([one, quarter, slots, none, slots, slots])
-    tokens = np.concatenate([none, none, none, chunk, chunk, merged])
-    context, prompt, cached = (np.tile(full + none, 6) for full in (context, prompt, cached))
+    # Decodes alone at three batches; a chunk alone; a chunk, and the merged prompts, beside a full batch,
+    # where they are longer than a chunk.
+    every, grown = np.arange(slots.size), np.flatnonzero(merged > chunk)
+    rows = np.concatenate([every, every, every, every, every, grown])
+    decodes = np.concatenate([one, quarter, slots, none, slots, slots[grown]])
+    tokens = np.concatenate([none, none, none, chunk, chunk, merged[grown]])
+    context, prompt, cached = ((full + none)[rows] for full in (context, prompt, cached))
     whole = np.clip(tokens, 1.0, prompt)
-    many = stepper.repeated(6)
+    many = stepper.rows(rows)
     batch = Batch(
         decode_seqs=decodes,
         decode_context=context,
@@ -116,7 +133,9 @@ def sample_times(stepper: Stepper, load: Load, limits: Limits) -> Times:
         prefill_tokens=whole,
         prefill_prefix=cached + np.maximum(prompt - whole, 0.0) / 2.0,
     )
-    sampled = np.broadcast_to(many.time_s(batch), decodes.shape).reshape(6, -1)
+    sampled = np.split(np.broadcast_to(many.time_s(batch), decodes.shape), slots.size * np.arange(1, 6))
+    merged_s = sampled[4].copy()
+    merged_s[grown] = sampled[5]
     return Times(
         slots=slots,
         knots=(one, quarter, slots),
@@ -125,11 +144,11 @@ def sample_times(stepper: Stepper, load: Load, limits: Limits) -> Times:
         merged=merged,
         alone_s=sampled[3],
         mixed_s=sampled[4],
-        merged_s=sampled[5],
+        merged_s=merged_s,
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Lane:
     """The mean-field equations of a lane; every method takes the number of decoding sequences.
 
@@ -144,7 +163,7 @@ class Lane:
     group: Value
     others: Value
 
-    @property
+    @cached_property
     def chunks(self) -> Column:
         """Iterations that one prompt needs."""
         return np.ceil(self.load.prompt / self.times.chunk)
@@ -180,25 +199,24 @@ class Lane:
         stretch_s = np.maximum(self.interval_s(n) * share - decode_s, 0.0)
         return np.asarray((decode_s + self.others * stretch_s) / self.load.tokens_per_step)
 
-    def mean_iteration_s(self, n: Value) -> Column:
-        """Mean duration of an iteration."""
-        rounds = np.maximum(self.load.iterations / np.maximum(n, 1e-9), self.chunks)
-        return self.interval_s(n) / rounds
+    def first_token_s(self, n: Value, interval_s: Value) -> Column:
+        """From arrival at a free slot to the first token: missed iterations, prompts ahead, its own chunks.
 
-    def first_token_s(self, n: Value) -> Column:
-        """From arrival at a free slot to the first token: missed iterations, prompts ahead, its own chunks."""
+        `interval_s` is `self.interval_s(n)`, which the caller needs too.
+        """
         # A request that comes to an idle engine misses nothing: a lone client never waits.
         others = np.asarray(self.load.concurrency, float) - 1.0
         met = np.clip(np.where(others > -1.0, others, n), 0.0, 1.0)
-        lag_s = met * self.runtime.admission_lag_steps * self.mean_iteration_s(n)
+        rounds = np.maximum(self.load.iterations / np.maximum(n, 1e-9), self.chunks)
+        lag_s = met * self.runtime.admission_lag_steps * (interval_s / rounds)
         own_s = self.prefill_s(n)
-        busy = np.clip(own_s / self.interval_s(n), 0.0, 0.95)
+        busy = np.clip(own_s / interval_s, 0.0, 0.95)
         ahead_s = own_s * np.minimum(busy / (2.0 * (1.0 - busy)), np.maximum(n, 0.0) / 2.0)
         together = np.minimum(self.group, np.maximum(n, 1.0))
-        bunch_s = np.maximum(
-            self.times.mixed(n, together * self.times.chunk) - self.times.mixed(n, self.times.chunk), 0.0
-        )
-        wait_s = (together - 1.0) / 2.0 * own_s if self.separate else bunch_s
+        wait_s: Value = (together - 1.0) / 2.0 * own_s
+        if not self.separate and np.any(together > 1.0):
+            one_s = self.times.mixed(n, self.times.chunk)
+            wait_s = np.maximum(self.times.mixed(n, together * self.times.chunk) - one_s, 0.0)
         return lag_s + own_s + np.maximum(ahead_s, wait_s)
 
 
@@ -222,8 +240,9 @@ def solve(stepper: Stepper, load: Load, limits: Limits, measured: Procedure) -> 
     def excess(n: Column) -> Column:
         interval_s = lane.interval_s(n)
         if not np.any(rate > 0):
-            return n + lane.first_token_s(n) / interval_s - resident
-        return np.where(rate > 0, 1.0 - rate * interval_s, n + lane.first_token_s(n) / interval_s - resident)
+            return n + lane.first_token_s(n, interval_s) / interval_s - resident
+        closed = n + lane.first_token_s(n, interval_s) / interval_s - resident
+        return np.where(rate > 0, 1.0 - rate * interval_s, closed)
 
     n = _root(excess, times.slots)
     overloaded = (rate > 0) & (rate * lane.interval_s(times.slots) > 1.0)
@@ -233,7 +252,7 @@ def solve(stepper: Stepper, load: Load, limits: Limits, measured: Procedure) -> 
 def _report(lane: Lane, n: Column, measured: Procedure, resident: Column, overloaded: NDArray[np.bool_]) -> Steady:
     load = lane.load
     concurrency, rate = np.asarray(load.concurrency, float), np.asarray(load.rate_per_s, float)
-    engine_ttft_s, tpot_s = lane.first_token_s(n), lane.tpot_s(n)
+    engine_ttft_s, tpot_s = lane.first_token_s(n, lane.interval_s(n)), lane.tpot_s(n)
     tpot_s = np.where(load.iterations > 0, tpot_s, 0.0)
     decoding_s = tpot_s * np.maximum(np.asarray(load.osl) - 1.0, 0.0)
     per_s = np.where(rate > 0, rate, resident / (engine_ttft_s + decoding_s))
@@ -259,11 +278,10 @@ def _report(lane: Lane, n: Column, measured: Procedure, resident: Column, overlo
     )
 
 
-def _line(x: Value, x0: Value, x1: Value, y0: Value, y1: Value) -> Column:
-    """Linear between two points; the first value where they coincide."""
+def _slope(x0: Value, x1: Value, y0: Value, y1: Value) -> Column:
+    """Of the line through two points; flat where they coincide."""
     apart = np.asarray(x1 > x0)
-    slope = np.where(apart, (y1 - y0) / np.where(apart, x1 - x0, 1.0), 0.0)
-    return np.asarray(y0 + slope * (x - x0))
+    return np.where(apart, (y1 - y0) / np.where(apart, x1 - x0, 1.0), 0.0)
 
 
 def _root(excess: Callable[[Column], Column], slots: Column) -> Column:

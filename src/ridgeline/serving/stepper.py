@@ -6,9 +6,12 @@ pipeline parallelism each lane's batch passes all stages one after another while
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ridgeline.core.columns import map_columns
 from ridgeline.costs.machine_columns import MachineColumns
@@ -16,8 +19,9 @@ from ridgeline.costs.price import Setting
 from ridgeline.hardware.chip import Value
 from ridgeline.plans import Plan, parallelise
 from ridgeline.serving.runtime import Runtime
-from ridgeline.steps import Step, price_step
+from ridgeline.steps import Step, alike, price_step, step_time_s
 from ridgeline.workloads.families.transformer import forward
+from ridgeline.workloads.graph import Graph
 from ridgeline.workloads.model import Batch, Model
 
 
@@ -38,10 +42,16 @@ class Stepper:
 
     def repeated(self, times: int) -> Stepper:
         """The same rows `times` over, one after another, so that several batches of each are priced in one call."""
-        parts = (self.model, self.plan, self.drafts)
-        model, plan, drafts = map_columns(parts, lambda column: np.tile(column, times))
+        return self._changed(lambda column: np.tile(column, times))
+
+    def rows(self, rows: NDArray[np.intp]) -> Stepper:
+        """Some rows, in any order and each as often as wanted."""
+        return self._changed(lambda column: column[rows])
+
+    def _changed(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Stepper:
+        model, plan, drafts = map_columns((self.model, self.plan, self.drafts), change)
         index = self.machines.index
-        machines = self.machines if index is None else replace(self.machines, index=np.tile(index, times))
+        machines = self.machines if index is None else replace(self.machines, index=change(index))
         return replace(self, model=model, plan=plan, machines=machines, drafts=drafts)
 
     def decode(self, seqs: Value, context: Value) -> Batch:
@@ -50,16 +60,21 @@ class Stepper:
 
     def step(self, batch: Batch) -> Step:
         """The priced step of one lane; context parallelism cuts each prompt into equal zigzag shares."""
+        return price_step(self._graph(batch), self.machines, self.setting)
+
+    def _graph(self, batch: Batch) -> Graph:
         graph = forward(self.model, self._cut_prompts(batch), drafts=bool(np.any(np.asarray(self.drafts) > 0)))
-        return price_step(parallelise(graph, self.plan), self.machines, self.setting)
+        return parallelise(graph, self.plan)
 
     def host_s(self, batch: Batch) -> Value:
         """Host time that the device waits for: per iteration and per sequence in it."""
         return self.runtime.host_step_s + self.runtime.host_sequence_s * (batch.decode_seqs + batch.prefill_seqs)
 
     def time_s(self, batch: Batch) -> Value:
-        """Seconds of one iteration."""
-        return self.step(batch).time_s + self.host_s(batch)
+        """Seconds of one iteration. Rows that differ in nothing but the lengths of their contexts share most prices."""
+        without = replace(batch, decode_context=0.0, prefill_prefix=0.0)
+        shared = alike((self.model, self.plan, self.machines.index, self.drafts, without))
+        return step_time_s(self._graph(batch), self.machines, self.setting, shared) + self.host_s(batch)
 
     def _cut_prompts(self, batch: Batch) -> Batch:
         """One rank of `cp` computes 1/cp of a prompt's rows, spread so that all ranks see equally many keys: the share
