@@ -306,6 +306,8 @@ def small_heap() -> Iterator[None]:
 @pytest.mark.parametrize("suffix", READERS)
 def test_every_hostile_file_is_one_clear_error(suffix: str, folder: Path) -> None:
     unclear = []
+    # Where coverage traces every line all the same (in workers of a parallel run), the limit is for what it does to time.
+    longest_s = LONGEST_S * (1.0 if sys.gettrace() is None else 4.0)
     for name, content in corpus(suffix, folder).items():
         path = folder / f"bad{suffix}"
         path.write_bytes(content)
@@ -315,7 +317,7 @@ def test_every_hostile_file_is_one_clear_error(suffix: str, folder: Path) -> Non
         except RidgelineError as error:
             took = time.process_time() - started
             where = error.at.startswith(str(path)) and error.what and error.fix
-            if not where or len(error.screen()) > SCREEN_CHARACTERS or "\n" in error.line() or took > LONGEST_S:
+            if not where or len(error.screen()) > SCREEN_CHARACTERS or "\n" in error.line() or took > longest_s:
                 unclear.append(f"{name}: {took:.2f} s: {error.screen()}")
         except Exception as error:
             unclear.append(f"{name}: {type(error).__name__}: {error}")

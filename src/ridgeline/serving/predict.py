@@ -30,7 +30,7 @@ Column = NDArray[np.float64]
 CHUNK_ROWS = 8192
 """Rows evaluated at once: their columns fit the caches of one core."""
 
-MOST_RUNS = 5_000
+MOST_RUNS = 30_000
 """Rows of a table beyond which named procedures are answered by the closed form, not by a run for each row."""
 
 LARGEST_REPLICA = 1e6
