@@ -306,7 +306,7 @@ def small_heap() -> Iterator[None]:
 @pytest.mark.parametrize("suffix", READERS)
 def test_every_hostile_file_is_one_clear_error(suffix: str, folder: Path) -> None:
     unclear = []
-    # Where coverage traces every line all the same (in workers of a parallel run), the limit is for what it does to time.
+    # Where coverage traces every line all the same (in workers of a parallel run), the limit allows for that.
     longest_s = LONGEST_S * (1.0 if sys.gettrace() is None else 4.0)
     for name, content in corpus(suffix, folder).items():
         path = folder / f"bad{suffix}"
