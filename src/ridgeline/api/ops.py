@@ -22,9 +22,8 @@ from ridgeline.costs.mla_module import Block, price_mla_module
 from ridgeline.costs.power import kernel_power_w
 from ridgeline.costs.price import Price, Setting
 from ridgeline.costs.price_op import interval_kind, price
-from ridgeline.hardware import catalogue
 from ridgeline.hardware.chip import Chip
-from ridgeline.hardware.machine import machine_of
+from ridgeline.hardware.machine import machine_in
 from ridgeline.hardware.topology import Machine
 from ridgeline.workloads.ops import (
     Attention,
@@ -245,10 +244,8 @@ def _machine_finder(cases: Cases, seen_as: Callable[[Chip], Chip]) -> Callable[[
     largest = int(np.clip(np.nanmax(cases.number("num_chips"), initial=1.0), 1.0, LARGEST_MACHINE))
 
     def find(chip: str, node: str) -> Machine:
-        home = catalogue.node(node) if node else None
-        found = catalogue.chip(chip or (home.chip if home else chip))
-        machine = machine_of(found, max(largest, home.chips if home else 1), node=home)
-        return replace(machine, chip=seen_as(found))
+        machine = machine_in(chip, node, largest)
+        return replace(machine, chip=seen_as(machine.chip))
 
     return find
 

@@ -42,6 +42,14 @@ def machine_of(chip: Chip, count: int = 1, *, node: Node | None = None) -> Machi
     )
 
 
+def machine_in(chip: str, node: str, count: int) -> Machine:
+    """At least `count` chips: of `chip` in its own kind of node, or what one `node` holds (of its chip, if unnamed)."""
+    if not node:
+        return machine_of(catalogue.chip(chip), count)
+    home = catalogue.node(node)
+    return machine_of(catalogue.chip(chip or home.chip), max(count, home.chips), node=home)
+
+
 def _counted(text: str, at: str) -> tuple[int, str]:
     found = _COUNTED.fullmatch(text)
     if found is None:

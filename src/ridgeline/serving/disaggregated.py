@@ -12,7 +12,7 @@ from ridgeline.hardware.chip import Value
 from ridgeline.plans import check_plan
 from ridgeline.serving.deployment import Deployment, Outcome, Pool, flag_unfit, lane_load, make_pool, plan_of, report
 from ridgeline.serving.load import Load
-from ridgeline.serving.steady import Steady
+from ridgeline.serving.steady import Column, Curve, Steady
 from ridgeline.workloads.families.size import cache_bytes
 from ridgeline.workloads.model import Batch
 
@@ -41,16 +41,12 @@ def evaluate_pools(d: Deployment, problems: Problems, rows: Rows) -> Outcome:
     moved_s = _transfer_s(d, prefill, load)
     context = load.isl + load.osl / 2.0
     slots = decode.limits.slots
-    knots = [np.maximum(slots * share, 1.0) for share in (0.0, 0.25, 1.0)]
-    knots_s = [decode.stepper.time_s(decode.stepper.decode(n, context)) for n in knots]
+    one, quarter, full = (np.maximum(np.asarray(slots * share), 1.0) for share in (0.0, 0.25, 1.0))
 
-    def decode_s(n: Value) -> Value:
-        n = np.clip(n, knots[0], knots[2])
-        slope = [
-            np.where(b > a, (tb - ta) / np.where(b > a, b - a, 1.0), 0.0) for a, b, ta, tb in _pairs(knots, knots_s)
-        ]
-        return np.where(n < knots[1], knots_s[0] + slope[0] * (n - knots[0]), knots_s[1] + slope[1] * (n - knots[1]))
+    def priced_s(n: Column) -> Column:
+        return np.asarray(decode.stepper.time_s(decode.stepper.decode(n, context)))
 
+    decode_s = Curve(knots=(one, quarter, full), times_s=(priced_s(one), priced_s(quarter), priced_s(full)))
     full_rate = decode.lanes * slots / np.maximum(load.iterations * decode_s(slots), 1e-12)
     capacity = np.minimum(1.0 / service_s, full_rate)
     low, high = np.zeros_like(capacity), capacity.copy()
@@ -117,7 +113,7 @@ def _wait_s(rate: Value, service_s: Value) -> Value:
     return load * service_s / (2.0 * (1.0 - load))
 
 
-def _resident(rate: Value, decode_s, decode: Pool, load: Load) -> Value:  # type: ignore[no-untyped-def]
+def _resident(rate: Value, decode_s: Curve, decode: Pool, load: Load) -> Value:
     """Decoding sequences per lane at a request rate: n = rate x iterations x step(n), solved by halving."""
     low, high = np.zeros_like(np.asarray(decode.limits.slots, float)), np.asarray(decode.limits.slots, float)
     per_lane = np.asarray(rate) / decode.lanes
@@ -128,11 +124,7 @@ def _resident(rate: Value, decode_s, decode: Pool, load: Load) -> Value:  # type
     return high
 
 
-def _in_flight(rate: Value, service_s: Value, path_s: Value, decode_s, decode: Pool, load: Load) -> Value:  # type: ignore[no-untyped-def]
+def _in_flight(rate: Value, service_s: Value, path_s: Value, decode_s: Curve, decode: Pool, load: Load) -> Value:
     """Requests in the system at a rate, by Little's law."""
     n = _resident(rate, decode_s, decode, load)
     return np.asarray(rate) * (_wait_s(rate, service_s) + path_s) + n * decode.lanes
-
-
-def _pairs(knots: list[Value], times: list[Value]):  # type: ignore[no-untyped-def]
-    return zip(knots[:-1], knots[1:], times[:-1], times[1:], strict=True)

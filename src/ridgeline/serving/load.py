@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from importlib import resources
 from typing import Any
 
 import numpy as np
 
-from ridgeline.core.files import Document, parse_yaml
 from ridgeline.core.names import Names
 from ridgeline.hardware.chip import Value
 from ridgeline.serving.runtime import Runtime, version_numbers
+from ridgeline.serving.shelf import documents, names
+
+FOLDER = "procedures"
 
 _SETTINGS = (
     "prompt_policy",
@@ -120,24 +121,15 @@ class Procedure:
 
 
 @cache
-def _documents() -> Mapping[str, Document]:
-    folder = resources.files("ridgeline.serving") / "procedures"
-    files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
-    documents = (parse_yaml(file.read_text("utf-8"), name=file.name) for file in files)
-    return {document.data["name"]: document for document in documents}
-
-
-@cache
 def procedure_names() -> Names:
     """The resolver of procedure names."""
-    aliases = {name: tuple(document.data["aliases"]) for name, document in _documents().items()}
-    return Names("measurement procedure", aliases, listing=f"known: {', '.join(sorted(aliases))}")
+    return names("measurement procedure", FOLDER, listing=f"known: {', '.join(sorted(documents(FOLDER)))}")
 
 
 @cache
 def procedure(name: str) -> Procedure:
     """The procedure of that name. Raises UnknownNameError with the nearest names."""
-    data = _documents()[procedure_names().resolve(name, at="procedure")].data
+    data = documents(FOLDER)[procedure_names().resolve(name, at="procedure")].data
     facts = data["facts"]
     return Procedure(
         name=data["name"],

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from ridgeline.core.cases import Cases, Problems, Resolved, Rows, alone, groups
 from ridgeline.costs.machine_columns import MachineColumns
-from ridgeline.hardware import catalogue
-from ridgeline.hardware.machine import machine_of
+from ridgeline.hardware.machine import machine_in
 from ridgeline.hardware.topology import Machine
 from ridgeline.plans import requantise
 from ridgeline.serving.deployment import NARROW_BITS, Deployment, Outcome, evaluate
@@ -169,10 +168,4 @@ def _machine_finder(cases: Cases) -> Callable[[str, str], Machine]:
         span = np.fmax(span, cases.number(f"{pool}_tp") * cases.number(f"{pool}_pp") * cases.number(f"{pool}_dp"))
     largest = int(np.clip(np.nanmax(span, initial=1.0), 1.0, LARGEST_REPLICA))
 
-    def find(chip: str, node: str) -> Machine:
-        if node:
-            home = catalogue.node(node)
-            return machine_of(catalogue.chip(chip or home.chip), max(largest, home.chips), node=home)
-        return machine_of(catalogue.chip(chip), largest)
-
-    return find
+    return lambda chip, node: machine_in(chip, node, largest)

@@ -9,16 +9,17 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import resources
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import SpecError
-from ridgeline.core.files import Document, parse_yaml
 from ridgeline.core.names import Names
 from ridgeline.core.units import parse
+from ridgeline.serving.shelf import documents, names
+
+FOLDER = "runtimes"
 
 Column = NDArray[np.float64]
 
@@ -117,24 +118,15 @@ def version_numbers(text: str) -> tuple[int, ...]:
 
 
 @cache
-def _documents() -> Mapping[str, Document]:
-    folder = resources.files("ridgeline.serving") / "runtimes"
-    files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
-    documents = (parse_yaml(file.read_text("utf-8"), name=file.name) for file in files)
-    return {document.data["name"]: document for document in documents}
-
-
-@cache
 def runtime_names() -> Names:
     """The resolver of runtime names and aliases."""
-    aliases = {name: tuple(document.data["aliases"]) for name, document in _documents().items()}
-    return Names("runtime", aliases, listing="`ridgeline catalogue runtimes` lists them")
+    return names("runtime", FOLDER, listing="`ridgeline catalogue runtimes` lists them")
 
 
 @cache
 def runtime(name: str) -> Runtime:
     """The runtime of that name. Raises UnknownNameError with the nearest names."""
-    document = _documents()[runtime_names().resolve(name, at="runtime")]
+    document = documents(FOLDER)[runtime_names().resolve(name, at="runtime")]
     facts: Mapping[str, Mapping[str, Any]] = document.data["facts"]
     for key, allowed in _POLICIES.items():
         if facts[key]["value"] not in allowed:

@@ -44,6 +44,27 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Step times at three batch sizes, linear between them and constant beyond."""
+
+    knots: tuple[Column, Column, Column]
+    times_s: tuple[Column, Column, Column]
+
+    @cached_property
+    def _slopes(self) -> tuple[Column, Column]:
+        """Seconds per sequence between the first two knots, and between the last two."""
+        (x0, x1, x2), (y0, y1, y2) = self.knots, self.times_s
+        return _slope(x0, x1, y0, y1), _slope(x1, x2, y1, y2)
+
+    def __call__(self, n: Value) -> Column:
+        """Seconds of a step of `n` sequences."""
+        n = np.minimum(np.maximum(n, self.knots[0]), self.knots[2])
+        low = self.times_s[0] + self._slopes[0] * (n - self.knots[0])
+        high = self.times_s[1] + self._slopes[1] * (n - self.knots[1])
+        return np.where(n < self.knots[1], low, high)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Times:
     """Step times of a lane at sampled batches, interpolated: `decode(n)` and `mixed(n, tokens)`, in seconds."""
 
@@ -57,10 +78,8 @@ class Times:
     merged_s: Column
 
     @cached_property
-    def _decode_slopes(self) -> tuple[Column, Column]:
-        """Seconds per sequence between the first two knots, and between the last two."""
-        (x0, x1, x2), (y0, y1, y2) = self.knots, self.decode_s
-        return _slope(x0, x1, y0, y1), _slope(x1, x2, y1, y2)
+    def _decode(self) -> Curve:
+        return Curve(knots=self.knots, times_s=self.decode_s)
 
     @cached_property
     def _token_slope(self) -> Column:
@@ -74,10 +93,7 @@ class Times:
 
     def decode(self, n: Value) -> Column:
         """An iteration of `n` decoding sequences: linear between 1, a quarter of the slots, and all of them."""
-        n = np.minimum(np.maximum(n, self.knots[0]), self.knots[2])
-        low = self.decode_s[0] + self._decode_slopes[0] * (n - self.knots[0])
-        high = self.decode_s[1] + self._decode_slopes[1] * (n - self.knots[1])
-        return np.where(n < self.knots[1], low, high)
+        return self._decode(n)
 
     def mixed(self, n: Value, tokens: Value) -> Column:
         """An iteration of `n` decoding sequences and `tokens` prompt tokens."""
