@@ -15,8 +15,8 @@ import numpy as np
 from _timing import measure, report
 from ridgeline.api.tasks import predict_table
 from ridgeline.core.seeding import stream
-from ridgeline.serving.engine import Engine
-from ridgeline.serving.rules import Requests, Rules
+from ridgeline.serving.engine import Engine, serve
+from ridgeline.serving.rules import Log, Requests, Rules
 from ridgeline.serving.step_table import StepTimes
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -45,7 +45,12 @@ def requests_of(count: int, clients: int, low: float) -> Requests:
     draw = stream(0, "benchmark")
     prompts = draw.integers(int(1024 * low), 1025, count).tolist()
     outputs = draw.integers(int(256 * low), 257, count).tolist()
-    return Requests(prompts=prompts, outputs=outputs, hits=[0] * count, clients=clients)
+    return Requests(prompts=prompts, outputs=outputs, clients=clients)
+
+
+def run(rules: Rules, requests: Requests) -> None:
+    """Serve them all."""
+    serve(Engine(TIMES, rules, requests, Log(len(requests.prompts))), requests)
 
 
 def main() -> None:
@@ -54,7 +59,7 @@ def main() -> None:
         few, many = requests_of(400, clients, low), requests_of(4000, clients, low)
         slow = measure(partial(simulate, TIMES, rules, few), repeats=3)
         report(f"eager reference, {name}", slow, count=400, unit="requests")
-        fast = measure(lambda requests=many: Engine(TIMES, rules, requests).run(), repeats=3)
+        fast = measure(partial(run, rules, many), repeats=3)
         report(f"engine, {name}", fast, count=4000, unit="requests", goal_per_s=GOAL_REQUESTS_PER_S)
         print(f"{'':<44} {slow.median_s * 10 / fast.median_s:>23,.0f}x the eager reference per request")
     rows = 400

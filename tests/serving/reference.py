@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from ridgeline.serving.engine import PART
 from ridgeline.serving.rules import Requests, Rules
@@ -11,125 +12,286 @@ from ridgeline.serving.step_table import StepTimes
 
 
 @dataclass
-class Sequence:
-    """One request: `prompt` to compute (`done` of it), `context` in the cache, `left` outputs."""
+class Seq:
+    """One request: `prompt` to compute (`done` of it, after `hit` found), `context` in the cache, `left` outputs."""
 
     id: int
-    prompt: float
+    prompt: int
     left: int
-    hit: float
-    sent: float
+    hit: int = 0
+    sent: float = math.nan
+    admitted: float = math.nan
     first: float = math.nan
     last: float = math.nan
     eligible: int = 0
-    done: float = 0.0
-    context: float = 0.0
+    done: float = 0
+    context: int = 0
     decoding: bool = False
+    swapped: bool = False
+    reserved: int = 0
+    units: list[int] = field(default_factory=list)
+    preempted: int = 0
+    load_s: float = 0.0
 
-    def held(self, rules: Rules, decoding_only: float) -> float:
-        """Tokens that it takes from the cache."""
-        if rules.cache == "reserve":
-            return self.prompt + self.left + decoding_only
-        return self.context if self.decoding else self.prompt
+
+@dataclass
+class Store:
+    """Cached units, least recently used first; those in `pins` are in use."""
+
+    units: Callable[[int], Sequence[int]]
+    tokens: int
+    idle: list[int] = field(default_factory=list)
+    pins: dict[int, int] = field(default_factory=dict)
 
 
-def simulate(times: StepTimes, rules: Rules, requests: Requests) -> list[Sequence]:
-    """Serve every request; returns them with their times."""
-    sizes = zip(requests.prompts, requests.outputs, requests.hits, strict=True)
-    todo = [Sequence(i, float(p), o, float(h), math.nan) for i, (p, o, h) in enumerate(sizes)]
-    everyone, queue, running = list(todo), [], []
-    emitted = {s.id: 0 for s in todo}
-    arriving: list[Sequence] = []
-    t = front = 0.0
-    iteration = waited = 0
+class Reference:
+    """Serves every request; `all` holds them with their times, `gaps` the (seconds, sequences) of each iteration."""
 
-    def send(time: float) -> None:
-        if todo:
-            sequence = todo.pop(0)
-            sequence.sent = time
-            arriving.append(sequence)
+    def __init__(
+        self, times: StepTimes, rules: Rules, requests: Requests, store: Store | None = None, key: object = None
+    ) -> None:
+        self.times, self.rules, self.requests, self.store, self.key = times, rules, requests, store, key
+        hits = requests.hits or [0] * len(requests.prompts)
+        sizes = zip(requests.prompts, requests.outputs, hits, strict=True)
+        self.all = [Seq(i, p, o, h) for i, (p, o, h) in enumerate(sizes)]
+        self.todo, self.arriving, self.queue, self.running = list(self.all), [], [], []
+        self.t = self.front = 0.0
+        self.iteration = self.waited = 0
+        self.gaps: list[tuple[float, int]] = []
 
-    for time in [0.0] * requests.clients if requests.arrivals is None else requests.arrivals:
-        send(time)
-    while running or queue or arriving:
-        if not running and not queue:
-            t = max(t, min(s.sent for s in arriving))
-        idle = not running
-        for s in sorted((s for s in arriving if s.sent <= t), key=lambda s: (s.sent, s.id)):
-            arriving.remove(s)
-            queue.append(s)
-            s.eligible = iteration + (0 if idle else int(rules.lag + 0.5 * (s.id % 2)))
+    def blocks(self, tokens: float) -> int:
+        return math.ceil(tokens / self.rules.block_tokens)
+
+    def own(self, s: Seq) -> float:
+        """Blocks of its own that a running sequence holds."""
+        if self.rules.cache == "reserve":
+            return s.reserved - len(s.units) * self.unit_blocks
+        tokens = s.context if s.decoding else s.prompt
+        return self.blocks(tokens) - len(s.units) * self.unit_blocks
+
+    @property
+    def unit_blocks(self) -> int:
+        return self.store.tokens // self.rules.block_tokens if self.store else 0
+
+    def free(self) -> float:
+        pinned = len(self.store.pins) * self.unit_blocks if self.store else 0
+        left = self.rules.blocks - sum(self.own(s) for s in self.running) - pinned
+        assert left >= 0, "the cache overflowed"
+        return left
+
+    def evict(self) -> None:
+        """What is cached and idle leaves as soon as its room is needed."""
+        while self.store and len(self.store.idle) * self.unit_blocks > self.free():
+            self.store.idle.pop(0)
+
+    def growing(self) -> list[Seq]:
+        return [s for s in self.running if s.decoding and s.context < self.rules.kept_tokens]
+
+    def need(self) -> int:
+        """Blocks that decoding takes in this iteration."""
+        if self.rules.cache == "reserve":
+            return 0
+        return sum(self.blocks(s.context + 1) - self.blocks(s.context) for s in self.growing())
+
+    def unpin(self, s: Seq) -> None:
+        for unit in reversed(s.units):
+            self.store.pins[unit] -= 1
+            if not self.store.pins[unit]:
+                del self.store.pins[unit]
+                self.store.idle.append(unit)
+        s.units = []
+
+    def publish(self, s: Seq, tokens: int) -> None:
+        if self.store:
+            for unit in self.store.units(s.id)[: tokens // self.store.tokens]:
+                if unit not in self.store.pins and unit not in self.store.idle:
+                    self.store.pins[unit] = 1
+                    s.units.append(unit)
+
+    def send(self, time: float) -> None:
+        if self.todo:
+            s = self.todo.pop(0)
+            s.sent = time
+            self.arriving.append(s)
+
+    def run(self) -> list[Seq]:
+        r = self.requests
+        for time in [0.0] * r.clients if r.arrivals is None else r.arrivals:
+            self.send(time)
+        while self.running or self.queue or self.arriving:
+            if not self.running and not self.queue:
+                self.t = max(self.t, min(s.sent for s in self.arriving))
+            self.boundary()
+        return self.all
+
+    def boundary(self) -> None:
+        rules = self.rules
+        idle = not self.running
+        for s in sorted((s for s in self.arriving if s.sent <= self.t), key=lambda s: (s.sent, s.id)):
+            self.arriving.remove(s)
+            self.queue.append(s)
+            s.eligible = self.iteration + (0 if idle else int(rules.lag + 0.5 * (s.id % 2)))
+        if self.key is not None:
+            self.queue.sort(key=lambda s: (self.key(s.id, s.sent), s.sent, s.id))
         if idle:
-            queue[0].eligible = min(queue[0].eligible, iteration)
-        used = sum(s.held(rules, emitted[s.id]) for s in running)
-        short = False
-        while rules.cache != "reserve" and sum(s.decoding for s in running) > rules.cache_tokens - used:
-            victim = running.pop()
-            used -= victim.held(rules, 0)
-            if victim.decoding:
-                victim.prompt, victim.hit, victim.decoding = victim.context + 1.0, 0.0, False
-            victim.done, victim.eligible, short = 0.0, iteration, True
-            queue.insert(0, victim)
-        decoding = [s for s in running if s.decoding]
-        prompts = [s for s in running if not s.decoding]
+            for s in self.queue:
+                s.eligible = self.iteration
+        copying = self.make_room()
+        short = self.short
         separate = rules.prompts == "prefill-first"
-        share = rules.token_budget - (0 if separate else len(decoding))
-        budget = share - sum(s.prompt - s.hit - s.done for s in prompts)
-        free, admitted = rules.cache_tokens - used, []
-        for s in queue if not short else []:
-            if len(running) + len(admitted) >= rules.slots or budget <= 0 or s.eligible > iteration:
-                break
-            compute, alone = s.prompt - s.hit, not running and not admitted
-            behind = bool(admitted or prompts)
-            if compute > budget and not alone and (rules.prompts == "whole" or (separate and behind)):
-                break
-            need = s.prompt + (s.left if rules.cache == "reserve" else 0)
-            promise = PART * (sum(x.left for x in decoding) + sum(x.left for x in admitted) + s.left)
-            if need + (promise if rules.cache == "reserve-part" else 0.0) > free and not (alone and need <= free):
-                break
-            admitted.append(s)
-            budget, free = budget - compute, free - need
-        tokens = sum(s.prompt - s.hit for s in admitted) + len(decoding)
-        held = admitted and decoding and not prompts and waited < rules.wait_steps
-        if held and tokens < rules.wait_frac * rules.token_budget:
-            waited, admitted = waited + 1, []
-        elif admitted:
-            waited = 0
-        queue = queue[len(admitted) :]
-        running += admitted
+        prompts = [s for s in self.running if not s.decoding]
+        share = rules.token_budget - (0 if separate else sum(s.decoding for s in self.running))
         chunks = []
-        for s in prompts + admitted:
-            chunk = min(s.prompt - s.hit - s.done, share)
+        for s in prompts:
+            chunk = min(s.prompt - s.hit - s.done, share, rules.longest_chunk)
             if chunk > 0:
-                chunks.append((s, chunk, s.hit + s.done))
+                chunks.append((s, chunk))
                 share -= chunk
-        moving = [] if separate and chunks else decoding
-        context = sum(s.context + 1 for s in moving)
-        if chunks:
-            t += times.mixed(len(moving), context, [(c, p) for _, c, p in chunks])
-        else:
-            base, slope = times.decode(len(moving))
-            t += base + slope * context
-        iteration += 1
-        for s, chunk, _ in chunks:
-            s.done += chunk
-        ready = [s for s, _, _ in chunks if s.done >= s.prompt - s.hit]
-        front = max(front, t) + (len(moving) + len(ready)) * rules.front_end_s
-        seen = front if rules.front_end_s else t
+        if not short:
+            copying += self.admit(share, prompts, chunks)
+        moving = [] if separate and chunks else [s for s in self.running if s.decoding]
         for s in moving:
-            s.context += 1
+            s.context += s.context < rules.kept_tokens
+        self.evict()
+        self.step(moving, chunks, copying)
+
+    def make_room(self) -> float:
+        rules, copying, self.short = self.rules, 0.0, False
+        while self.need() > self.free():
+            s = self.running[-1]
+            if s.decoding and rules.preemption == "swap":
+                s.load_s = self.blocks(s.context) * rules.copy_s
+                copying += s.load_s
+                s.swapped = True
+            self.running.pop()
+            self.unpin(s)
+            if s.decoding and not s.swapped:
+                s.prompt, s.hit = self.known(s), 0
+            s.decoding, s.done, s.eligible = False, 0, self.iteration
+            s.preempted += 1
+            self.short = True
+            self.queue.insert(0, s)
+            if self.key is not None:
+                self.queue.sort(key=lambda s: (self.key(s.id, s.sent), s.sent, s.id))
+        return copying
+
+    def known(self, s: Seq) -> int:
+        """Prompt and emitted tokens of a sequence."""
+        return self.requests.prompts[s.id] + self.requests.outputs[s.id] - s.left
+
+    def admit(self, share: float, prompts: list[Seq], chunks: list[tuple[Seq, float]]) -> float:
+        rules, copying = self.rules, 0.0
+        part = rules.cache == "reserve-part"
+        watermark = math.floor(rules.watermark_frac * rules.blocks)
+        had_prompts, entered, saved = bool(prompts), [], (list(chunks), share)
+        kept = PART * sum(s.left for s in self.running) if part else 0.0
+        decoding = sum(s.decoding for s in self.running)
+        while self.queue and share > 0 and len(self.running) < rules.slots:
+            s = self.queue[0]
+            if s.eligible > self.iteration:
+                break
+            room = self.free() - self.need()
+            if s.swapped:
+                want = self.blocks(s.context) + (
+                    self.blocks(s.context + 1) - self.blocks(s.context) if s.context < rules.kept_tokens else 0
+                )
+                if want > room:
+                    break
+                s.swapped, s.decoding = False, True
+                copying += s.load_s
+                self.running.append(self.queue.pop(0))
+                self.evict()
+                share -= 0 if rules.prompts == "prefill-first" else 1
+                continue
+            found = []
+            if self.store:
+                for unit in self.store.units(s.id)[: (s.prompt - 1) // self.store.tokens]:
+                    if unit not in self.store.pins and unit not in self.store.idle:
+                        break
+                    found.append(unit)
+                s.hit = len(found) * self.store.tokens
+            compute = s.prompt - s.hit
+            behind = any(not x.decoding for x in self.running)
+            if (
+                compute > share
+                and self.running
+                and (rules.prompts == "whole" or (rules.prompts == "prefill-first" and behind))
+            ):
+                break
+            fresh = sum(unit in self.store.idle for unit in found) if self.store else 0
+            total = self.blocks(s.prompt + (s.left if rules.cache == "reserve" else 0))
+            want = total - (len(found) - fresh) * self.unit_blocks
+            promise = (kept + PART * s.left) / rules.block_tokens if part else 0.0
+            if want + promise + watermark > room and (self.running or want > room):
+                break
+            self.queue.pop(0)
+            for unit in found:
+                if unit in self.store.idle:
+                    self.store.idle.remove(unit)
+                self.store.pins[unit] = self.store.pins.get(unit, 0) + 1
+            s.units = found
+            s.reserved = total
+            self.running.append(s)
+            self.evict()
+            s.admitted = self.t if math.isnan(s.admitted) else s.admitted
+            chunk = min(compute, share, rules.longest_chunk)
+            chunks.append((s, chunk))
+            entered.append(s)
+            share -= chunk
+            kept += PART * s.left if part else 0.0
+        tokens = sum(s.prompt - s.hit for s in entered) + decoding
+        held = entered and decoding and not had_prompts and self.waited < rules.wait_steps
+        if held and tokens < rules.wait_frac * rules.token_budget:
+            self.waited += 1
+            for s in reversed(entered):
+                self.running.remove(s)
+                self.unpin(s)
+                s.admitted = math.nan if s.admitted == self.t else s.admitted
+                self.queue.insert(0, s)
+            chunks[:] = saved[0]
+        elif entered:
+            self.waited = 0
+        return copying
+
+    def step(self, moving: list[Seq], chunks: list[tuple[Seq, float]], copying: float) -> None:
+        rules, times = self.rules, self.times
+        context = sum(s.context for s in moving)
+        if chunks:
+            duration = times.mixed(len(moving), context, [(c, s.hit + s.done) for s, c in chunks])
+        else:
+            duration = times.decode_s_of(len(moving), context)
+        self.t += duration + copying
+        self.gaps.append((duration + copying, len(moving)))
+        self.iteration += 1
+        for s, chunk in chunks:
+            s.done += chunk
+        ready = [s for s, _ in chunks if s.done >= s.prompt - s.hit]
+        self.front = max(self.front, self.t) + (len(moving) + len(ready)) * rules.front_end_s
+        seen = self.front if rules.front_end_s else self.t
+        for s in moving:
             s.left -= 1
-            emitted[s.id] += 1
-        finished = [s for s in moving if s.left == 0]
+        finished = sorted((s for s in moving if s.left == 0), key=lambda s: s.id)
+        for s in finished:
+            self.leave(s, seen)
         for s in ready:
             s.first = seen if math.isnan(s.first) else s.first
-            s.decoding, s.context, s.left = True, s.prompt, s.left - 1
-            emitted[s.id] += 1
+            self.publish(s, s.prompt)
+            s.decoding, s.left = True, s.left - 1
+            s.context = min(s.prompt, int(min(rules.kept_tokens, 1 << 60)))
             if s.left == 0:
-                finished.append(s)
-        for s in finished:
-            s.last = seen
-            running.remove(s)
-            if requests.arrivals is None:
-                send(seen)
-    return everyone
+                s.context = s.prompt
+                self.leave(s, seen)
+
+    def leave(self, s: Seq, seen: float) -> None:
+        s.last = seen
+        if self.store:
+            self.publish(s, s.context)
+        self.running.remove(s)
+        self.unpin(s)
+        if self.requests.arrivals is None:
+            self.send(seen)
+
+
+def simulate(times: StepTimes, rules: Rules, requests: Requests) -> list[Seq]:
+    """Serve every request; returns them with their times."""
+    return Reference(times, rules, requests).run()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from tests.serving.reference import simulate
+from tests.serving.reference import Reference, Store
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
-from ridgeline.serving.engine import Engine, steps_until
-from ridgeline.serving.rules import CACHES, POLICIES, Record, Requests, Rules
+from ridgeline.serving.engine import RUN_COLUMNS, Engine, serve, steps_until
+from ridgeline.serving.prefix import PrefixCache
+from ridgeline.serving.queues import Keyed
+from ridgeline.serving.rules import CACHES, PREEMPTIONS, PROMPTS, Log, Requests, Rules
 from ridgeline.serving.step_table import StepTimes
 
 SCENARIOS = 150
@@ -35,121 +37,258 @@ TIMES = StepTimes(
 )
 
 
-def scenario(seed: int) -> tuple[Rules, Requests]:
-    """A random engine under a random load: long and short prompts, scarce caches, lags, waits, front ends."""
+TICKS = StepTimes(
+    tokens=[1, 1025],
+    body_s=[5000.0, 5000.0 + 64 * 1024],
+    sequences=[1, 33],
+    decode_s=[7000.0, 7000.0 + 128 * 32],
+    context_s=[2.0, 2.0],
+    chunks=[1, 513],
+    extra_s=[100.0, 100.0 + 10 * 512],
+    prefix_s=[3.0, 3.0],
+    launch_s=50.0,
+    width=1.0,
+    host_s=1000.0,
+    host_sequence_s=20.0,
+)
+"""The same shape in whole microseconds, linear between whole sizes."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A random engine under a random load: long and short prompts, scarce caches, lags, waits, shared prefixes."""
+
+    rules: Rules
+    requests: Requests
+    units: tuple[tuple[int, ...], ...] = ()
+    unit_tokens: int = 0
+    priorities: tuple[int, ...] = ()
+
+    def key(self, request: int, time: float) -> float:
+        return float(-self.priorities[request])
+
+    def engine(self, longest_run: int = 1 << 60, times: StepTimes = TIMES) -> Engine:
+        prefix = None
+        if self.units:
+            block = self.rules.block_tokens
+            prefix = PrefixCache(self.units.__getitem__, unit_tokens=self.unit_tokens, block_tokens=block)
+        engine = Engine(
+            times,
+            self.rules,
+            self.requests,
+            Log(len(self.requests.prompts)),
+            queue=Keyed(self.key) if self.priorities else None,
+            prefix=prefix,
+            keep_runs=True,
+            longest_run=longest_run,
+        )
+        serve(engine, self.requests)
+        return engine
+
+    def reference(self, times: StepTimes = TIMES) -> Reference:
+        store = Store(self.units.__getitem__, self.unit_tokens) if self.units else None
+        reference = Reference(times, self.rules, self.requests, store, self.key if self.priorities else None)
+        reference.run()
+        return reference
+
+
+def scenario(seed: int) -> Scenario:
     draw = stream(seed, "scenario")
     count = int(draw.integers(1, 40))
     prompts = draw.integers(1, 300, count)
     outputs = draw.integers(1, 80, count)
     scarce = draw.random() < 0.6
-    longest = int((prompts + outputs).max())
+    block = int(draw.choice([1, 1, 4, 16]))
+    longest = block * -(-int((prompts + outputs).max()) // block)
+    cache = str(draw.choice(CACHES))
+    priority = draw.random() < 0.25
     rules = Rules(
         slots=int(draw.integers(1, 20)),
         token_budget=float(draw.integers(24, 400)),
-        prompts=str(draw.choice(POLICIES)),
-        cache=str(draw.choice(CACHES)),
+        prompts=str(draw.choice(PROMPTS)),
+        longest_chunk=float(draw.choice([math.inf, math.inf, draw.integers(8, 60)])),
+        cache=cache,
         cache_tokens=longest * float(draw.uniform(1.0, 4.0)) // 1 if scarce else math.inf,
-        lag=float(draw.choice([0.0, 0.5, 1.0, 1.5, 2.0])),
+        block_tokens=block,
+        kept_tokens=float(draw.choice([math.inf, math.inf, math.inf, draw.integers(20, 200)]))
+        if cache == "grow"
+        else math.inf,
+        watermark_frac=float(draw.choice([0.0, 0.0, 0.02, 0.1])),
+        preemption=str(draw.choice(PREEMPTIONS)),
+        copy_s=float(draw.choice([0.0, 1e-4])),
+        lag=0.0 if priority else float(draw.choice([0.0, 0.5, 1.0, 1.5, 2.0])),
         wait_steps=int(draw.choice([0, 0, 5])),
         wait_frac=float(draw.uniform(0.2, 1.0)),
         front_end_s=float(draw.choice([0.0, 0.0, 4e-4, 2e-3])),
     )
     closed = draw.random() < 0.6
     gaps = draw.exponential(0.05, count)
-    return rules, Requests(
+    shared = draw.random() < 0.3 and rules.kept_tokens == math.inf
+    requests = Requests(
         prompts=prompts.tolist(),
         outputs=outputs.tolist(),
-        hits=[int(h) if draw.random() < 0.3 else 0 for h in draw.integers(0, prompts)],
+        hits=None if shared else [int(h) if draw.random() < 0.3 else 0 for h in draw.integers(0, prompts)],
         clients=int(draw.integers(1, 16)),
         arrivals=None if closed else np.cumsum(gaps).tolist(),
+    )
+    unit = block * int(draw.integers(1, 4)) * (8 if block == 1 else 1)
+    groups = draw.integers(0, 3, count).tolist()
+    ends = draw.integers(0, 12, count).tolist()
+    whole = [-(-(p + o) // unit) for p, o in zip(requests.prompts, requests.outputs, strict=True)]
+    units = tuple(
+        tuple(g * 1000 + j if j < e else 10_000 + 1000 * i + j for j in range(w))
+        for i, (g, e, w) in enumerate(zip(groups, ends, whole, strict=True))
+    )
+    return Scenario(
+        rules=rules,
+        requests=requests,
+        units=units if shared else (),
+        unit_tokens=unit,
+        priorities=tuple(draw.integers(0, 3, count).tolist()) if priority else (),
     )
 
 
 @pytest.mark.parametrize("seed", range(SCENARIOS))
 def test_engine_equals_the_eager_reference(seed: int) -> None:
-    rules, requests = scenario(seed)
-    expected = simulate(TIMES, rules, requests)
-    record = Engine(TIMES, rules, requests).run()
-    np.testing.assert_allclose(record.sent_s, [s.sent for s in expected], rtol=EXACT, atol=EXACT)
-    np.testing.assert_allclose(record.first_s, [s.first for s in expected], rtol=EXACT)
-    np.testing.assert_allclose(record.last_s, [s.last for s in expected], rtol=EXACT)
+    case = scenario(seed)
+    expected, engine = case.reference(), case.engine()
+    for name in ("sent", "admitted", "first", "last"):
+        times = [getattr(s, name) for s in expected.all]
+        np.testing.assert_allclose(getattr(engine.log, name), times, rtol=EXACT, atol=EXACT, err_msg=name)
+    assert engine.log.preempted == {s.id: s.preempted for s in expected.all if s.preempted}
+    assert engine.iteration == expected.iteration
 
 
 def test_scenarios_reach_every_mechanism() -> None:
-    records = [Engine(TIMES, *scenario(seed)).run() for seed in range(SCENARIOS)]
-    assert sum(record.preempted for record in records) > 20
-    assert sum(record.iterations for record in records) > 2 * sum(record.events for record in records)
+    engines = [scenario(seed).engine() for seed in range(SCENARIOS)]
+    assert sum(engine.preempted for engine in engines) > 20
+    assert sum(engine.iteration for engine in engines) > 2 * sum(engine.events for engine in engines)
+    assert sum(sum(engine.log.found.values()) for engine in engines if engine.prefix) > 1000
 
 
 @pytest.mark.parametrize("seed", range(0, SCENARIOS, 3))
 @pytest.mark.parametrize("longest", [1, 3])
 def test_cuts_of_runs_change_nothing(seed: int, longest: int) -> None:
-    rules, requests = scenario(seed)
-    whole, cut = Engine(TIMES, rules, requests).run(), Engine(TIMES, rules, requests, longest_run=longest).run()
-    assert cut.iterations == whole.iterations
-    assert cut.preempted == whole.preempted
-    np.testing.assert_allclose(cut.last_s, whole.last_s, rtol=EXACT)
+    whole, cut = scenario(seed).engine(), scenario(seed).engine(longest_run=longest)
+    assert cut.iteration == whole.iteration
+    assert cut.log.preempted == whole.log.preempted
+    np.testing.assert_allclose(cut.log.last, whole.log.last, rtol=EXACT)
 
 
 @pytest.mark.parametrize("seed", range(0, SCENARIOS, 5))
+def test_whole_numbers_of_time_are_equal_to_the_bit(seed: int) -> None:
+    """Step times in whole ticks: sums are exact, and so is every decision."""
+    case = scenario(seed)
+    rules = replace(case.rules, front_end_s=0.0, copy_s=0.0)
+    arrivals = case.requests.arrivals
+    ticks = None if arrivals is None else [float(int(time * 1e6)) for time in arrivals]
+    case = replace(case, rules=rules, requests=replace(case.requests, arrivals=ticks))
+    expected, engine = case.reference(TICKS), case.engine(times=TICKS)
+    assert list(engine.log.last) == [s.last for s in expected.all]
+    assert list(engine.log.first) == [s.first for s in expected.all]
+
+
+@pytest.mark.parametrize("seed", range(SCENARIOS))
 def test_all_requests_end_and_give_back_what_they_held(seed: int) -> None:
-    rules, requests = scenario(seed)
-    engine = Engine(TIMES, rules, requests)
-    record = engine.run()
-    assert not any(math.isnan(x) for x in (*record.sent_s, *record.first_s, *record.last_s))
-    assert all(s < f <= e for s, f, e in zip(record.sent_s, record.first_s, record.last_s, strict=True))
-    if math.isfinite(rules.cache_tokens):
-        assert engine.free == pytest.approx(rules.cache_tokens)
-    assert (engine.n, engine.outstanding) == (0, 0.0)
+    case = scenario(seed)
+    engine = case.engine()
+    log = engine.log
+    assert not any(math.isnan(x) for x in (*log.sent, *log.admitted, *log.first, *log.last))
+    steps = zip(log.sent, log.admitted, log.first, log.last, strict=True)
+    assert all(sent <= admitted < first <= last for sent, admitted, first, last in steps)
+    assert engine.free == pytest.approx(engine.capacity)
+    assert (engine.n, engine.growing, engine.outstanding, engine.promised) == (0, 0, 0, 0)
+    assert not any((engine.running, engine.prefilling, engine.joined, engine.limits, engine.redo, engine.ready))
     assert engine.offset == pytest.approx(0.0, abs=1e-6)
+    assert engine.residues == [0] * len(engine.residues)
+
+
+@pytest.mark.parametrize("seed", range(SCENARIOS))
+def test_runs_hold_every_token(seed: int) -> None:
+    """Tokens of all runs: each output but the first of each request comes from a decode; prompts are computed once
+    unless preempted or found in the cache."""
+    case = scenario(seed)
+    engine = case.engine()
+    runs = np.array(engine.runs).reshape(-1, RUN_COLUMNS)
+    k, n, tokens = runs[:, 3], runs[:, 4], runs[:, 6]
+    if not engine.preempted:
+        assert (k * n).sum() == sum(case.requests.outputs) - len(case.requests.outputs)
+        assert (k * tokens).sum() == sum(case.requests.prompts) - sum(engine.log.found.values())
+    ends = runs[:, 0] + k * runs[:, 1] + runs[:, 2] * k * (k - 1) / 2
+    assert np.all(runs[1:, 0] >= ends[:-1] - EXACT)
+    assert engine.busy == pytest.approx((ends - runs[:, 0]).sum())
+    assert engine.busy <= engine.t + EXACT
+
+
+def served(rules: Rules, requests: Requests) -> Engine:
+    return Scenario(rules, requests).engine()
 
 
 def test_one_client_pays_its_prefill_and_then_each_decode_iteration() -> None:
-    requests = Requests(prompts=[200, 120], outputs=[50, 30], hits=[0, 0], clients=1)
-    record = Engine(TIMES, Rules(slots=4, token_budget=1000.0, lag=2.0), requests).run()
+    requests = Requests(prompts=[200, 120], outputs=[50, 30], clients=1)
+    log = served(Rules(slots=4, token_budget=1000.0, lag=2.0), requests).log
     t = 0.0
     for i, (prompt, output) in enumerate(zip(requests.prompts, requests.outputs, strict=True)):
         t += TIMES.mixed(0, 0.0, [(prompt, 0.0)])
-        assert record.first_s[i] == pytest.approx(t, rel=EXACT)
-        base, slope = TIMES.decode(1)
-        t += sum(base + slope * (prompt + j) for j in range(1, output))
-        assert record.last_s[i] == pytest.approx(t, rel=EXACT)
+        assert log.first[i] == pytest.approx(t, rel=EXACT)
+        t += sum(TIMES.decode_s_of(1, prompt + j) for j in range(1, output))
+        assert log.last[i] == pytest.approx(t, rel=EXACT)
 
 
 def test_a_lag_delays_first_tokens_of_a_closed_loop_by_so_many_iterations() -> None:
-    def first(lag: float) -> Record:
-        requests = Requests(prompts=[50] * 40, outputs=[30 + i % 7 for i in range(40)], hits=[0] * 40, clients=6)
-        return Engine(TIMES, Rules(slots=6, token_budget=1000.0, lag=lag), requests).run()
-
-    waits = [np.mean(np.subtract(r.first_s, r.sent_s)[6:]) for r in (first(0.0), first(1.0), first(2.0))]
-    iteration = TIMES.decode(5)[0]
+    requests = Requests(prompts=[50] * 40, outputs=[30 + i % 7 for i in range(40)], clients=6)
+    logs = [served(Rules(slots=6, token_budget=1000.0, lag=lag), requests).log for lag in (0.0, 1.0, 2.0)]
+    waits = [np.mean(np.subtract(log.first, log.sent)[6:]) for log in logs]
+    iteration = TIMES.decode_s_of(5, 0.0)
     assert waits[1] - waits[0] == pytest.approx(iteration, rel=0.3)
     assert waits[2] - waits[1] == pytest.approx(iteration, rel=0.3)
 
 
 def test_a_front_end_bounds_the_token_rate() -> None:
-    requests = Requests(prompts=[20] * 200, outputs=[60] * 200, hits=[0] * 200, clients=30)
+    requests = Requests(prompts=[20] * 200, outputs=[60] * 200, clients=30)
     limit_s = 1e-3
-    record = Engine(TIMES, Rules(slots=32, token_budget=1000.0, front_end_s=limit_s), requests).run()
-    rate = 200 * 60 / max(record.last_s)
+    log = served(Rules(slots=32, token_budget=1000.0, front_end_s=limit_s), requests).log
+    rate = 200 * 60 / max(log.last)
     assert 0.9 / limit_s < rate <= 1.0 / limit_s
 
 
 def test_scarce_cache_makes_requests_wait_and_never_overflows() -> None:
-    requests = Requests(prompts=[100] * 60, outputs=[50] * 60, hits=[0] * 60, clients=20)
+    requests = Requests(prompts=[100] * 60, outputs=[50] * 60, clients=20)
     rules = Rules(slots=32, token_budget=1000.0, cache="reserve", cache_tokens=600.0)
-    scarce, ample = Engine(TIMES, rules, requests), Engine(TIMES, replace(rules, cache_tokens=math.inf), requests)
-    scarce_record, ample_record = scarce.run(), ample.run()
-    assert np.mean(np.subtract(scarce_record.first_s, scarce_record.sent_s)) > 3 * np.mean(
-        np.subtract(ample_record.first_s, ample_record.sent_s)
-    )
-    assert scarce_record.decode_area / scarce_record.end_s <= 4.0
+    scarce, ample = (served(replace(rules, cache_tokens=tokens), requests) for tokens in (600.0, math.inf))
+    waits = [np.mean(np.subtract(engine.log.first, engine.log.sent)) for engine in (scarce, ample)]
+    assert waits[0] > 3 * waits[1]
+    assert scarce.area / scarce.t <= 4.0
 
 
 def test_a_request_longer_than_the_cache_is_refused() -> None:
-    requests = Requests(prompts=[100], outputs=[50], hits=[0])
+    requests = Requests(prompts=[100], outputs=[50])
     with pytest.raises(DomainError, match="longer than the cache"):
-        Engine(TIMES, Rules(slots=1, token_budget=100.0, cache_tokens=149.0), requests)
+        served(Rules(slots=1, token_budget=100.0, cache="reserve", cache_tokens=149.0), requests)
+
+
+@pytest.mark.parametrize("growth", [1.7, 2.5])
+def test_speculation_takes_fewer_iterations_and_as_many_tokens(growth: float) -> None:
+    requests = Requests(prompts=[100] * 30, outputs=[40 + i for i in range(30)], clients=8)
+    engine = served(Rules(slots=8, token_budget=1000.0, growth=growth, cache_tokens=2000.0), requests)
+    plain = served(Rules(slots=8, token_budget=1000.0, cache_tokens=2000.0), requests)
+    assert engine.iteration < plain.iteration
+    assert engine.free == pytest.approx(2000.0)
+    runs = np.array(engine.runs).reshape(-1, RUN_COLUMNS)
+    assert (runs[:, 3] * runs[:, 4]).sum() == sum(math.ceil((o - 1) / growth) for o in requests.outputs)
+
+
+def test_speculation_with_blocks_is_refused() -> None:
+    with pytest.raises(DomainError, match="lengths are means"):
+        Rules(slots=1, token_budget=100.0, growth=2.0, block_tokens=16)
+
+
+def test_step_times_that_bend_are_followed_to_the_iteration() -> None:
+    bent = replace(TIMES, marks=(60.0, 150.0), bends_s=([1e-6, 2e-6, 4e-6], [3e-6, 3e-6, 3e-6]))
+    for seed in range(0, 40):
+        case = scenario(seed)
+        expected, engine = case.reference(bent), case.engine(times=bent)
+        np.testing.assert_allclose(engine.log.last, [s.last for s in expected.all], rtol=EXACT)
 
 
 @pytest.mark.parametrize("rise", [0.0, 1e-9, 1e-5, 1e-3])

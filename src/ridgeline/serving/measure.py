@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ridgeline.core.seeding import stream
 from ridgeline.hardware.chip import Value
-from ridgeline.serving.engine import Engine
+from ridgeline.serving.engine import Engine, serve
 from ridgeline.serving.load import Load, Procedure
-from ridgeline.serving.rules import Record, Requests, Rules
+from ridgeline.serving.rules import Log, Requests, Rules
 from ridgeline.serving.step_table import StepTimes, sample
 from ridgeline.serving.stepper import Stepper
 
@@ -77,10 +77,14 @@ def _lengths(nominal: int, low_frac: float, count: int, which: str) -> tuple[int
     return tuple(drawn.tolist())
 
 
-def summary(record: Record, traffic: Traffic, outputs: Sequence[int]) -> Measured:
+def run(times: StepTimes, rules: Rules, traffic: Traffic) -> Measured:
     """The means that are printed, and those of the settled part of the run."""
-    sent, first, last = (np.array(x) for x in (record.sent_s, record.first_s, record.last_s))
-    gaps = np.maximum(np.array(outputs) - 1, 0)
+    requests = traffic.requests()
+    log = Log(traffic.count)
+    engine = Engine(times, rules, requests, log)
+    serve(engine, requests)
+    sent, first, last, outputs = (np.array(x) for x in (log.sent, log.first, log.last, requests.outputs))
+    gaps = np.maximum(outputs - 1, 0)
     ttft = first - sent
     tpot = np.where(gaps > 0, (last - first) / np.maximum(gaps, 1), 0.0)
     start, end = SETTLED_WAVES * traffic.clients, traffic.count - traffic.clients
@@ -91,7 +95,7 @@ def summary(record: Record, traffic: Traffic, outputs: Sequence[int]) -> Measure
         steady_ttft_s=float(ttft[settled].mean()),
         steady_tpot_s=float(tpot[settled].mean()),
         request_per_s=traffic.count / float(last.max()),
-        batch=record.decode_area / record.end_s,
+        batch=engine.area / engine.t,
     )
 
 
@@ -162,8 +166,7 @@ def run_rows(
         )
         key = (rules, traffic, _key(tables[i]))
         if key not in known:
-            requests = traffic.requests()
-            known[key] = summary(Engine(tables[i], rules, requests).run(), traffic, requests.outputs)
+            known[key] = run(tables[i], rules, traffic)
         for name, column in values.items():
             column[i] = getattr(known[key], name)
     return Measured(**values), made

@@ -5,13 +5,14 @@ An iteration of `n` decoding and some prefilling sequences takes
     decode(n, context) + body(n + prompt tokens) - body(n) + sum over chunks of extra(tokens, prefix)
 
 where `body` is every op whose time depends on merged tokens alone (projections, feed-forward, norms, collectives) and
-`extra` what a prompt adds to it (attention over its prefix, its row of the head). `decode` is affine in the total
-context, `extra` in the prefix; sizes in between are interpolated linearly. This table is the engine's time: the
-engine is exact with respect to it; a test states how far the table is from the prices themselves.
+`extra` what a prompt adds to it (attention over its prefix, its row of the head). `decode` is piecewise affine in the
+total context, `extra` affine in the prefix; sizes in between are interpolated linearly. This table is the engine's
+time: the engine is exact with respect to it; a test states how far the table is from the prices themselves.
 """
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ from ridgeline.workloads.model import Batch
 from ridgeline.workloads.ops import Attention, Scan
 
 Column = NDArray[np.float64]
+
+Piece = tuple[float, float, float]
+"""(largest total context, seconds at none, seconds per token of total context)."""
 
 TOKENS = (1, 2, 4, 8, 16, 17, 32, 33, 48, 64, 65, 96, 128, 129, 192, 256, 257, 384, 512, 768, 1024, 1536, 2048, 3072)
 """Merged tokens at which a step is priced: beside a power of two the next size, where a matmul takes a larger tile."""
@@ -54,6 +58,8 @@ class StepTimes:
         tokens, body_s: time that depends on merged tokens alone.
         sequences, decode_s, context_s: an iteration of that many decoding sequences: `decode_s` plus `context_s` times
             their total context in tokens, the new ones included.
+        marks, bends_s: mean contexts at which the slope changes, rising, and by how much, seconds per token of total
+            context, one list parallel to `sequences` per mark (none: one slope holds throughout).
         chunks, extra_s, prefix_s: what one prompt chunk adds to the body: `extra_s` plus `prefix_s` times its prefix.
         launch_s: the part of `extra_s` that a second chunk in the same iteration shares with the first.
         width: tokens that a decoding sequence brings to an iteration (above 1 under speculation).
@@ -72,32 +78,59 @@ class StepTimes:
     width: float
     host_s: float
     host_sequence_s: float
-    _affine: dict[int, tuple[float, float]] = field(default_factory=dict, compare=False, repr=False)
+    marks: Sequence[float] = ()
+    bends_s: Sequence[Sequence[float]] = ()
+    _pieces: dict[int, tuple[Piece, ...]] = field(default_factory=dict, compare=False, repr=False)
     _chunk: dict[float, tuple[float, float]] = field(default_factory=dict, compare=False, repr=False)
     _body: dict[float, float] = field(default_factory=dict, compare=False, repr=False)
 
-    def decode(self, n: int) -> tuple[float, float]:
-        """(seconds, seconds per token of total context) of an iteration of `n` decoding sequences, host included."""
-        known = self._affine.get(n)
+    def pieces(self, n: int) -> tuple[Piece, ...]:
+        """An iteration of `n` decoding sequences, host included, for total contexts up to each piece's end."""
+        known = self._pieces.get(n)
         if known is None:
-            i, w = _place(self.sequences, n)
-            base = _between(self.decode_s, i, w) + self.host_s + self.host_sequence_s * n
-            known = self._affine[n] = (base, max(_between(self.context_s, i, w), 0.0)) if n else (self.host_s, 0.0)
+            known = self._pieces[n] = self._cut(n)
         return known
+
+    def _cut(self, n: int) -> tuple[Piece, ...]:
+        if not n:
+            return ((math.inf, self.host_s, 0.0),)
+        i, w = _place(self.sequences, n)
+        base = _between(self.decode_s, i, w) + self.host_s + self.host_sequence_s * n
+        slope = max(_between(self.context_s, i, w), 0.0)
+        pieces = []
+        for mark, bends in zip(self.marks, self.bends_s, strict=True):
+            bent = max(slope + _between(bends, i, w), 0.0)
+            pieces.append((n * mark, base, slope))
+            base, slope = base + (slope - bent) * n * mark, bent
+        return (*pieces, (math.inf, base, slope))
+
+    def decode_s_of(self, n: int, context: float) -> float:
+        """Seconds of an iteration of `n` decoding sequences with that total context, the new tokens included."""
+        _, base, slope = next(piece for piece in self.pieces(n) if context <= piece[0])
+        return base + slope * context
 
     def mixed(self, n: int, context: float, chunks: Sequence[tuple[float, float]]) -> float:
         """Seconds of an iteration that also takes prompt chunks of (tokens, prefix)."""
-        base, slope = self.decode(n)
+        added_s, _ = self.prompts(n, chunks)
+        return self.decode_s_of(n, context) + added_s
+
+    def prompts(self, n: int, chunks: Sequence[tuple[float, float]]) -> tuple[float, float]:
+        """What prompt chunks of (tokens, prefix) add to an iteration of `n` decoding sequences, in seconds.
+
+        Returns: the seconds, and how many more in the next iteration if each chunk goes on with as many tokens.
+        """
         old = new = n * self.width
-        total = base + slope * context + self.host_sequence_s * len(chunks) - self.launch_s * (len(chunks) - 1)
+        total = self.host_sequence_s * len(chunks) - self.launch_s * (len(chunks) - 1)
+        rise = 0.0
         for tokens, prefix in chunks:
             known = self._chunk.get(tokens)
             if known is None:
                 i, w = _place(self.chunks, tokens)
                 known = self._chunk[tokens] = (_between(self.extra_s, i, w), _between(self.prefix_s, i, w))
             total += known[0] + known[1] * prefix
+            rise += known[1] * tokens
             new += tokens
-        return total + self.body(new) - self.body(old)
+        return total + self.body(new) - self.body(old), rise
 
     def body(self, tokens: float) -> float:
         """Seconds of everything but attention and head for that many merged tokens; 0 for none."""
