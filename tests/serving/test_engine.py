@@ -11,7 +11,8 @@ from tests.serving.reference import Reference, Store
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
-from ridgeline.serving.engine import RUN_COLUMNS, Engine, serve, steps_until
+from ridgeline.serving.engine import Engine, serve, steps_until
+from ridgeline.serving.played import run_ends_s, runs_of
 from ridgeline.serving.prefix import PrefixCache
 from ridgeline.serving.queues import Keyed
 from ridgeline.serving.rules import CACHES, PREEMPTIONS, PROMPTS, Log, Requests, Rules
@@ -209,14 +210,14 @@ def test_runs_hold_every_token(seed: int) -> None:
     unless preempted or found in the cache."""
     case = scenario(seed)
     engine = case.engine()
-    runs = np.array(engine.runs).reshape(-1, RUN_COLUMNS)
-    k, n, tokens = runs[:, 3], runs[:, 4], runs[:, 6]
+    runs = runs_of(engine.runs)
+    k, n, tokens = runs["iterations"], runs["sequences"], runs["prompt_tokens"]
     if not engine.preempted:
         assert (k * n).sum() == sum(case.requests.outputs) - len(case.requests.outputs)
         assert (k * tokens).sum() == sum(case.requests.prompts) - sum(engine.log.found.values())
-    ends = runs[:, 0] + k * runs[:, 1] + runs[:, 2] * k * (k - 1) / 2
-    assert np.all(runs[1:, 0] >= ends[:-1] - EXACT)
-    assert engine.busy == pytest.approx((ends - runs[:, 0]).sum())
+    start, ends = runs["start_s"], run_ends_s(runs)
+    assert np.all(start[1:] >= ends[:-1] - EXACT)
+    assert engine.busy == pytest.approx((ends - start).sum())
     assert engine.busy <= engine.t + EXACT
 
 
@@ -274,8 +275,8 @@ def test_speculation_takes_fewer_iterations_and_as_many_tokens(growth: float) ->
     plain = served(Rules(slots=8, token_budget=1000.0, cache_tokens=2000.0), requests)
     assert engine.iteration < plain.iteration
     assert engine.free == pytest.approx(2000.0)
-    runs = np.array(engine.runs).reshape(-1, RUN_COLUMNS)
-    assert (runs[:, 3] * runs[:, 4]).sum() == sum(math.ceil((o - 1) / growth) for o in requests.outputs)
+    runs = runs_of(engine.runs)
+    assert (runs["iterations"] * runs["sequences"]).sum() == sum(math.ceil((o - 1) / growth) for o in requests.outputs)
 
 
 def test_speculation_with_blocks_is_refused() -> None:

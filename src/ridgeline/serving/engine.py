@@ -40,10 +40,6 @@ MASK = (1 << SHIFT) - 1
 EPSILON = 1e-9
 """Tokens: what rounding may add to a length under speculation, where lengths are not whole."""
 
-RUN_COLUMNS = 8
-"""Numbers of a run in `Engine.runs`: start, first iteration's and rise per iteration's seconds, iterations, decoding
-sequences, total context of the first iteration, prompt tokens and prompts per iteration."""
-
 
 class Engine:
     """One lane and the requests it serves. A driver sends `push`, and at each `end` calls `finish`, then `plan`.
@@ -53,7 +49,7 @@ class Engine:
         running: request -> (prompt tokens, output tokens, shared blocks), oldest first.
         n, step, iteration: decoding sequences, decode iterations and all iterations done.
         free: cache blocks that are free or evictable.
-        runs: a flat array of the runs taken, RUN_COLUMNS numbers each; None if they are not kept.
+        runs: a flat array of the runs taken, the numbers of `played.RUN_COLUMNS` each; None if they are not kept.
     """
 
     def __init__(
@@ -76,6 +72,7 @@ class Engine:
         self.block, self.growth = rules.block_tokens, rules.growth if rules.growth != 1 else 1
         self.separate, self.grows = rules.prompts == "prefill-first", rules.cache != "reserve"
         self.capacity = self.free = rules.blocks
+        self.used = 0.0  # at the start of the run under way
         self.watermark = math.floor(rules.watermark_frac * self.capacity)
         self.t = self.start = self.u = self.v = self.copying = self.front = self.area = self.busy = 0.0
         self.end = NEVER
@@ -176,7 +173,7 @@ class Engine:
         self.busy += t - self.start
         if self.runs is not None:
             tokens = sum([tokens for _, tokens in chunks]) if chunks else 0
-            self.runs.extend((self.start, self.u, self.v, k, n, self.context, tokens, len(chunks)))
+            self.runs.extend((self.start, self.u, self.v, k, n, self.context, tokens, len(chunks), self.used))
         if n:
             if self.grows:
                 self._take(self._needs(k))
@@ -256,6 +253,7 @@ class Engine:
                 k = min(k, min([int(prefilling[r] // tokens) for r, tokens in chunks]))
         if self.copying:
             u, k, self.copying = u + self.copying, 1, 0.0
+        self.used = self.capacity - self.free
         self.u, self.v, self.k = u, v, k
         self.end = self.t + (k * u + v * (k * (k - 1) // 2))
 
