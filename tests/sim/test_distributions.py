@@ -29,7 +29,7 @@ def test_ranks_are_the_tightest_that_keep_the_confidence_on_each_side(count: int
     binomial, tail = stats.binom(count, level), (1 - at) / 2
     slack = 1e-9  # of the two summations, where a tail equals the limit
     assert 0 <= low <= high <= count + 1
-    # The quantile lies below rank `low` when fewer than `low` values do, and from rank `high` on when `high` or more do.
+    # The quantile is missed below when fewer than `low` values are below it, above when `high` or more are.
     assert binomial.cdf(low - 1) <= tail + slack
     assert binomial.cdf(low) > tail - slack
     assert binomial.sf(high - 1) <= tail + slack

@@ -43,8 +43,8 @@ def test_a_run_in_parts_is_the_run_in_one(plan: list[tuple[int, int]], cuts: lis
             simulation.run(until_s=cut)
             assert simulation.now_s == cut
         while simulation.pending:
-            asked = iter(range(every))
-            simulation.run(stop=lambda: next(asked) == every - 1)
+            until = simulation.events + every
+            simulation.run(stop=lambda until=until: simulation.events == until)
 
     def in_steps(simulation: Simulation) -> None:
         while simulation.step():

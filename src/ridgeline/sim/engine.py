@@ -57,7 +57,8 @@ class Simulation:
 
     Attributes:
         now_s: simulated time; read it, do not set it.
-        seed:  the run's seed, from which every stream is spawned.
+        seed: the run's seed, from which every stream is spawned.
+        events: how many events have run, or begun to.
         halted: whether `halt` was called since the last `run` or `step` began.
     """
 
@@ -69,14 +70,9 @@ class Simulation:
         self.seed = seed
         self.halted = False
         self._heap: list[tuple[float, int, int, Event]] = []
-        self._sequence = self._events = self._cancelled = 0
+        self.events = self._sequence = self._cancelled = 0
         self._running = False
         self._streams: dict[str, np.random.Generator] = {}
-
-    @property
-    def events(self) -> int:
-        """How many events have run; brought up to date when `run` returns."""
-        return self._events
 
     @property
     def pending(self) -> int:
@@ -144,9 +140,9 @@ class Simulation:
         """Run the next event; false when none waits."""
         if self.next_s() == math.inf:
             return False
-        count = self._events
+        count = self.events
         self.run(stop=lambda: True)
-        return self._events > count
+        return self.events > count
 
     def run(self, *, until_s: float = math.inf, stop: Callable[[], bool] | None = None) -> None:
         """Run events in order until none waits, one lies beyond `until_s`, `stop()` is true, or `halt` is called.
@@ -175,23 +171,20 @@ class Simulation:
             self._running = False
 
     def _loop(self, until_s: float, stop: Callable[[], bool] | None) -> None:
-        heap, events = self._heap, self._events
-        try:
-            while heap and not self.halted:
-                if heap[0][0] > until_s:
-                    break
-                time_s, _, _, event = heappop(heap)
-                callback = event._callback
-                if callback is None:
-                    self._cancelled -= 1
-                    continue
-                event._callback = None
-                self.now_s = time_s
-                events += 1
-                callback(*event._args)
-                if stop is not None and stop():
-                    return
-        finally:
-            self._events = events
+        heap = self._heap
+        while heap and not self.halted:
+            if heap[0][0] > until_s:
+                break
+            time_s, _, _, event = heappop(heap)
+            callback = event._callback
+            if callback is None:
+                self._cancelled -= 1
+                continue
+            event._callback = None
+            self.now_s = time_s
+            self.events += 1
+            callback(*event._args)
+            if stop is not None and stop():
+                return
         if until_s < math.inf and not self.halted:
-            self.now_s = until_s
+            self.now_s = float(until_s)

@@ -99,7 +99,7 @@ def littles_law(arrivals_s: ArrayLike, departures_s: ArrayLike, start_s: float, 
     if not start_s < end_s < np.inf:
         raise DomainError("the window ends after it starts", at="end_s", got=(start_s, end_s))
     times, inside = population(arrivals, departures)
-    times, inside = np.concatenate([[min(start_s, *times[:1])], times]), np.concatenate([[0.0], inside])
+    times, inside = np.concatenate([[np.min(times, initial=start_s)], times]), np.concatenate([[0.0], inside])
     mean = float(window_means(times, inside, [start_s, end_s])[0])
     within = (arrivals >= start_s) & (arrivals < end_s)
     rate = int(np.count_nonzero(within)) / (end_s - start_s)
