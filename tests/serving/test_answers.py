@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -86,7 +87,7 @@ def test_a_request_arrives_is_scheduled_emits_and_ends_in_that_order(seed: int) 
     """Law L5, of what a run leaves behind and of its answers."""
     played = random_played(seed)
     order = (played.arrival_s, played.admitted_s, played.first_s, played.last_s)
-    assert all((before <= after).all() for before, after in zip(order, order[1:], strict=False))
+    assert all((before <= after).all() for before, after in itertools.pairwise(order))
     told = answers(played, warm_up=0.0).whole.overall
     assert told.queue_s is not None and told.ttft_s is not None and told.e2e_s is not None
     for level in LEVELS:
