@@ -168,8 +168,6 @@ class Engine:
 
     def stop_at(self, time: float) -> None:
         """The iteration under way at `time` is lost; those before it count. `finish` is due at once."""
-        if self.end == NEVER:
-            return
         k = self.k
         if k and self.end > time:
             k = steps_until(time - self.start, self.u, self.v)

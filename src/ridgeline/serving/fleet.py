@@ -358,8 +358,9 @@ class Fleet:
 
         Its requests start anew elsewhere, or are given up.
         """
-        member.engine.stop_at(time)
-        self._boundary(member.index, member)
+        if member.engine.end < NEVER:
+            member.engine.stop_at(time)
+            self._boundary(member.index, member)
         lost = member.engine.clear()
         member.stop(time)
         self._changed(member)
