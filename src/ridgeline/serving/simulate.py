@@ -124,7 +124,7 @@ class _Builder:
 
     def __init__(self, d: Deployment, traffic: Traffic, choices: Choices) -> None:
         self.d, self.traffic, self.choices = d, traffic, choices
-        prompts, outputs = (array("q", column.tobytes()) for column in (traffic.prompt_tokens, traffic.output_tokens))
+        prompts, outputs = traffic.prompt_tokens.data, traffic.output_tokens.data
         frac = float(d.cases["prefix_hit_frac"][0])
         hashed = bool(traffic.hash_tokens) and d.runtime.prefix_cache
         hits = array("q", [min(int(p * frac), p - 1) for p in prompts]) if frac > 0 and not hashed else None
