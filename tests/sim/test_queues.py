@@ -114,6 +114,13 @@ def test_played_waits_are_the_computed_ones(kind: str) -> None:
     np.testing.assert_allclose(waits, fifo_waits_s(arrivals, services, servers), atol=1e-8)
 
 
+@pytest.mark.slow
+def test_a_million_played_waits_are_the_computed_ones() -> None:
+    arrivals, services, servers = draw("M/M/1", 0.9, 1_000_000, 1)
+    waits = played(arrivals, services, servers)
+    np.testing.assert_allclose(waits, fifo_waits_s(arrivals, services, servers), atol=1e-6)
+
+
 @given(
     gaps=st.lists(st.integers(0, 3), max_size=30),
     works=st.lists(st.integers(0, 5), min_size=30, max_size=30),
