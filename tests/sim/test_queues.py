@@ -185,6 +185,15 @@ def test_transfers_share_a_link() -> None:
     assert link.active == 0
 
 
+def test_a_link_that_gave_much_is_as_exact_as_a_new_one() -> None:
+    simulation, ends = Simulation(), []
+    link = SharedLink(simulation, 1e18)
+    link.send(1e18, link.set_rate, 1.0)
+    simulation.schedule(2.0, link.send, 1.0, lambda: ends.append(simulation.now_s))
+    simulation.run()
+    assert ends == [3.0]
+
+
 @given(
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=20),
     gaps=st.lists(st.integers(0, 4), min_size=20, max_size=20),
