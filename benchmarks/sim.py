@@ -99,7 +99,12 @@ def main() -> None:
     report("M/M/4 by columns", measure(lambda: fifo_waits_s(arrivals, works, 4)), count=VALUES, unit="customers")
     waits = fifo_waits_s(arrivals, works)
     report("percentiles with intervals", measure(lambda: percentiles(waits)), count=VALUES, unit="values")
-    report("MSER-5 and batch means", measure(lambda: (warm_up_mser(waits), mean_interval(waits))), count=VALUES)
+    report(
+        "MSER-5 and batch means",
+        measure(lambda: (warm_up_mser(waits), mean_interval(waits))),
+        count=VALUES,
+        unit="values",
+    )
     histogram = LogHistogram()
     report("histogram, by columns", measure(lambda: histogram.add(waits)), count=VALUES, unit="values")
     one_by_one = waits[:few].tolist()

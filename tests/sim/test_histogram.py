@@ -92,6 +92,8 @@ def test_a_level_that_is_a_multiple_of_one_value_is_that_value() -> None:
 def test_zeros_take_no_room() -> None:
     histogram = filled([0.0] * 3 + [1.0])
     assert histogram._weights.size == 1
+    histogram.add([0.0] * 3 + [1.0])
+    assert (histogram._weights.size, histogram.count) == (1, 8)
     assert histogram.quantiles([0.75, 0.76]) == pytest.approx([0.0, 1.0])
 
 
