@@ -87,6 +87,19 @@ def test_an_event_that_is_always_postponed_does_not_fill_the_memory() -> None:
     assert ran == [9999]
 
 
+@given(data=st.data())
+def test_order_survives_the_cancelling_of_most_events(data: st.DataObject) -> None:
+    draw = stream(data.draw(st.integers(0, 1000)), "events")
+    simulation, ran = Simulation(), []
+    times = draw.random(400)
+    events = [simulation.schedule(time, lambda: ran.append(simulation.now_s)) for time in times]
+    gone = draw.permutation(400)[: data.draw(st.integers(200, 400))]
+    for number in gone:
+        events[number].cancel()
+    simulation.run()
+    assert ran == sorted(np.delete(times, gone))
+
+
 def test_events_may_cancel_and_schedule_at_the_same_time() -> None:
     simulation, ran = Simulation(start_s=5.0), []
 

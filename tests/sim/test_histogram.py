@@ -84,9 +84,16 @@ def test_a_single_value_is_itself() -> None:
     assert filled([0.3]).quantiles(0.5).shape == ()
 
 
+def test_a_level_that_is_a_multiple_of_one_value_is_that_value() -> None:
+    assert 0.07 * 100 > 7
+    assert filled(np.arange(1.0, 101.0)).quantiles(0.07) == pytest.approx(7.0, rel=WITHIN)
+
+
 def test_zeros_take_no_room() -> None:
     histogram = filled([0.0] * 3 + [1.0])
     assert histogram._weights.size == 1
+    histogram.add([0.0] * 3 + [1.0])
+    assert (histogram._weights.size, histogram.count) == (1, 8)
     assert histogram.quantiles([0.75, 0.76]) == pytest.approx([0.0, 1.0])
 
 

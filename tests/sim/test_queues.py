@@ -114,6 +114,13 @@ def test_played_waits_are_the_computed_ones(kind: str) -> None:
     np.testing.assert_allclose(waits, fifo_waits_s(arrivals, services, servers), atol=1e-8)
 
 
+@pytest.mark.slow
+def test_a_million_played_waits_are_the_computed_ones() -> None:
+    arrivals, services, servers = draw("M/M/1", 0.9, 1_000_000, 1)
+    waits = played(arrivals, services, servers)
+    np.testing.assert_allclose(waits, fifo_waits_s(arrivals, services, servers), atol=1e-6)
+
+
 @given(
     gaps=st.lists(st.integers(0, 3), max_size=30),
     works=st.lists(st.integers(0, 5), min_size=30, max_size=30),
@@ -176,6 +183,15 @@ def test_transfers_share_a_link() -> None:
     simulation.run()
     assert ends == pytest.approx({"empty": 3.0, "short": 6.0, "long": 10.0, "active": 1})
     assert link.active == 0
+
+
+def test_a_link_that_gave_much_is_as_exact_as_a_new_one() -> None:
+    simulation, ends = Simulation(), []
+    link = SharedLink(simulation, 1e18)
+    link.send(1e18, link.set_rate, 1.0)
+    simulation.schedule(2.0, link.send, 1.0, lambda: ends.append(simulation.now_s))
+    simulation.run()
+    assert ends == [3.0]
 
 
 @given(

@@ -38,6 +38,22 @@ def test_the_sequential_interval_covers_the_mean() -> None:
     assert covered >= 0.9 * 200
 
 
+def test_the_tolerance_is_a_share_of_the_true_mean() -> None:
+    results = Replications(relative=0.5, least=2)
+    results.add(9.0, 11.0)  # half the interval: Student's t at one degree of freedom, 12.7, so a relative 1.27
+    estimate = results.estimate
+    for relative, enough in ((0.99, False), (0.5, False)):
+        results.relative = relative
+        assert results.enough is enough
+    results.add(*[10.0] * 20)
+    share = results.estimate.relative
+    assert estimate.relative == pytest.approx(1.27, rel=0.01)
+    # If the sample's mean may be off by that share of the true one, it may be off by share / (1 - share) of itself.
+    for relative, enough in ((share * 1.001, False), (share / (1 - share) * 1.001, True)):
+        results.relative = relative
+        assert results.enough is enough
+
+
 def test_equal_results_need_the_least_number() -> None:
     assert len(replicate(lambda _: 3.0, least=4).values) == 4
     assert len(replicate(lambda _: 0.0).values) == 10

@@ -57,6 +57,7 @@ def test_steps_hold_until_the_next_one_and_the_last_for_ever() -> None:
 def test_lines_join_the_values_and_jump_at_equal_times() -> None:
     found = window_integrals([0, 2, 2, 4], [0, 4, 10, 10], [0, 1, 2, 3, 5], linear=True)
     np.testing.assert_allclose(found, [1.0, 3.0, 10.0, 20.0])
+    np.testing.assert_allclose(window_integrals([0, 5e-324], [0, 1], [0, 5e-324, 1], linear=True), [0, 1])
 
 
 def test_a_line_integrates_as_many_small_steps_do() -> None:
@@ -74,6 +75,7 @@ def test_a_population_is_who_arrived_and_did_not_leave(visits: list[tuple[int, i
     arrivals = np.array([a for a, _ in visits], float)
     departures = arrivals + [stay for _, stay in visits]
     times, inside = population(arrivals, departures)
+    assert (inside >= 0).all()
     for t in range(32):
         at = np.searchsorted(times, t, side="right")
         expected = np.count_nonzero((arrivals <= t) & (departures > t))

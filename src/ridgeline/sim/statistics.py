@@ -225,7 +225,7 @@ def rank_span(count: int, level: float, confidence: float) -> tuple[int, int, in
     low, high = binomial_ranks(count, fraction(level, "level"), confidence)
     # 0.07 * 100 is a little above 7 in floating point; that must not be rank 8.
     at = min(max(math.ceil(count * level * (1 - 1e-12)), 1), count)
-    return min(low, at), at, max(high, at)
+    return low, at, high
 
 
 def whole(number: int, at: str, *, least: int = 1) -> int:

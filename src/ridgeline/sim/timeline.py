@@ -31,10 +31,10 @@ def window_integrals(
     at = np.searchsorted(times, edges, side="right") - 1
     past = edges - times[at]
     inside = until[at] + heights[at] * past
-    if linear and gaps.size:
-        # After a jump or beyond the last time there is no way to go, so no slope.
-        slopes = np.append(np.divide(np.diff(heights), gaps, out=np.zeros_like(gaps), where=gaps > 0), 0.0)
-        inside += slopes[at] * past**2 / 2
+    if linear:
+        # From the last time on there is nowhere to go: no gap, no rise.
+        gap, rise = (np.append(column, 0.0)[at] for column in (gaps, np.diff(heights)))
+        inside += rise * past / 2 * np.divide(past, gap, out=np.zeros_like(past), where=gap > 0)
     return np.diff(inside)
 
 
@@ -60,7 +60,7 @@ def population(arrivals_s: ArrayLike, departures_s: ArrayLike) -> tuple[NDArray[
         departures_s: of the same visits; infinite for those that never left.
     Returns:
         Times at which the number changes, and the number from then on; both may hold several entries for one time, of
-        which the last counts.
+        which the last counts. Arrivals go before departures of the same time, so the number is never negative.
     """
     arrivals, departures = _visits(arrivals_s, departures_s)
     departures = departures[np.isfinite(departures)]
