@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ridgeline.workloads.traffic import Traffic
 from tests.serving.test_engine import EXACT, TIMES, scenario
 
 from ridgeline.core.errors import DomainError
@@ -20,7 +21,6 @@ from ridgeline.serving.played import DONE, FAILED, REJECTED, UNFINISHED, Played
 from ridgeline.serving.rules import Log, Requests, Rules
 from ridgeline.serving.simulate import RoundRobin
 from ridgeline.sim import Simulation
-from ridgeline.workloads.traffic import Traffic
 
 RULES = Rules(slots=8, token_budget=200.0, cache_tokens=4000.0, block_tokens=16)
 

@@ -21,9 +21,9 @@ class ClassAnswer:
     Attributes:
         name: of the class; `all` for everybody.
         requests, done, rejected, unfinished, failed: that arrived, and how they ended.
-        ttft_s, tpot_s, itl_s, e2e_s, queue_s: latencies of those complete (queueing: of those admitted);
-            None without any. ITL is the time between tokens, each token counting once.
-        request_per_s, output_tokens_per_s, total_tokens_per_s: completions and tokens; prompts count at the first token.
+        ttft_s, tpot_s, itl_s, e2e_s, queue_s: of those complete (queue_s: of those admitted); None
+            without any. ITL is the time between tokens, each token counting once.
+        request_per_s, output_tokens_per_s, total_tokens_per_s: completions, tokens; prompts count at the first token.
         goodput_request_per_s: completions within all objectives of their class.
         slo_met_frac: share of the arrived requests that kept all objectives, rejected and lost ones included.
         preemptions: of the requests that arrived.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,7 @@ def answers(
     code = np.zeros(played.arrival_s.size, np.intp) if class_code is None else np.asarray(class_code)
     if code.shape != played.arrival_s.shape or (code.size and not 0 <= code.min() <= code.max() < len(told)):
         raise DomainError("one class per request, out of those given", at="class_code", got=code.shape)
+    played, code = _by_arrival(played, code)
     run = _Run(played, told, code, powers, rent_usd_per_chip_s, confidence, growth, grows)
     removed = warm_up_of(played, warm_up)
     arrived = played.arrival_s[np.isfinite(played.arrival_s)]
@@ -91,6 +93,16 @@ def answers(
         objectives=told,
         notes=run.notes(removed),
     )
+
+
+def _by_arrival(played: Played, code: NDArray[np.integer]) -> tuple[Played, NDArray[np.integer]]:
+    """Requests in order of arrival, which a batch of neighbours needs; turns of a session come out of it."""
+    if (np.diff(played.arrival_s) >= 0).all():
+        return played, code
+    order = np.argsort(played.arrival_s, kind="stable")
+    columns: dict[str, Any] = {f.name: getattr(played, f.name) for f in fields(Played)}
+    columns |= {name: value[order] for name, value in columns.items() if isinstance(value, np.ndarray)}
+    return Played(**columns), code[order]
 
 
 class _Run:
@@ -134,7 +146,7 @@ class _Run:
                 there = present(runs["start_s"], p.first_s[where], np.maximum(last, p.first_s[where]))
                 runs = runs.copy()
                 runs["sequences"] = np.minimum(runs["sequences"], there)
-            parts.append(gaps_of(runs, None if handed_over else p.first_s[where]))
+            parts.append(gaps_of(runs, p.first_s[where], handed_over=handed_over))
         return join(parts)
 
     def stretch(self, start_s: float, end_s: float) -> Stretch:

@@ -115,21 +115,36 @@ def join(parts: list[Gaps]) -> Gaps:
     return Gaps(**{name: np.concatenate([np.empty(0), *(getattr(part, name) for part in parts)]) for name in NAMES})
 
 
-def gaps_of(runs: Runs, first_tokens_s: Column | None = None) -> Gaps:
+def gaps_of(runs: Runs, first_tokens_s: Column | None = None, *, handed_over: bool = False) -> Gaps:
     """The gaps of one lane's runs.
 
     Args:
         runs: of one lane, in order of time.
         first_tokens_s: when requests of this lane that emit more than one token emitted the first. Without, sequences
             are taken to have waited through a pause of decoding if prompts filled it.
+        handed_over: first tokens come from elsewhere, at any time; a sequence then decodes from the next run on, since
+            how long it queues here is not kept. Otherwise only first tokens at the end of a run of this lane count.
     """
     decoding = runs[runs["sequences"] > 0]
-    n, ends = decoding["sequences"], run_ends_s(decoding)
+    n, start, ends = decoding["sequences"], decoding["start_s"], run_ends_s(decoding)
     before = np.concatenate([runs["start_s"][:1] if n.size else ends, ends[:-1]])
-    pause = decoding["start_s"] - before
-    late = pause > 0.0
+    pause = np.maximum(start - before, 0.0)
+    if first_tokens_s is None:
+        joined, at = np.empty(0), np.empty(0, np.intp)
+        filled = _filled_s(runs, start, before) >= pause * (1 - SAME)
+        carried = np.where(filled, np.minimum(np.concatenate([np.zeros(n.size and 1), n[:-1]]), n), 0.0)
+    else:
+        joined = np.sort(first_tokens_s if handed_over else first_tokens_s[np.isin(first_tokens_s, run_ends_s(runs))])
+        at = np.searchsorted(start, joined, side="left")
+        joined, at = joined[at < n.size], at[at < n.size]
+        carried = np.maximum(n - np.bincount(at, minlength=n.size), 0.0)
+    # A sequence with its first token at the very start of a run waits for nothing.
+    waited = start[at] - joined
+    at, waited = at[waited > 0], waited[waited > 0]
+    apart = np.bincount(at, minlength=n.size)
+    late = (pause > 0) | (apart > 0)
     plain = Gaps(
-        at_s=decoding["start_s"],
+        at_s=start,
         first_s=np.where(late, decoding["first_s"] + decoding["rise_s"], decoding["first_s"]),
         rise_s=decoding["rise_s"],
         count=decoding["iterations"] - late,
@@ -137,32 +152,27 @@ def gaps_of(runs: Runs, first_tokens_s: Column | None = None) -> Gaps:
     )
     if not late.any():
         return plain
-    paused, before = decoding[late], before[late]
-    if first_tokens_s is None:
-        earlier = np.concatenate([[0.0], n[:-1]])[late]
-        carried = np.where(_filled_s(runs, paused, before) >= pause[late] * (1 - SAME), earlier, 0.0)
-        carried = np.minimum(carried, n[late])
-        fresh = _singles(paused["start_s"], paused["first_s"], n[late] - carried)
-    else:
-        joined = np.sort(first_tokens_s)
-        at = np.searchsorted(paused["start_s"], joined, side="left")
-        within = at < paused.size
-        within[within] = joined[within] > before[at[within]]
-        joined, at = joined[within], at[within]
-        fresh = _singles(joined, paused["first_s"][at] + (paused["start_s"][at] - joined), np.ones(at.size))
-        carried = np.maximum(n[late] - np.bincount(at, minlength=paused.size), 0.0)
-    return join([plain, fresh, _singles(before, paused["first_s"] + pause[late], carried)])
+    u, stalled = decoding["first_s"], np.where(pause > 0, carried, 0.0)
+    fresh = np.maximum(n - stalled - apart, 0.0)
+    return join(
+        [
+            plain,
+            _singles(start[at] - waited, u[at] + waited, np.ones(at.size)),
+            _singles(start[late], u[late], fresh[late]),
+            _singles(before[late], (u + pause)[late], stalled[late]),
+        ]
+    )
 
 
 def _singles(at_s: Column, gaps_s: Column, weight: Column) -> Gaps:
     return Gaps(at_s=at_s, first_s=gaps_s, rise_s=np.zeros(gaps_s.size), count=np.ones(gaps_s.size), weight=weight)
 
 
-def _filled_s(runs: Runs, paused: Runs, before_s: Column) -> Column:
-    """Seconds of iterations without decoding between the times before and the starts of the paused runs."""
+def _filled_s(runs: Runs, start_s: Column, before_s: Column) -> Column:
+    """Seconds of iterations without decoding between the times before and the starts."""
     prompts = runs[runs["sequences"] <= 0]
     spent = np.concatenate([[0.0], np.cumsum(run_times_s(prompts))])
-    to, since = (np.searchsorted(prompts["start_s"], times) for times in (paused["start_s"], before_s))
+    to, since = (np.searchsorted(prompts["start_s"], times) for times in (start_s, before_s))
     filled: Column = spent[to] - spent[since]
     return filled
 
