@@ -35,6 +35,13 @@ TINY = 1e-6
 """Lower end of the bracket: a lane that decodes a millionth of a sequence is empty."""
 
 
+MOST_USED = 0.95
+"""Share of the token budget that prompts use, at most, when their backlog is estimated: a closed loop bounds it."""
+
+REGULAR = 0.25
+"""Backlog of prompts over that of random arrivals (M/D/1): completions of a batch come in turns."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What bounds a lane: sequences at once, and new tokens per iteration."""
@@ -129,7 +136,8 @@ def sample_times(stepper: Stepper, load: Load, limits: Limits) -> Times:
     slots = np.maximum(np.asarray(limits.slots, float), 1.0) + 0.0 * (prompt + context)
     room = np.maximum(limits.token_budget - slots, 1.0)
     chunk = np.minimum(prompt, room)
-    merged = np.clip(slots * prompt / np.maximum(load.iterations, 1e-9), chunk, np.maximum(room, chunk))
+    beside = slots / np.maximum(load.iterations, 1.0)
+    merged = np.clip((1.0 + beside) * prompt, chunk, np.maximum(room, chunk))
     none, one = np.zeros_like(slots), np.ones_like(slots)
     quarter = np.maximum(slots / 4.0, 1.0)
     # Decodes alone at three batches; a chunk alone; a chunk, and the merged prompts, beside a full batch,
@@ -204,6 +212,15 @@ class Lane:
         extra_s = spread * busy_s + np.maximum(per_request - spread, 0.0) * decode_s
         return np.where(per_request > 0, extra_s, self.chunks * busy_s)
 
+    @cached_property
+    def most_decoding(self) -> Column:
+        """Sequences that can decode while prompts enter no faster than the token budget takes them."""
+        budget, prompt = np.asarray(self.limits.token_budget, float), self.load.prompt
+        if self.separate:
+            return np.full_like(self.times.slots, np.inf)
+        # n prompt / iterations = budget - n; at least one, for prompts longer than the budget.
+        return np.maximum(budget / (1.0 + prompt / np.maximum(self.load.iterations, 1.0)), 1.0) + 0.0 * self.times.slots
+
     def prefill_s(self, n: Value) -> Column:
         """Time that one prompt's chunks take in the lane, decodes beside it where they share iterations."""
         return self.chunks * (self.times.alone_s if self.separate else self.times.mixed(n, self.times.chunk))
@@ -216,24 +233,40 @@ class Lane:
         return np.asarray((decode_s + self.others * stretch_s) / self.load.tokens_per_step)
 
     def first_token_s(self, n: Value, interval_s: Value) -> Column:
-        """From arrival at a free slot to the first token: missed iterations, prompts ahead, its own chunks.
+        """From arrival at a free slot to the first token: missed iterations, prompts beside and ahead, its own chunks.
 
-        `interval_s` is `self.interval_s(n)`, which the caller needs too.
+        Completions, and with them the arrivals of a closed loop, fall on the ends of iterations: what a prompt meets is
+        counted per iteration, not per second. `interval_s` is `self.interval_s(n)`, which the caller needs too.
         """
-        # A request that comes to an idle engine misses nothing: a lone client never waits.
+        n = np.maximum(n, 1e-9)
+        # A request that comes to an idle engine meets nobody: a lone client never waits.
         others = np.asarray(self.load.concurrency, float) - 1.0
         met = np.clip(np.where(others > -1.0, others, n), 0.0, 1.0)
-        rounds = np.maximum(self.load.iterations / np.maximum(n, 1e-9), self.chunks)
-        lag_s = met * self.runtime.admission_lag_steps * (interval_s / rounds)
-        own_s = self.prefill_s(n)
-        busy = np.clip(own_s / interval_s, 0.0, 0.95)
-        ahead_s = own_s * np.minimum(busy / (2.0 * (1.0 - busy)), np.maximum(n, 0.0) / 2.0)
-        together = np.minimum(self.group, np.maximum(n, 1.0))
-        wait_s: Value = (together - 1.0) / 2.0 * own_s
-        if not self.separate and np.any(together > 1.0):
-            one_s = self.times.mixed(n, self.times.chunk)
-            wait_s = np.maximum(self.times.mixed(n, together * self.times.chunk) - one_s, 0.0)
-        return lag_s + own_s + np.maximum(ahead_s, wait_s)
+        arriving = n / np.maximum(self.load.iterations, 1.0)  # requests per decode iteration
+        beside = met * np.maximum(arriving * (1.0 - 1.0 / np.maximum(n, 1.0)), self.group - 1.0)
+        beside = np.minimum(beside, np.maximum(n - 1.0, 0.0))
+        room = np.maximum(self.limits.token_budget - (0.0 if self.separate else n), self.times.chunk)
+        tokens = (1.0 + beside) * self.load.prompt
+        decoding = np.zeros_like(n) if self.separate else n
+        rounds = self.load.prompt / room
+        full_s = self.times.mixed(decoding, room)
+        own_s = np.where(
+            tokens <= room,
+            self.times.mixed(decoding, np.minimum(tokens, room)),
+            np.maximum(self.prefill_s(n), full_s) + beside / 2.0 * rounds * full_s,
+        )
+        used = np.minimum(0.0 if self.separate else arriving * rounds, MOST_USED)
+        backlog_s = met * REGULAR * used / (2.0 * (1.0 - used)) * np.maximum(rounds, 1.0) * full_s
+        missed_s = met * self.runtime.admission_lag_steps * self._missed_s(n, interval_s, arriving)
+        return np.asarray(missed_s + own_s + backlog_s)
+
+    def _missed_s(self, n: Value, interval_s: Value, arriving: Value) -> Column:
+        """The iteration that a lagging scheduler has already formed when a request arrives."""
+        if not self.separate:
+            return np.asarray(interval_s * np.where(self.chunks > 1.0, np.minimum(arriving, 1.0 / self.chunks), arriving))
+        prompts_s = self.times.mixed(0.0 * n, np.maximum(arriving, 1.0) * self.load.prompt)
+        share = np.minimum(arriving, 1.0)
+        return np.asarray(share * prompts_s + (1.0 - share) * self.times.decode(n))
 
 
 def solve(stepper: Stepper, load: Load, limits: Limits, measured: Procedure) -> Steady:
@@ -260,7 +293,8 @@ def solve(stepper: Stepper, load: Load, limits: Limits, measured: Procedure) -> 
         closed = n + lane.first_token_s(n, interval_s) / interval_s - resident
         return np.where(rate > 0, 1.0 - rate * interval_s, closed)
 
-    n = _root(excess, times.slots)
+    most = np.minimum(times.slots, lane.most_decoding)
+    n = _root(excess, most)
     overloaded = (rate > 0) & (rate * lane.interval_s(times.slots) > 1.0)
     return _report(lane, n, measured, resident, overloaded)
 
@@ -268,9 +302,13 @@ def solve(stepper: Stepper, load: Load, limits: Limits, measured: Procedure) -> 
 def _report(lane: Lane, n: Column, measured: Procedure, resident: Column, overloaded: NDArray[np.bool_]) -> Steady:
     load = lane.load
     concurrency, rate = np.asarray(load.concurrency, float), np.asarray(load.rate_per_s, float)
-    engine_ttft_s, tpot_s = lane.first_token_s(n, lane.interval_s(n)), lane.tpot_s(n)
-    tpot_s = np.where(load.iterations > 0, tpot_s, 0.0)
+    interval_s = lane.interval_s(n)
+    tpot_s = np.where(load.iterations > 0, lane.tpot_s(n), 0.0)
     decoding_s = tpot_s * np.maximum(np.asarray(load.osl) - 1.0, 0.0)
+    engine_ttft_s = lane.first_token_s(n, interval_s)
+    # Where prompts fill the budget of every iteration, all who do not decode wait (Little's law).
+    filled_up = (n >= lane.most_decoding * (1.0 - 1e-6)) & (rate <= 0)
+    engine_ttft_s = np.where(filled_up, np.maximum(resident * interval_s - decoding_s, engine_ttft_s), engine_ttft_s)
     per_s = np.where(rate > 0, rate, resident / (engine_ttft_s + decoding_s))
     waiting = np.where(np.isfinite(concurrency) & (rate <= 0), np.maximum(concurrency - resident, 0.0), 0.0)
     steady_ttft_s = engine_ttft_s + waiting / per_s
