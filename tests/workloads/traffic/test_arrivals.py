@@ -155,3 +155,41 @@ def test_arrivals_without_an_end_or_beyond_all_bounds_are_refused() -> None:
     ):
         with pytest.raises(RidgelineError):
             process.sample(stream(0, "x"), **limits)
+
+
+@settings(max_examples=300)
+@given(
+    name=st.sampled_from(["poisson", "gamma", "weibull", "constant", "diurnal", "profile", "ramp", "burst", "closed"]),
+    values=st.lists(
+        st.sampled_from(
+            [
+                "0",
+                "1",
+                "3",
+                "1/s",
+                "0/s",
+                "1e-9/s",
+                "1e9/s",
+                "1e300/s",
+                "1e-300/s",
+                "nan/s",
+                "1s",
+                "1ms",
+                "1e10 s",
+                "1e6",
+                "0.1",
+                "%",
+            ]
+        ),
+        max_size=5,
+    ),
+)
+def test_any_numbers_make_a_process_or_a_named_error(name: str, values: list[str]) -> None:
+    try:
+        times = parse_arrivals(f"{name}({', '.join(values)})").sample(stream(0, "any"), count=20)
+    except RidgelineError as error:
+        assert error.at and error.fix
+    else:
+        assert np.isfinite(times).all()
+        assert (np.diff(times) >= 0).all()
+        assert times[0] >= 0

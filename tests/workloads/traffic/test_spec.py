@@ -171,6 +171,26 @@ def test_flags_make_one_class() -> None:
         make_traffic(arrivals="poisson(5/s)", prompt=1, output=1)
 
 
+def test_traffic_of_nobody_is_empty_and_not_an_error() -> None:
+    chat = {**TWO["classes"]["chat"], "arrivals": "poisson(1e-6/s)", "sessions": {"turns": 3, "think": "1s"}}
+    spec = {
+        "duration": "1ms",
+        "classes": {"chat": chat, "batch": {**TWO["classes"]["batch"], "arrivals": "poisson(1e-6/s)"}},
+    }
+    assert len(load_traffic(spec)) == 0
+    alone = {"duration": "1ms", "classes": {"chat": {**chat, "sessions": {**chat["sessions"], "parallel": 2}}}}
+    assert len(load_traffic(alone)) == 0
+
+
+def test_lengths_with_arrivals_are_a_trace_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("input_len,output_len\n1,2\n3,4\n", encoding="utf-8")
+    once = load_traffic(tmp_path / "a.csv", arrivals="poisson(1/s)")
+    assert (once.prompt_tokens.tolist(), once.output_tokens.tolist(), once.notes) == ([1, 3], [2, 4], ())
+    drawn = load_traffic(tmp_path / "a.csv", arrivals="closed(4)", requests=100)
+    assert set(zip(drawn.prompt_tokens.tolist(), drawn.output_tokens.tolist(), strict=True)) == {(1, 2), (3, 4)}
+    assert drawn.clients == 4
+
+
 def test_an_error_says_where(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(

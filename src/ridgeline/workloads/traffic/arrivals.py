@@ -134,9 +134,9 @@ def _too_many(count: float) -> DomainError:
     return DomainError(f"not 0 to {MAX_REQUESTS:,} requests", at="requests", got=count, fix=fix)
 
 
-_RATE = Parameter("rate", "1/s", 0.0, 1e9)
+_RATE = Parameter("rate", "1/s", 1e-9, 1e9, above=False)
 _CV = Parameter("cv", "1", 1e-3, 100.0, above=False)
-_PERIOD = Parameter("period", "s", 0.0, 1e10)
+_PERIOD = Parameter("period", "s", 1e-3, 1e10, above=False)
 
 
 def _exponential(rng: np.random.Generator, n: int) -> Floats:
@@ -199,8 +199,8 @@ def _profile(call: Call) -> Arrivals:
 
 def _ramp(call: Call) -> Arrivals:
     start = Parameter("start", "1/s", 0.0, 1e9, above=False)
-    end = Parameter("end", "1/s", 0.0, 1e9)
-    values = bind(call, [start, end, Parameter("over", "s", 0.0, 1e10), _CV], needed=3)
+    end = Parameter("end", "1/s", 1e-9, 1e9, above=False)
+    values = bind(call, [start, end, Parameter("over", "s", 1e-3, 1e10, above=False), _CV], needed=3)
     rate = Ramp(start_per_s=number(values, "start"), mean_per_s=number(values, "end"), over_s=number(values, "over"))
     return Arrivals(text=call.text, rate=rate, gaps=_varying(number(values, "cv", 1.0)))
 

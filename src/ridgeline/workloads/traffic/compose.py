@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from ridgeline.workloads.traffic.requests import RequestClass, Traffic, spread
 from ridgeline.workloads.traffic.sessions import Sessions, plain, play
 
 Floats = NDArray[np.float64]
+Play = Callable[[Floats], Traffic]
+"""Starts of requests, or of sessions -> all their requests."""
 
 SHARE_TOLERANCE = 1e-6
 """Shares written with six digits sum to 1."""
@@ -166,20 +168,18 @@ def _enough(
     turns: float,
     *,
     stream_of: tuple[int, str],
-    played: object,
+    played: Play,
 ) -> Traffic:
     """Starts from one process, played; with sessions, as many as give the number of requests."""
-    assert callable(played), "makes traffic of starts"
     starts = None if requests is None else min(requests, math.ceil(1.2 * requests / turns) + 16)
     while True:
-        found: Traffic = played(arrivals.sample(stream(*stream_of), count=starts, duration_s=duration_s))
+        found = played(arrivals.sample(stream(*stream_of), count=starts, duration_s=duration_s))
         if requests is None or starts is None or len(found) >= requests or starts >= requests:
             return found
         starts = min(requests, 2 * starts)
 
 
-def _closed(parts: Sequence[Part], loop: Arrivals, requests: int | None, seed: int, played: object) -> Traffic:
-    assert callable(played), "makes traffic of starts"
+def _closed(parts: Sequence[Part], loop: Arrivals, requests: int | None, seed: int, played: Play) -> Traffic:
     for part in parts:
         if part.sessions is not None or (part.trace is not None and (part.trace.after >= 0).any()):
             fix = "give sessions arrivals, for example poisson(1/s)"
@@ -187,7 +187,7 @@ def _closed(parts: Sequence[Part], loop: Arrivals, requests: int | None, seed: i
     if requests is None:
         raise SpecError("a closed loop without an end", at="requests", fix="give a number of requests")
     # The order of the loop stands in for arrivals until the classes are mixed.
-    found: Traffic = played(np.arange(requests, dtype=np.float64))
+    found = played(np.arange(requests, dtype=np.float64))
     rows = len(found)
     think = 0.0
     if loop.think is not None and (loop.think.mean or loop.think.least):
@@ -221,7 +221,8 @@ def _replayed(trace: Traffic, starts: Floats, rng: np.random.Generator) -> Traff
     """A trace with other arrivals: its chains in their order, up to its end; rows of lengths alone are drawn."""
     if LENGTHS_ONLY in trace.notes and not len(trace.hash_ids) and bool((trace.after < 0).all()):
         rows = rng.integers(0, len(trace), len(starts)) if len(starts) != len(trace) else np.arange(len(trace))
-        return replace(trace.taken(rows), arrival_s=starts)
+        timed = tuple(note for note in trace.notes if note != LENGTHS_ONLY)
+        return replace(trace.taken(rows), arrival_s=starts, notes=timed)
     rank = (np.cumsum(trace.independent) - 1)[trace.roots()]
     kept = np.flatnonzero(rank < len(starts))
     order = kept[np.argsort(rank[kept], kind="stable")]
