@@ -291,7 +291,7 @@ def solve(stepper: Stepper, load: Load, limits: Limits, measured: Procedure) -> 
         if not np.any(rate > 0):
             return n + lane.first_token_s(n, interval_s) / interval_s - resident
         closed = n + lane.first_token_s(n, interval_s) / interval_s - resident
-        return np.where(rate > 0, 1.0 - rate * interval_s, closed)
+        return np.where(rate > 0, n * (1.0 - rate * interval_s), closed)
 
     most = np.minimum(times.slots, lane.most_decoding)
     n = _root(excess, most)
