@@ -89,7 +89,7 @@ def predict(task: str = "serving", *, on: str = "", plan: str = "", **case: Any)
 
 
 def case_values(task: str, *, on: str, plan: str, case: Mapping[str, Any]) -> dict[str, float | str]:
-    """The columns that a case gives, by name and in SI units: `predict` says what each argument is, and what it raises."""
+    """The columns that a case gives, by name and in SI units; arguments and errors are those of `predict`."""
     columns = {name: column for column in task_columns(task) for name in (column.name, *column.aliases)}
     given: dict[str, Any] = dict(case)
     for name in given:

@@ -87,7 +87,9 @@ class LoadWords:
         measured = procedure(named)
         if not self.arrivals and clients >= 1 and measured.requests_per_client <= MOST_REQUESTS:
             return self._benchmark(values, clients, measured.requests_per_client)
-        words = self.arrivals or (f"poisson({rate!r}/s)" if rate > 0 else f"closed({clients:g})" if clients >= 1 else "")
+        words = self.arrivals or (
+            f"poisson({rate!r}/s)" if rate > 0 else f"closed({clients:g})" if clients >= 1 else ""
+        )
         if not words:
             fix = "give --trace FILE, --arrivals 'poisson(5/s)', --rate 5/s or --concurrency 64"
             raise SpecError("nothing says which requests come", at="simulate serving", fix=fix)
