@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pytest
+from tests.serving import lines
 from tests.serving.reference import Reference, Store
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
+from ridgeline.serving import schedulers
 from ridgeline.serving.engine import Engine, serve, steps_until
+from ridgeline.serving.facts import Facts
 from ridgeline.serving.played import run_ends_s, runs_of
 from ridgeline.serving.prefix import PrefixCache
-from ridgeline.serving.queues import Keyed
 from ridgeline.serving.rules import CACHES, PREEMPTIONS, PROMPTS, Log, Requests, Rules
 from ridgeline.serving.step_table import StepTimes
 
@@ -63,10 +66,8 @@ class Scenario:
     requests: Requests
     units: tuple[tuple[int, ...], ...] = ()
     unit_tokens: int = 0
-    priorities: tuple[int, ...] = ()
-
-    def key(self, request: int, time: float) -> float:
-        return float(-self.priorities[request])
+    policy: str = ""
+    facts: Facts | None = None
 
     def engine(self, longest_run: int = 1 << 60, times: StepTimes = TIMES) -> Engine:
         prefix = None
@@ -78,7 +79,7 @@ class Scenario:
             self.rules,
             self.requests,
             Log(len(self.requests.prompts)),
-            queue=Keyed(self.key) if self.priorities else None,
+            queue=SCHEDULERS[self.policy][0](self.facts) if self.policy else None,
             prefix=prefix,
             keep_runs=True,
             longest_run=longest_run,
@@ -88,9 +89,43 @@ class Scenario:
 
     def reference(self, times: StepTimes = TIMES) -> Reference:
         store = Store(self.units.__getitem__, self.unit_tokens) if self.units else None
-        reference = Reference(times, self.rules, self.requests, store, self.key if self.priorities else None)
+        line = SCHEDULERS[self.policy][1](self.facts) if self.policy else None
+        reference = Reference(times, self.rules, self.requests, store, line)
         reference.run()
         return reference
+
+
+@dataclass(frozen=True)
+class Promised:
+    """A class of requests."""
+
+    ttft_s: float
+    tpot_s: float
+    e2e_s: float
+    priority: int
+    weight: float = 1.0
+
+
+CLASSES = (Promised(0.1, math.inf, math.inf, 0), Promised(0.5, math.inf, 2.0, 1), Promised(1.0, 0.01, 3.0, 2))
+
+SCHEDULERS = {
+    "priority": (schedulers.priority, lines.Priority),
+    "priority-preemptive": (schedulers.PriorityPreemptive, lines.Preemptive),
+    "slo-aware": (schedulers.SloAware, lines.SloAware),
+    "rotation": (partial(schedulers.Rotation, quantum_s=0.07), partial(lines.Rotation, quantum_s=0.07)),
+    "fair": (partial(schedulers.Fair, weights="1:2 2:4"), partial(lines.Fair, shares={1: 2.0, 2: 4.0})),
+}
+
+
+def facts_of(seed: int, requests: Requests) -> Facts:
+    draw, count = stream(seed, "facts"), len(requests.prompts)
+    return Facts(
+        prompt_tokens=requests.prompts,
+        output_tokens=requests.outputs,
+        class_code=draw.integers(0, 3, count).tolist(),
+        classes=CLASSES,
+        tenant=draw.integers(0, 4, count).tolist(),
+    )
 
 
 def scenario(seed: int) -> Scenario:
@@ -145,7 +180,8 @@ def scenario(seed: int) -> Scenario:
         requests=requests,
         units=units if shared else (),
         unit_tokens=unit,
-        priorities=tuple(draw.integers(0, 3, count).tolist()) if priority else (),
+        policy="priority" if priority else "",
+        facts=facts_of(seed, requests),
     )
 
 

@@ -131,7 +131,9 @@ class Engine:
             if self.k:
                 boundary += min(steps_until(time - self.start, self.u, self.v), self.k)
             self.eligible[request] = self.iteration + boundary
-            if boundary < self.k and (self.held or (self.room and self._is_next(request))):
+            if self.held and self._is_next(request):
+                self.cut(time)  # until it is seen, it stands before those that are held back
+            elif boundary < self.k and (self.held or (self.room and self._is_next(request))):
                 self._cut_at(boundary)
         elif self.k > 1 and (self.held or (self.room and self._is_next(request))):
             self.cut(time)
@@ -318,7 +320,7 @@ class Engine:
             if missing > 0 or len(running) >= rules.slots or request in settled:
                 gone = self._give_way(request, missing, settled)
                 if not gone:
-                    if part and self.block > 1:
+                    if part and (self.block > 1 or self._victims is not None):
                         horizon = 1  # the promise falls with every token, what is free only with every block
                     break
                 horizon, holding, need = 1, False, self._needs(1) if self.grows else 0
@@ -379,7 +381,7 @@ class Engine:
         self.running[request] = (prompt, output, shared)
         self.prefilling[request] = compute
         self.promised += output
-        if self._accounts is not None and request not in self.redo:
+        if self._accounts is not None and request not in self.log.preempted:
             self._accounts.served(request, compute, 0)
         if self.log.admitted[request] != self.log.admitted[request]:
             self.log.admitted[request] = self.t
@@ -389,7 +391,7 @@ class Engine:
         if self.log.admitted[request] == self.t:
             self.log.admitted[request] = math.nan
         self.log.found.pop(request, None)
-        if self._accounts is not None and request not in self.redo:
+        if self._accounts is not None and request not in self.log.preempted:
             self._accounts.served(request, -self.prefilling[request], 0)
         self._forget(request)
         self.chunks.pop()
@@ -402,7 +404,7 @@ class Engine:
         if not self.grows:
             return self._blocks(kept + self.redo[request][1] + 1), 0.0
         now = 0.0
-        if kept == context:
+        if kept == context and kept < self.rules.kept_tokens:
             now = self.growth if self.block == 1 else float(context % self.block == 0)
         return self._blocks(kept), now
 
@@ -434,7 +436,7 @@ class Engine:
         for request in self._victims(self.running.keys(), self.t):
             if request in self.joined and request not in settled:
                 chosen.append(request)
-                freed += self._held(request)
+                freed += self._held(request) + self._next_need(request)
                 if freed >= missing:
                     break
         if not chosen or freed < missing:
@@ -463,6 +465,12 @@ class Engine:
         i = self.step % self.block
         return self.growing * (k // self.block) + sum(self.residues[i : i + k % self.block])
 
+    def _next_need(self, request: int) -> float:
+        """Blocks that a decoding request takes in the next iteration."""
+        if not self.grows or self.limits.get(request) == -1:
+            return 0.0
+        return self.growth if self.block == 1 else float(self._context(request) % self.block == 0)
+
     def _iterations_that_fit(self) -> int:
         """Iterations until the cache is short of blocks."""
         free, growing = self.free, self.growing
@@ -489,14 +497,13 @@ class Engine:
 
     def _preempt(self, request: int) -> None:
         """A running request goes back to the queue; its context is lost or moves to the host."""
-        prompt, left, shared = self.running[request]
+        prompt, left, _ = self.running[request]
         swaps = request in self.joined and self.rules.preemption == "swap"
-        blocks = self._held(request)
         context, emitted = self._forget(request)
         if emitted:
             self.redo[request] = (prompt + emitted, left - emitted)
         if swaps:
-            loading = (blocks + shared) * self.rules.copy_s
+            loading = self._blocks(context) * self.rules.copy_s
             self.ready[request] = (context, loading)
             self.copying += loading
         self.queue.push_front(request)

@@ -119,6 +119,20 @@ class Keyed:
         """It, taken out."""
         return heappop(self._heap)[2]
 
+    def first_key(self) -> float:
+        """The smallest key; the queue is not empty."""
+        return self._heap[0][0]
+
+    def take(self, other: Keyed) -> None:
+        """The first of another such queue moves here, with its key."""
+        place = heappop(other._heap)
+        self._places[place[2]] = other._places.pop(place[2])
+        heappush(self._heap, place)
+
+    def __contains__(self, request: int) -> bool:
+        """Whether it has a place here, waiting or running."""
+        return request in self._places
+
     def departed(self, request: int) -> None:
         """Its place is not needed any more."""
         self._places.pop(request, None)
