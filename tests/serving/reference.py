@@ -40,6 +40,9 @@ class Store:
 
     units: Callable[[int], Sequence[int]]
     tokens: int
+    eviction: str = "lru"
+    uses: dict[int, int] = field(default_factory=dict)
+    born: list[int] = field(default_factory=list)
     idle: list[int] = field(default_factory=list)
     pins: dict[int, int] = field(default_factory=dict)
 
@@ -82,7 +85,16 @@ class Reference:
     def evict(self) -> None:
         """What is cached and idle leaves as soon as its room is needed."""
         while self.store and len(self.store.idle) * self.unit_blocks > self.free():
-            self.store.idle.pop(0)
+            store = self.store
+            ranks = {
+                "lru": [(i, u) for i, u in enumerate(store.idle)],
+                "lfu": [(store.uses[u], i, u) for i, u in enumerate(store.idle)],
+                "fifo": [(store.born.index(u), u) for u in store.idle],
+            }
+            unit = min(ranks[store.eviction])[-1]
+            store.idle.remove(unit)
+            store.born.remove(unit)
+            del store.uses[unit]
 
     def growing(self) -> list[Seq]:
         return [s for s in self.running if s.decoding and s.context < self.rules.kept_tokens]
@@ -102,13 +114,15 @@ class Reference:
             if not self.store.pins[unit]:
                 del self.store.pins[unit]
                 self.store.idle.append(unit)
+                if unit not in self.store.born:
+                    self.store.born.append(unit)
         s.units = []
 
     def publish(self, s: Seq, tokens: int) -> None:
         if self.store:
             for unit in self.store.units(s.id)[: tokens // self.store.tokens]:
                 if unit not in self.store.pins and unit not in self.store.idle:
-                    self.store.pins[unit] = 1
+                    self.store.pins[unit] = self.store.uses[unit] = 1
                     s.units.append(unit)
 
     def send(self, time: float) -> None:
@@ -166,7 +180,7 @@ class Reference:
         self.step(moving, chunks, copying)
 
     def make_room(self) -> float:
-        rules, copying, self.short = self.rules, 0.0, False
+        copying, self.short = 0.0, False
         while self.need() > self.free():
             s = self.running[-1]
             copying += self.swap_out(s)
@@ -275,6 +289,7 @@ class Reference:
                 if unit in self.store.idle:
                     self.store.idle.remove(unit)
                 self.store.pins[unit] = self.store.pins.get(unit, 0) + 1
+                self.store.uses[unit] += 1
             s.units = found
             s.reserved = total
             self.running.append(s)

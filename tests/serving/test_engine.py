@@ -13,7 +13,7 @@ from tests.serving.reference import Reference, Store
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
-from ridgeline.serving import schedulers
+from ridgeline.serving import kv, schedulers
 from ridgeline.serving.engine import Engine, serve, steps_until
 from ridgeline.serving.facts import Facts
 from ridgeline.serving.played import run_ends_s, runs_of
@@ -67,13 +67,15 @@ class Scenario:
     units: tuple[tuple[int, ...], ...] = ()
     unit_tokens: int = 0
     policy: str = ""
+    eviction: str = "lru"
     facts: Facts | None = None
 
     def engine(self, longest_run: int = 1 << 60, times: StepTimes = TIMES) -> Engine:
         prefix = None
         if self.units:
             block = self.rules.block_tokens
-            prefix = PrefixCache(self.units.__getitem__, unit_tokens=self.unit_tokens, block_tokens=block)
+            order = {"lru": None, "lfu": kv.Lfu(), "fifo": kv.Fifo()}[self.eviction]
+            prefix = PrefixCache(self.units.__getitem__, unit_tokens=self.unit_tokens, block_tokens=block, order=order)
         engine = Engine(
             times,
             self.rules,
@@ -88,7 +90,7 @@ class Scenario:
         return engine
 
     def reference(self, times: StepTimes = TIMES) -> Reference:
-        store = Store(self.units.__getitem__, self.unit_tokens) if self.units else None
+        store = Store(self.units.__getitem__, self.unit_tokens, self.eviction) if self.units else None
         line = SCHEDULERS[self.policy][1](self.facts) if self.policy else None
         reference = Reference(times, self.rules, self.requests, store, line)
         reference.run()
@@ -334,3 +336,24 @@ def test_steps_until_is_the_fewest_that_suffice(rise: float) -> None:
         k = steps_until(wait, 0.01, rise)
         assert k * 0.01 + rise * k * (k - 1) / 2 >= wait
         assert k == 1 or (k - 1) * 0.01 + rise * (k - 1) * (k - 2) / 2 < wait
+
+
+SHARED = [seed for seed in range(2 * SCENARIOS) if scenario(seed).units]
+
+
+@pytest.mark.parametrize("eviction", ["lfu", "fifo"])
+@pytest.mark.parametrize("seed", SHARED)
+def test_other_orders_of_eviction_equal_the_eager_reference(seed: int, eviction: str) -> None:
+    case = replace(scenario(seed), eviction=eviction)
+    expected, engine = case.reference(), case.engine()
+    np.testing.assert_allclose(engine.log.last, [s.last for s in expected.all], rtol=EXACT)
+    np.testing.assert_allclose(case.engine(longest_run=1).log.last, engine.log.last, rtol=EXACT)
+
+
+def test_orders_of_eviction_differ() -> None:
+    cases = [scenario(seed) for seed in SHARED]
+    found = {
+        order: [sum(replace(case, eviction=order).engine().log.found.values()) for case in cases]
+        for order in ("lru", "lfu", "fifo")
+    }
+    assert found["lru"] != found["lfu"] != found["fifo"]

@@ -37,6 +37,7 @@ def shortest_predicted(facts: Facts, *, sigma: float = 0.5) -> Queue:
     """Fewest predicted output tokens first; predictions are off by a lognormal factor, one draw per request.
 
     Args:
+        facts: of the run.
         sigma: standard deviation of the logarithm of predicted over true length.
     """
     noise, outputs = Noise(facts.seed, "shortest-predicted"), facts.output_tokens
@@ -248,7 +249,8 @@ class Fair:
 
         Args:
             facts: of the run.
-            prompt, output: what a token of each counts for.
+            prompt: what a token of a prompt counts for.
+            output: what an output token counts for.
             weights: `tenant:weight` separated by spaces; others have the weight of their class.
         """
         fine = min(prompt, output) >= 0 and prompt + output > 0
