@@ -25,7 +25,7 @@ from heapq import heappop, heappush
 
 from ridgeline.core.errors import DomainError
 from ridgeline.serving.prefix import PrefixCache
-from ridgeline.serving.queues import Accounts, Fcfs, Queue
+from ridgeline.serving.queues import Fcfs, Queue, accounts_of
 from ridgeline.serving.rules import Log, Requests, Rules
 from ridgeline.serving.step_table import StepTimes
 
@@ -72,7 +72,7 @@ class Engine:
         self._next_time = getattr(self.queue, "next_time", None)
         self._victims = getattr(self.queue, "victims", None)
         self._departed = getattr(self.queue, "departed", None)
-        self._accounts: Accounts | None = self.queue if isinstance(self.queue, Accounts) else None
+        self._accounts = accounts_of(self.queue)
         self.runs = array("d") if keep_runs else None
         self.block, self.growth = rules.block_tokens, rules.growth if rules.growth != 1 else 1
         self.separate, self.grows = rules.prompts == "prefill-first", rules.cache != "reserve"

@@ -3,7 +3,8 @@
 A prompt is cut into units of equally many tokens; a unit's id names the whole prefix up to its end (equal id: equal
 prefix), as vLLM's block hashes and Mooncake's traces do, so that a dictionary is a radix tree. Units that a running
 request uses are pinned. Others stay until their room is needed and go in the order of their last use, the deepest of a
-prefix first (other orders: `kv.py`); with a second tier (host memory, a remote pool) they move there and can be loaded back at a cost.
+prefix first (other orders are in `kv.py`); with a second tier (host memory, a remote pool) they move there and can be
+loaded back at a cost.
 """
 
 from __future__ import annotations

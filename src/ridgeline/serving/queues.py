@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast
 
 Key = Callable[[int, float], float]
 """(request, arrival time) -> what the queue orders by, smallest first."""
@@ -43,7 +43,6 @@ class Queue(Protocol):
         """Requests that wait."""
 
 
-@runtime_checkable
 class Accounts(Protocol):
     """A queue that orders by the tokens that requests were given. Its clock counts tokens of a decoding sequence."""
 
@@ -58,6 +57,11 @@ class Accounts(Protocol):
 
     def holds(self) -> float:
         """Tokens on the clock for which the head of the queue stays the head, if none comes or goes."""
+
+
+def accounts_of(queue: Queue) -> Accounts | None:
+    """The queue as one that keeps accounts, if it does."""
+    return cast(Accounts, queue) if getattr(queue, "served", None) is not None else None
 
 
 class Fcfs:
