@@ -124,11 +124,14 @@ class LoadWords:
 
     def _promised(self, found: Traffic) -> Traffic:
         """Classes without an objective take those of the flags."""
-        given = {"ttft_s": self.ttft_s, "tpot_s": self.tpot_s, "e2e_s": self.e2e_s}
 
         def promised(one: RequestClass) -> RequestClass:
-            missing = {name: value for name, value in given.items() if math.isinf(getattr(one, name))}
-            return replace(one, **missing)
+            return replace(
+                one,
+                ttft_s=self.ttft_s if math.isinf(one.ttft_s) else one.ttft_s,
+                tpot_s=self.tpot_s if math.isinf(one.tpot_s) else one.tpot_s,
+                e2e_s=self.e2e_s if math.isinf(one.e2e_s) else one.e2e_s,
+            )
 
         return replace(found, classes=tuple(promised(one) for one in found.classes))
 
