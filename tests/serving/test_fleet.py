@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ridgeline.workloads.traffic import Traffic
 from tests.serving.test_engine import EXACT, TIMES, scenario
 
 from ridgeline.core.errors import DomainError
@@ -22,6 +21,7 @@ from ridgeline.serving.played import DONE, FAILED, REJECTED, UNFINISHED, Played
 from ridgeline.serving.routers import RoundRobin
 from ridgeline.serving.rules import Log, Requests, Rules
 from ridgeline.sim import Simulation
+from ridgeline.workloads.traffic import Traffic
 
 
 def round_robin() -> RoundRobin:

@@ -14,14 +14,16 @@ import numpy as np
 from ridgeline import __version__
 from ridgeline.api.intake import intake, wanted
 from ridgeline.api.predict import CaseError, case_values
-from ridgeline.core import units
-from ridgeline.core.cases import Cases, Problems
+from ridgeline.core.cases import Cases
 from ridgeline.core.errors import SpecError, UnknownNameError, did_you_mean
 from ridgeline.core.tables import from_mapping
+from ridgeline.serving.answer_values import Answers
+from ridgeline.serving.answers import answers
 from ridgeline.serving.deployment import Deployment
 from ridgeline.serving.load import procedure
 from ridgeline.serving.measure import MOST_REQUESTS, Benchmark
 from ridgeline.serving.played import Played
+from ridgeline.serving.power_table import PowerTable
 from ridgeline.serving.predict import deployment_of
 from ridgeline.serving.simulate import Choices, fleet_of
 from ridgeline.workloads.traffic import RequestClass, Traffic, load_traffic, make_traffic
@@ -143,14 +145,29 @@ class Simulated:
     Attributes:
         case: the inputs as they were understood.
         traffic: the requests. played: when what happened to each, and each lane's runs.
+        answers: latencies, rates, goodput, energy and cost, over the whole run and at steady state.
+        powers: of a chip of each pool, for timelines.
         provenance: version, seed, and hashes of the load and the configuration.
+        interrupted: whether the run was stopped before its end.
     """
 
     case: Mapping[str, float | str]
-    deployment: Deployment = field(repr=False)
     traffic: Traffic = field(repr=False)
     played: Played = field(repr=False)
+    answers: Answers = field(repr=False)
+    powers: Mapping[str, PowerTable] = field(repr=False)
     provenance: Mapping[str, str | int]
+    interrupted: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Inputs and answers as plain values, for JSON. Absent answers are None."""
+        return {
+            "task": "simulate serving",
+            "case": dict(self.case),
+            "answers": self.answers.to_dict(),
+            "provenance": dict(self.provenance),
+            "interrupted": self.interrupted,
+        }
 
 
 def simulate(
@@ -185,22 +202,32 @@ def simulate(
     traffic = words.traffic(values)
     cases, deployment = deployed(values, traffic)
     told = None if progress is None else (lambda time, ended: progress(time, ended, len(traffic)))
-    fleet = fleet_of(
-        deployment,
-        traffic,
-        choices=choices,
-        disaggregated=cases.text("mode", 0) == "disagg",
-        progress=told,
-    )
+    chosen = choices or Choices(seed=words.seed)
+    separate = cases.text("mode", 0) == "disagg"
+    with np.errstate(all="ignore"):
+        fleet, powers = fleet_of(deployment, traffic, choices=chosen, disaggregated=separate, progress=told)
     played = fleet.play(until_s)
+    runtime, engine = deployment.runtime, fleet.members[-1].engine
     understood: dict[str, float | str] = {name: float(cases.number(name)[0]) for name in cases.numbers}
     understood |= {name: cases.text(name, 0) for name in cases.texts}
     return Simulated(
         case=understood,
-        deployment=deployment,
         traffic=traffic,
         played=played,
-        provenance=_provenance(words.seed, traffic, understood, choices),
+        answers=answers(
+            played,
+            classes=traffic.classes,
+            class_code=traffic.class_code,
+            powers=powers,
+            rent_usd_per_chip_s=deployment.machines.machines[0].chip.rent_usd_per_s or math.nan,
+            growth=engine.growth,
+            grows=engine.grows,
+            host_step_s=runtime.host_step_s,
+            host_sequence_s=runtime.host_sequence_s,
+        ),
+        powers=powers,
+        provenance=_provenance(words.seed, traffic, understood, chosen),
+        interrupted=fleet.interrupted,
     )
 
 
@@ -221,9 +248,7 @@ def deployed(values: Mapping[str, float | str], traffic: Traffic) -> tuple[Cases
     return cases, deployment
 
 
-def _provenance(
-    seed: int, traffic: Traffic, case: Mapping[str, float | str], choices: Choices | None
-) -> dict[str, str | int]:
+def _provenance(seed: int, traffic: Traffic, case: Mapping[str, float | str], choices: Choices) -> dict[str, str | int]:
     load = hashlib.sha256()
     for column in (traffic.arrival_s, traffic.prompt_tokens, traffic.output_tokens, traffic.after, traffic.think_s):
         load.update(np.ascontiguousarray(column).tobytes())
@@ -235,11 +260,3 @@ def _provenance(
         "traffic_sha256": load.hexdigest()[:16],
         "configuration_sha256": configuration[:16],
     }
-
-
-def seconds(text: str | float | None, at: str) -> float | None:
-    """A time with its unit, as flags give it."""
-    return None if text is None else units.parse(text, "s", at=at, bare_ok=True)
-
-
-__all__ = ["LoadWords", "Problems", "Simulated", "simulate"]
