@@ -164,7 +164,13 @@ def _policy(chosen: Any, kind: str, facts: Facts) -> Policy:
     if isinstance(chosen, str):
         one = policy(kind, chosen)
         return Policy(kind=one.kind, name=one.name, text=one.text, origin="given", make=one.make)
-    made = chosen(facts) if callable(chosen) else chosen
+    if callable(chosen) and kind:
+        return policy(kind, chosen)
+    try:
+        made = chosen(facts) if callable(chosen) else chosen
+    except Exception as error:
+        got = f"{type(error).__name__}: {error}"
+        raise PolicyError("a policy cannot be made", at="policy", got=got, fix="it is called with the facts") from error
     kind = kind or next((one for one, methods in NEEDED.items() if all(hasattr(made, m) for m in methods)), "")
     if not kind:
         fix = "give it the methods of its kind, or kind= to hear which it lacks"
