@@ -96,11 +96,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Equal lanes of one plan: what each runs, how many there are, and the memory of a chip."""
+    """Equal lanes of one plan: what each runs, how many there are, and the memory of a chip.
+
+    `context` is the number of tokens with which `memory` counts a resident sequence.
+    """
 
     stepper: Stepper
     limits: Limits
     memory: Memory
+    context: Value
     lanes: Value
     chips: Value
 
@@ -111,10 +115,11 @@ def make_pool(d: Deployment, plan: Plan, load: Load, workers: Value, *, batch: V
     drafts = 0.0 if prompts_only else c["draft_tokens"]
     resident = 0.0 if prompts_only else RESIDENT[r.cache_policy] * c["osl"]
     speculates = bool(np.any(np.asarray(drafts) > 0)) and bool(d.model.drafts)
+    context = c["isl"] + resident
     memory = memory_of(
         d.model,
         plan,
-        context=c["isl"] + resident,
+        context=context,
         capacity_bytes=d.machines.gather(lambda machine: machine.chip.dram.capacity_bytes),
         memory_frac=np.where(c["memory_frac"] > 0, c["memory_frac"], r.memory_frac),
         reserve_bytes=r.reserve_bytes,
@@ -130,7 +135,8 @@ def make_pool(d: Deployment, plan: Plan, load: Load, workers: Value, *, batch: V
     in_flight = np.where(c["concurrency"] > 0, np.maximum(c["concurrency"] / lanes, 1.0), np.inf)
     stepper = Stepper(model=d.model, plan=plan, machines=d.machines, runtime=r, setting=d.setting, drafts=drafts)
     limits = Limits(slots=np.minimum(slots, in_flight), token_budget=budget)
-    return Pool(stepper=stepper, limits=limits, memory=memory, lanes=lanes, chips=workers * plan.chips)
+    chips = workers * plan.chips
+    return Pool(stepper=stepper, limits=limits, memory=memory, context=context, lanes=lanes, chips=chips)
 
 
 def plan_of(c: Mapping[str, Column], prefix: str = "") -> Plan:
@@ -194,8 +200,7 @@ def evaluate(d: Deployment, problems: Problems, rows: Rows) -> Outcome:
 
 def _measured(d: Deployment, pool: Pool, load: Load, state: Steady) -> Steady:
     """The steady state with what a run of the procedure gives, in the rows where a run was made."""
-    sequence = d.cases["isl"] + RESIDENT[d.runtime.cache_policy] * d.cases["osl"]
-    room = pool.memory.free_bytes / pool.memory.sequence_bytes * sequence / pool.stepper.plan.pp
+    room = pool.memory.free_bytes / pool.memory.sequence_bytes * pool.context / pool.stepper.plan.pp
     shared = np.asarray(pool.lanes / d.cases["replicas"], float)
     means, made = run_rows(pool.stepper, load, d.procedure, d.cases, cache_tokens=room, front_end_share=shared)
     chosen = {

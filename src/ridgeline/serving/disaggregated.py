@@ -5,10 +5,14 @@ The structure follows Splitwise (arXiv 2311.18677) and DistServe (arXiv 2401.096
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ridgeline.core.cases import Problems, Rows
+from ridgeline.costs.machine_columns import MachineColumns
 from ridgeline.hardware.chip import Value
+from ridgeline.hardware.topology import Level, Machine
 from ridgeline.plans import check_plan
 from ridgeline.serving.deployment import Deployment, Outcome, Pool, flag_unfit, lane_load, make_pool, plan_of, report
 from ridgeline.serving.load import Load
@@ -23,8 +27,8 @@ HALVINGS = 40
 def evaluate_pools(d: Deployment, problems: Problems, rows: Rows) -> Outcome:
     """Results of disaggregated deployments.
 
-    A request waits for a prefill lane, is prefilled, its cache moves to a decode lane over the outermost link that the
-    pools share, and it decodes there. In a closed loop the rate is the one at which the requests in flight add up.
+    A request waits for a prefill lane, is prefilled, its cache moves to a decode lane over the links that span both
+    pools, and it decodes there. In a closed loop the rate is the one at which the requests in flight add up.
     """
     c = d.cases
     prefill_plan, decode_plan = plan_of(c, "prefill_"), plan_of(c, "decode_")
@@ -38,7 +42,7 @@ def evaluate_pools(d: Deployment, problems: Problems, rows: Rows) -> Outcome:
     waves = _prompts_per_step(c["prefill_batch"], load, prefill)
     prompt_s = _prefill_s(prefill, load, waves)
     service_s = prompt_s / waves / prefill.lanes
-    moved_s = _transfer_s(d, prefill, load)
+    transfer_s = moved_s(d, prefill, load.isl, prefill.chips + decode.chips)
     context = load.isl + load.osl / 2.0
     slots = decode.limits.slots
     one, quarter, full = (np.maximum(np.asarray(slots * share), 1.0) for share in (0.0, 0.25, 1.0))
@@ -52,13 +56,13 @@ def evaluate_pools(d: Deployment, problems: Problems, rows: Rows) -> Outcome:
     low, high = np.zeros_like(capacity), capacity.copy()
     for _ in range(HALVINGS):
         rate = (low + high) / 2.0
-        above = _in_flight(rate, service_s, prompt_s + moved_s, decode_s, decode, load) > load.concurrency
+        above = _in_flight(rate, service_s, prompt_s + transfer_s, decode_s, decode, load) > load.concurrency
         low, high = np.where(above, low, rate), np.where(above, rate, high)
     open_loop = np.asarray(load.rate_per_s) > 0
     rate = np.where(open_loop, np.minimum(load.rate_per_s, capacity), high)
     n = _resident(rate, decode_s, decode, load)
     tpot_s = np.where(load.iterations > 0, decode_s(n) / load.tokens_per_step, 0.0)
-    ttft_s = _wait_s(rate, service_s) + prompt_s + moved_s + d.runtime.admission_lag_steps * decode_s(n)
+    ttft_s = _wait_s(rate, service_s) + prompt_s + transfer_s + d.runtime.admission_lag_steps * decode_s(n)
     in_flight = rate * (ttft_s + tpot_s * np.maximum(load.osl - 1.0, 0.0))
     finite = np.isfinite(load.concurrency) & ~open_loop
     ttft_s = ttft_s + np.where(finite, np.maximum(load.concurrency - in_flight, 0.0) / rate, 0.0)
@@ -77,6 +81,7 @@ def evaluate_pools(d: Deployment, problems: Problems, rows: Rows) -> Outcome:
         stepper=decode.stepper,
         limits=decode.limits,
         memory=decode.memory,
+        context=decode.context,
         lanes=decode.lanes,
         chips=prefill.chips + decode.chips,
     )
@@ -96,15 +101,38 @@ def _prefill_s(pool: Pool, load: Load, prompts: Value) -> Value:
     return np.asarray(pool.stepper.time_s(batch))
 
 
-def _transfer_s(d: Deployment, prefill: Pool, load: Load) -> Value:
-    """A prompt's cache over the outermost level of the machine: every chip of the lane sends its share at once."""
+def moved_s(d: Deployment, prefill: Pool, tokens: Value, chips: Value) -> Value:
+    """A prompt's cache over the innermost level of links that spans the chips of both pools.
+
+    Every chip of the prefill lane sends its share at once. A machine without links between nodes pays nothing there.
+    """
     plan = prefill.stepper.plan
-    on_chip = cache_bytes(d.model, load.isl, plan.tp) / np.asarray(plan.pp)
-    bandwidth = d.machines.gather(
-        lambda machine: machine.levels[-1].bandwidth_bytes_per_s if machine.levels else np.inf
-    )
-    latency = d.machines.gather(lambda machine: machine.levels[-1].latency_s if machine.levels else 0.0)
+    on_chip = cache_bytes(d.model, tokens, plan.tp) / np.asarray(plan.pp)
+    latency: Value = np.float64(0.0)
+    bandwidth: Value = np.float64(np.inf)
+    deepest = d.machines.gather(lambda machine: float(len(_levels(machine))))
+    for depth in reversed(range(int(np.max(deepest)))):
+        size, speed, delay = (_level(d.machines, depth, of) for of in ("size", "bandwidth_bytes_per_s", "latency_s"))
+        spans = (np.asarray(chips) <= size) | (depth >= deepest - 1)
+        bandwidth, latency = np.where(spans, speed, bandwidth), np.where(spans, delay, latency)
     return np.asarray(latency + on_chip / bandwidth)
+
+
+def _levels(machine: Machine) -> tuple[Level, ...]:
+    """All levels of links that the machine's kind of node has, whatever this machine needs of them."""
+    return machine.node.levels if machine.node is not None else machine.levels
+
+
+def _level(machines: MachineColumns, depth: int, of: str) -> Value:
+    """A number of one level of each machine; of its outermost where it has fewer; no cost where it has none."""
+
+    def number(machine: Machine) -> float:
+        levels = _levels(machine)
+        if not levels:
+            return 0.0 if of == "latency_s" else math.inf
+        return float(getattr(levels[min(depth, len(levels) - 1)], of))
+
+    return machines.gather(number)
 
 
 def _wait_s(rate: Value, service_s: Value) -> Value:

@@ -41,6 +41,11 @@ EPSILON = 1e-9
 """Tokens: what rounding may add to a length under speculation, where lengths are not whole."""
 
 
+Handed = tuple[tuple[int, int] | None, tuple[float, float] | None]
+"""State of a request between engines: (tokens to compute anew, tokens to emit) if it has begun, and (context, seconds
+to load it) if its context is kept."""
+
+
 class Engine:
     """One lane and the requests it serves. A driver sends `push`, and at each `end` calls `finish`, then `plan`.
 
@@ -153,17 +158,58 @@ class Engine:
         self.k = k = max(boundary, 1)
         self.end = self.start + (k * self.u + self.v * (k * (k - 1) // 2))
 
-    def take_out(self, request: int) -> tuple[float, int]:
-        """Remove a running request at a boundary: (context in the cache, output tokens to go), 0 while it prefills."""
-        left = self.running[request][1]
+    def take_out(self, request: int) -> Handed:
+        """A running request leaves at a boundary, with its context if it decodes."""
+        prompt, left, _ = self.running[request]
         context, emitted = self._forget(request)
-        return (context if emitted else 0), left - emitted
+        if not emitted:
+            return self.redo.pop(request, None), None
+        self.redo.pop(request, None)
+        return (prompt + emitted, left - emitted), (context, 0.0)
 
-    def place(self, request: int, time: float, *, context: float, left: int, load_s: float = 0.0) -> None:
-        """A request whose context was computed elsewhere arrives with `left` output tokens to go."""
-        self.ready[request] = (context, load_s)
-        self.redo[request] = (int(context), left)
+    def hand_back(self, request: int) -> Handed:
+        """What a request that was taken out of the queue leaves with, for `accept` of another engine."""
+        self.eligible.pop(request, None)
+        return self.redo.pop(request, None), self.ready.pop(request, None)
+
+    def accept(self, request: int, time: float, handed: Handed) -> None:
+        """A request arrives that another engine has begun: with tokens to do anew, or with a computed context."""
+        redo, ready = handed
+        if redo is not None:
+            self.redo[request] = redo
+        if ready is not None:
+            self.ready[request] = ready
         self.push(request, time)
+
+    def stop_at(self, time: float) -> None:
+        """The iteration under way at `time` is lost; those before it count. `finish` is due at once."""
+        k = self.k
+        if k and self.end > time:
+            k = steps_until(time - self.start, self.u, self.v)
+            k -= self.start + (k * self.u + self.v * (k * (k - 1) // 2)) > time
+        if k:
+            self._cut_at(k)
+        else:
+            self.k, self.end = 0, self.start
+
+    def clear(self) -> list[int]:
+        """All is lost: the requests that it had, those in the batch first."""
+        lost = [*self.running]
+        while self.queue:
+            lost.append(self.queue.pop())
+        for state in (self.running, self.prefilling, self.joined, self.limits, self.redo, self.ready, self.parked):
+            state.clear()
+        self.eligible.clear()
+        self.finishing.clear()
+        self.limiting.clear()
+        self.n = self.growing = self.outstanding = self.promised = self.moving = self.k = 0
+        self.offset = self.fixed = self.copying = 0.0
+        self.residues = [0] * (2 * self.block)
+        self.free, self.end, self.chunks = self.capacity, NEVER, []
+        self.room = self.held = False
+        if self.prefix:
+            self.prefix.clear()
+        return lost
 
     def unpark(self, request: int, time: float) -> None:
         """The cache of a prefilled request has moved on: its blocks are free."""

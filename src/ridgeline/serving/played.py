@@ -23,9 +23,9 @@ RUN_COLUMNS = (
     "prompts",
     "used_blocks",
 )
-"""A run's start; seconds of its first iteration, and by how much each next one is longer; iterations; decoding sequences;
-their total context in the first iteration (it grows by one token each); prompt tokens and prompts of each iteration;
-cache blocks in use at the start."""
+"""A run's start; seconds of its first iteration, and by how much each next one is longer; iterations; decoding
+sequences; their total context in the first iteration (it grows by one token each); prompt tokens and prompts of each
+iteration; cache blocks in use at the start."""
 
 _RUN = np.dtype([(name, np.float64) for name in RUN_COLUMNS])
 

@@ -159,6 +159,13 @@ class PrefixCache:
         self.evictable += freed * self.blocks
         return freed * self.blocks
 
+    def clear(self) -> None:
+        """Everything on the device is lost."""
+        self._users.clear()
+        self._idle.clear()
+        self._held.clear()
+        self.evictable = 0
+
     def trim(self, free: float) -> None:
         """Evict until what is evictable fits into the blocks that are free or evictable."""
         while self.evictable > free:

@@ -40,6 +40,7 @@ class Runtime:
         prompt_policy: chunked (prompts share iterations with decodes), whole (as that, but no prompt is cut) or
             prefill-first (decodes wait).
         cache_policy: grow (blocks as a sequence grows), reserve (whole length at admission) or reserve-part.
+        cache_block_tokens: tokens of one block of the cache, the unit in which it is given out.
         memory_frac: share of memory for weights, reserve and cache (`memory_base` total), or of what they leave (free).
         reserve_bytes: activations and buffers per chip.
         admission_lag_steps: iterations that a request sent at the end of another misses (asynchronous scheduling).
@@ -62,6 +63,7 @@ class Runtime:
     max_batched_tokens: float
     prompt_policy: str
     cache_policy: str
+    cache_block_tokens: int
     memory_frac: float
     memory_base: str
     reserve_bytes: float
@@ -139,6 +141,7 @@ def runtime(name: str) -> Runtime:
         max_batched_tokens=float(facts["max_batched_tokens"]["value"]),
         prompt_policy=facts["prompt_policy"]["value"],
         cache_policy=facts["cache_policy"]["value"],
+        cache_block_tokens=int(facts["cache_block_tokens"]["value"]),
         memory_frac=float(facts["memory_frac"]["value"]),
         memory_base=facts["memory_base"]["value"],
         reserve_bytes=parse(facts["reserve"]["value"], "byte", at="reserve"),

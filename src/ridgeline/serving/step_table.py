@@ -151,16 +151,26 @@ def _between(values: Sequence[float], i: int, w: float) -> float:
     return values[i] + w * (values[i + 1] - values[i])
 
 
-def sample(stepper: Stepper, *, rows: int, low: Value, high: Value, slots: Value, budget: Value) -> list[StepTimes]:
+def sample(
+    stepper: Stepper,
+    *,
+    rows: int,
+    low: Value,
+    high: Value,
+    slots: Value,
+    budget: Value,
+    marks: Sequence[float] = (),
+) -> list[StepTimes]:
     """Price the grids for all rows at once.
 
     Args:
         stepper: prices steps; its columns have `rows` entries or are numbers.
         rows: number of lanes.
-        low: shortest context of a sequence, tokens; between it and `high` decode is affine.
+        low: shortest context of a sequence, tokens; between it, the marks and `high` decode is affine.
         high: longest context.
         slots: sequences at once.
         budget: most new tokens of an iteration.
+        marks: contexts between `low` and `high` at which the slope may change, rising; the same for all rows.
     Returns: one table per row. A row's numbers do not depend on the others: they only lengthen the grids.
     """
     width = 1.0 + np.broadcast_to(np.asarray(stepper.drafts, float), (rows,))
@@ -170,11 +180,12 @@ def sample(stepper: Stepper, *, rows: int, low: Value, high: Value, slots: Value
     tokens = _above(_grid(TOKENS, most), most)
     sequences = _above(_grid(TOKENS, float(np.max(slots))), max(float(np.max(slots)), 2.0))
     chunks = _above(_grid(CHUNKS, float(np.max(budget))), max(float(np.max(budget)), CHUNKS[1]))
-    body, decode_low, decode_high = _decodes(stepper, rows, tokens, sequences, low, high)
-    slope = [(b - a) / (n * (high - low)) for n, a, b in zip(sequences, decode_low, decode_high, strict=True)]
-    base = [a - s * n * low for n, a, s in zip(sequences, decode_low, slope, strict=True)]
+    contexts = [low, *(np.full(rows, mark) for mark in marks), high]
+    body, decodes = _decodes(stepper, rows, tokens, sequences, contexts)
+    slopes, base = _bent(np.array(decodes), np.array(sequences, float), np.array(contexts))
     extra, prefix = _extras(stepper, rows, chunks, high, np.array(tokens, float), np.array(body))
-    columns = [np.array(x).T.tolist() for x in (body, base, slope, extra, prefix)]
+    columns = [np.array(x).T.tolist() for x in (body, base, slopes[0], extra, prefix)]
+    bends = np.moveaxis(np.diff(slopes, axis=0), 2, 0).tolist()
     r = stepper.runtime
     return [
         StepTimes(
@@ -190,9 +201,23 @@ def sample(stepper: Stepper, *, rows: int, low: Value, high: Value, slots: Value
             width=float(width[i]),
             host_s=r.host_step_s,
             host_sequence_s=r.host_sequence_s,
+            marks=tuple(marks),
+            bends_s=bends[i],
         )
         for i in range(rows)
     ]
+
+
+def _bent(decodes: Column, sequences: Column, contexts: Column) -> tuple[Column, Column]:
+    """Piecewise affine decode times: the slope of each piece, [pieces, sequences, rows], and the time at no context.
+
+    Args: decodes: priced times, [contexts, sequences, rows]. contexts: [contexts, rows].
+    """
+    if len(contexts) > 2:
+        decodes = np.maximum.accumulate(decodes, axis=0)
+    n = sequences[:, None]
+    slopes = np.diff(decodes, axis=0) / (n * np.diff(contexts, axis=0)[:, None, :])
+    return slopes, decodes[0] - slopes[0] * n * contexts[0]
 
 
 def _extras(
@@ -213,19 +238,19 @@ def _extras(
 
 
 def _decodes(
-    stepper: Stepper, rows: int, tokens: tuple[int, ...], sequences: tuple[int, ...], low: Column, high: Column
-) -> tuple[list[Column], list[Column], list[Column]]:
-    """The body at `tokens`, and decode iterations of `sequences` at both contexts, all priced in one go."""
-    points, ends = len(tokens), len(tokens) + len(sequences)
-    many = stepper.repeated(points + 2 * len(sequences))
-    sizes = np.repeat(np.array((*tokens, *sequences, *sequences), float), rows)
-    context = np.concatenate([np.tile(low, ends), np.tile(high, len(sequences))])
+    stepper: Stepper, rows: int, tokens: tuple[int, ...], sequences: tuple[int, ...], contexts: list[Column]
+) -> tuple[list[Column], list[list[Column]]]:
+    """The body at `tokens`, and decode iterations of `sequences` at each context, all priced in one go."""
+    points, each = len(tokens), len(sequences)
+    many = stepper.repeated(points + each * len(contexts))
+    sizes = np.repeat(np.array((*tokens, *(sequences * len(contexts))), float), rows)
+    context = np.concatenate([np.tile(contexts[0], points), *(np.tile(column, each) for column in contexts)])
     width = np.where(np.arange(sizes.size) < points * rows, 1.0, 1.0 + np.asarray(many.drafts))
     step = many.step(Batch(decode_seqs=sizes, decode_context=context, decode_tokens=width))
     merged = sum((cost.time_s for cost in step.ops if not _apart(cost.op)), start=np.float64(0.0))
     body = _column(merged, sizes.size).reshape(-1, rows)
     whole = _column(step.time_s, sizes.size).reshape(-1, rows)
-    return list(body[:points]), list(whole[points:ends]), list(whole[ends:])
+    return list(body[:points]), [list(whole[points + i * each : points + (i + 1) * each]) for i in range(len(contexts))]
 
 
 def _apart(op: object) -> bool:
