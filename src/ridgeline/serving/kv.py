@@ -6,13 +6,14 @@ Each is a function or class that takes the `Facts` of the run; further parameter
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any
 
 from ridgeline.core.errors import DomainError
 from ridgeline.serving.facts import Facts
-from ridgeline.serving.prefix import Tier
+from ridgeline.serving.prefix import Order, Tier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,9 +124,9 @@ class Fifo(_Ranked):
         self._born.pop(unit, None)
 
 
-def lru(facts: Facts | None = None) -> None:
+def lru(facts: Facts | None = None) -> Order:
     """Least recently used first: what a `PrefixCache` does by itself."""
-    return
+    return OrderedDict[int, None]()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

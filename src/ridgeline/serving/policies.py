@@ -11,8 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ridgeline.core import units
 from ridgeline.core.errors import PolicyError, RidgelineError, SpecError, UnknownNameError, did_you_mean
@@ -21,6 +20,9 @@ from ridgeline.core.notation import Call, parse_call
 from ridgeline.serving import autoscalers, kv, routers, schedulers
 from ridgeline.serving.facts import Facts
 from ridgeline.serving.guards import NEEDED, guarded
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "ridgeline.policies"
 """Entry points of distributions that add policies; each is named `kind.name`."""
@@ -179,6 +181,8 @@ def _kind(kind: str) -> str:
 
 def _added(kind: str) -> dict[str, EntryPoint]:
     """Policies of that kind that installed distributions add, by name."""
+    from importlib.metadata import entry_points
+
     found: dict[str, EntryPoint] = {}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
         one, _, name = entry.name.partition(".")
