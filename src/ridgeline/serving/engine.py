@@ -25,7 +25,7 @@ from heapq import heappop, heappush
 
 from ridgeline.core.errors import DomainError
 from ridgeline.serving.prefix import PrefixCache
-from ridgeline.serving.queues import Fcfs, Queue
+from ridgeline.serving.queues import Fcfs, Queue, accounts_of
 from ridgeline.serving.rules import Log, Requests, Rules
 from ridgeline.serving.step_table import StepTimes
 
@@ -73,6 +73,11 @@ class Engine:
         self.times, self.rules, self.requests, self.log = times, rules, requests, log
         self.queue: Queue = Fcfs() if queue is None else queue
         self.prefix, self.longest_run = prefix, longest_run
+        # What a queue may have beside its order (see queues.py); None: it is never asked.
+        self._next_time = getattr(self.queue, "next_time", None)
+        self._victims = getattr(self.queue, "victims", None)
+        self._departed = getattr(self.queue, "departed", None)
+        self._accounts = accounts_of(self.queue)
         self.runs = array("d") if keep_runs else None
         self.block, self.growth = rules.block_tokens, rules.growth if rules.growth != 1 else 1
         self.separate, self.grows = rules.prompts == "prefill-first", rules.cache != "reserve"
@@ -116,6 +121,10 @@ class Engine:
     def push(self, request: int, time: float) -> None:
         """A request arrives; it ends the run under way early if it could be admitted."""
         queue = self.queue
+        if self._accounts is not None:
+            # As at the last boundary before it.
+            past = min(steps_until(time - self.start, self.u, self.v), self.k) - 1 if self.k and self.moving else 0
+            self._accounts.settle(self.growth * (self.step + past))
         queue.push(request, time)
         if self.end == NEVER:
             self.start = self.end = self.t = max(time, self.t)
@@ -127,10 +136,16 @@ class Engine:
             if self.k:
                 boundary += min(steps_until(time - self.start, self.u, self.v), self.k)
             self.eligible[request] = self.iteration + boundary
-            if boundary < self.k and (self.held or (self.room and queue.peek() == request)):
+            if self.held and self._is_next(request):
+                self.cut(time)  # until it is seen, it stands before those that are held back
+            elif boundary < self.k and (self.held or (self.room and self._is_next(request))):
                 self._cut_at(boundary)
-        elif (self.room and self.k > 1 and queue.peek() == request) or (self.held and self.k > 1):
+        elif self.k > 1 and (self.held or (self.room and self._is_next(request))):
             self.cut(time)
+
+    def _is_next(self, request: int) -> bool:
+        """Whether a request that has just arrived may be served next; an order that moves is asked at the boundary."""
+        return self._accounts is not None or self.queue.peek() == request
 
     def cut(self, time: float) -> None:
         """End the run under way at its first boundary at or after `time`."""
@@ -249,6 +264,9 @@ class Engine:
         """Form the next run at the boundary `t`."""
         running, prefilling, rules = self.running, self.prefilling, self.rules
         self.start = self.t
+        until = NEVER if self._next_time is None else self._next_time(self.t)
+        if self._accounts is not None:
+            self._accounts.settle(self.growth * self.step)
         self.chunks = chunks = []
         self.room = self.held = False
         need = self._needs(1) if self.grows and self.n else 0
@@ -265,10 +283,12 @@ class Engine:
         horizon = self.longest_run
         if short:
             horizon = 1
-        elif left > 0 and len(running) < rules.slots:
+        elif left > 0 and (len(running) < rules.slots or self._victims is not None):
             if self.queue:
                 horizon, left = self._admit(left, need, horizon)
-            self.room = left > 0 and len(running) < rules.slots
+            self.room = left > 0 and (len(running) < rules.slots or self._victims is not None)
+            if self._accounts is not None and self.room and self.queue:
+                horizon = min(horizon, max(1, int(min(self._accounts.holds() / self.growth, horizon))))
         if not running:
             self.end, self.k = NEVER, 0
             return
@@ -299,6 +319,8 @@ class Engine:
                 k = min(k, min([int(prefilling[r] // tokens) for r, tokens in chunks]))
         if self.copying:
             u, k, self.copying = u + self.copying, 1, 0.0
+        if until < NEVER and k > 1:
+            k = min(k, steps_until(until - self.t, u, v))
         self.used = self.capacity - self.free
         self.u, self.v, self.k = u, v, k
         self.end = self.t + (k * u + v * (k * (k - 1) // 2))
@@ -316,34 +338,47 @@ class Engine:
             self.eligible.clear()
         holding = bool(rules.wait_steps and self.n and self.waited < rules.wait_steps and not self.prefilling)
         part = rules.cache == "reserve-part"
-        kept = PART * (self.growth * (self.outstanding - self.n * self.step) + self.promised) if part else 0.0
+        kept = self._kept() if part else 0.0
         before, entered, tokens = left, [], 0.0
-        while queue and left > 0 and len(running) < rules.slots:
+        settled: set[int] = set()  # who has come or given way at this boundary stays where it is
+        while queue and left > 0 and (len(running) < rules.slots or self._victims is not None):
             request = queue.peek()
             wait = self.eligible.get(request, 0) - self.iteration if self.eligible else 0
             if wait > 0:
                 horizon = min(horizon, wait)
                 break
-            if request in self.ready:
-                joins = self._join_ready(request, self.free - need)
-                if not joins:
+            loaded = request in self.ready
+            if loaded:
+                private, now = self._ready_needs(request)
+                missing = private + now - (self.free - need)
+            else:
+                prompt, output = self._sizes(request)
+                hit = self.prefix.look_up(request, prompt) if self.prefix else self._given_hit(request)
+                compute = prompt - hit
+                if compute > left and running and not self._may_be_cut():
                     break
-                need += joins - 1
-                left -= 0 if self.separate else self.times.width
+                blocks = self._blocks(prompt + output) if not self.grows else self._blocks(prompt)
+                free = self.free - need - (self.prefix.pinning if self.prefix else 0)
+                private = missing = blocks - (self.prefix.shared if self.prefix else 0)
+                if running:
+                    missing += (kept + PART * output) / self.block + self.watermark if part else self.watermark
+                missing -= free
+            if missing > 0 or len(running) >= rules.slots or request in settled:
+                gone = self._give_way(request, missing, settled)
+                if not gone:
+                    if part and (self.block > 1 or self._victims is not None):
+                        horizon = 1  # the promise falls with every token, what is free only with every block
+                    break
+                horizon, holding, need = 1, False, self._needs(1) if self.grows else 0
+                left += 0 if self.separate else gone * self.times.width
+                kept = self._kept() if part else 0.0
                 continue
-            prompt, output = self._sizes(request)
-            hit = self.prefix.look_up(request, prompt) if self.prefix else self._given_hit(request)
-            compute = prompt - hit
-            if compute > left and running and not self._may_be_cut():
-                break
-            blocks = self._blocks(prompt + output) if not self.grows else self._blocks(prompt)
-            promise = (kept + PART * output) / self.block if part else 0.0
-            free = self.free - need - (self.prefix.pinning if self.prefix else 0)
-            private = blocks - (self.prefix.shared if self.prefix else 0)
-            if private + promise + self.watermark > free and (running or private > free):
-                if part and self.block > 1:
-                    horizon = 1  # the promise falls with every token, what is free only with every block
-                break
+            if loaded:
+                self._join_ready(request, private)
+                need += now
+                left -= 0 if self.separate else self.times.width
+                settled.add(request)
+                continue
             queue.pop()
             self._enter(request, prompt, output, private, compute)
             chunk = min(compute, left, rules.longest_chunk)
@@ -356,8 +391,8 @@ class Engine:
             for request in reversed(entered):
                 self._withdraw(request)
             self.held = True
-            # In a cache that fills, who could enter may change with every iteration.
-            fixed = not self.grows and not self.prefix
+            # In a cache that fills, or an order that moves, who could enter may change with every iteration.
+            fixed = not self.grows and not self.prefix and self._accounts is None
             return min(horizon, rules.wait_steps - self.waited) if fixed else 1, before
         if entered:
             self.waited = 0
@@ -392,6 +427,8 @@ class Engine:
         self.running[request] = (prompt, output, shared)
         self.prefilling[request] = compute
         self.promised += output
+        if self._accounts is not None and request not in self.log.preempted:
+            self._accounts.served(request, compute, 0)
         if self.log.admitted[request] != self.log.admitted[request]:
             self.log.admitted[request] = self.t
 
@@ -400,23 +437,28 @@ class Engine:
         if self.log.admitted[request] == self.t:
             self.log.admitted[request] = math.nan
         self.log.found.pop(request, None)
+        if self._accounts is not None and request not in self.log.preempted:
+            self._accounts.served(request, -self.prefilling[request], 0)
         self._forget(request)
         self.chunks.pop()
         self.queue.push_front(request)
 
-    def _join_ready(self, request: int, free: float) -> float:
-        """A request with a computed context joins the batch: 1 plus the blocks it needs now; 0 if there is no room."""
-        context, loading = self.ready[request]
+    def _ready_needs(self, request: int) -> tuple[float, float]:
+        """Blocks that a request with a computed context needs to join, and those of its next iteration."""
+        context, _ = self.ready[request]
         kept = min(context, self.rules.kept_tokens)
-        _, left = self.redo[request]
-        blocks = self._blocks(kept + left + 1) if not self.grows else self._blocks(kept)
+        if not self.grows:
+            return self._blocks(kept + self.redo[request][1] + 1), 0.0
         now = 0.0
-        if self.grows and kept == context:
+        if kept == context and kept < self.rules.kept_tokens:
             now = self.growth if self.block == 1 else float(context % self.block == 0)
-        if blocks + now > free:
-            return 0.0
+        return self._blocks(kept), now
+
+    def _join_ready(self, request: int, blocks: float) -> None:
+        """A request with a computed context joins the batch."""
         self.queue.pop()
-        del self.ready[request], self.redo[request]
+        context, loading = self.ready.pop(request)
+        _, left = self.redo.pop(request)
         self._take(blocks)
         self.copying += loading
         # As if it had just been prefilled here and emitted its first token.
@@ -424,7 +466,31 @@ class Engine:
         if self.log.admitted[request] != self.log.admitted[request]:
             self.log.admitted[request] = self.t
         self._join(request, context, left)
-        return 1.0 + now
+
+    def _kept(self) -> float:
+        """Tokens of the remaining outputs for which admission keeps room."""
+        return PART * (self.growth * (self.outstanding - self.n * self.step) + self.promised)
+
+    def _give_way(self, head: int, missing: float, settled: set[int]) -> int:
+        """Preempt what the queue offers for its head, if that frees a slot and the blocks that it lacks: how many.
+
+        Only sequences that decode give way, so that every turn of a request brings it a token at least.
+        """
+        if self._victims is None or head in settled:
+            return 0
+        chosen, freed = [], 0.0
+        for request in self._victims(self.running.keys(), self.t):
+            if request in self.joined and request not in settled:
+                chosen.append(request)
+                freed += self._held(request) + self._next_need(request)
+                if freed >= missing:
+                    break
+        if not chosen or freed < missing:
+            return 0
+        settled.update(chosen)
+        for request in chosen:
+            self._preempt(request)
+        return len(chosen)
 
     # Cache ---------------------------------------------------------------------------------------------------------
 
@@ -444,6 +510,12 @@ class Engine:
             return k * self.growing * self.growth
         i = self.step % self.block
         return self.growing * (k // self.block) + sum(self.residues[i : i + k % self.block])
+
+    def _next_need(self, request: int) -> float:
+        """Blocks that a decoding request takes in the next iteration."""
+        if not self.grows or self.limits.get(request) == -1:
+            return 0.0
+        return self.growth if self.block == 1 else float(self._context(request) % self.block == 0)
 
     def _iterations_that_fit(self) -> int:
         """Iterations until the cache is short of blocks."""
@@ -465,23 +537,24 @@ class Engine:
         """Preempt until the next iteration's blocks are there; returns how many it needs."""
         need = self._needs(1)
         while need > self.free:
-            request = next(reversed(self.running))
-            prompt, left, shared = self.running[request]
-            decoding = request in self.joined
-            blocks = self._held(request)
-            context, emitted = self._forget(request)
-            if decoding and self.rules.preemption == "swap":
-                self.redo[request] = (prompt + emitted, left - emitted)
-                loading = (blocks + shared) * self.rules.copy_s
-                self.ready[request] = (context, loading)
-                self.copying += loading
-            elif emitted:
-                self.redo[request] = (prompt + emitted, left - emitted)
-            self.queue.push_front(request)
-            self.log.preempted[request] = self.log.preempted.get(request, 0) + 1
-            self.preempted += 1
+            self._preempt(next(reversed(self.running)))
             need = self._needs(1)
         return need
+
+    def _preempt(self, request: int) -> None:
+        """A running request goes back to the queue; its context is lost or moves to the host."""
+        prompt, left, _ = self.running[request]
+        swaps = request in self.joined and self.rules.preemption == "swap"
+        context, emitted = self._forget(request)
+        if emitted:
+            self.redo[request] = (prompt + emitted, left - emitted)
+        if swaps:
+            loading = self._blocks(context) * self.rules.copy_s
+            self.ready[request] = (context, loading)
+            self.copying += loading
+        self.queue.push_front(request)
+        self.log.preempted[request] = self.log.preempted.get(request, 0) + 1
+        self.preempted += 1
 
     def _held(self, request: int) -> float:
         """Blocks of its own that a running request holds."""
@@ -536,6 +609,8 @@ class Engine:
         heappush(self.finishing, key << SHIFT | request)
         self.n += 1
         self.outstanding += key
+        if self._accounts is not None:
+            self._accounts.decoding(request, 1, growth * step)
         kept = self.rules.kept_tokens
         if kept < NEVER:
             if context >= kept:
@@ -559,6 +634,8 @@ class Engine:
         base, key = self.joined.pop(request)
         self.n -= 1
         self.outstanding -= key
+        if self._accounts is not None:
+            self._accounts.decoding(request, -1, self.growth * self.step)
         if self.limits and self.limits.pop(request, 0) == -1:
             self.fixed -= self.rules.kept_tokens
         else:
@@ -592,6 +669,8 @@ class Engine:
         del self.prefilling[request]
         prompt, left, _ = self.running[request]
         self.promised -= left
+        if self._accounts is not None:
+            self._accounts.served(request, 0, 1)
         if self.log.first[request] != self.log.first[request]:
             self.log.first[request] = seen
         if self.prefix:
@@ -621,6 +700,8 @@ class Engine:
             self.redo.pop(request, None)
         if self.eligible:
             self.eligible.pop(request, None)
+        if self._departed is not None:
+            self._departed(request)
         self.log.last[request] = seen
         done.append(request)
 

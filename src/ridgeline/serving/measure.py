@@ -40,7 +40,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Traffic:
+class Benchmark:
     """Whole requests that a lane's clients send.
 
     `low_frac` is the shortest over the longest length (1: all equal). From request `unique` on prompts repeat earlier
@@ -77,7 +77,7 @@ def _lengths(nominal: int, low_frac: float, count: int, which: str) -> tuple[int
     return tuple(drawn.tolist())
 
 
-def run(times: StepTimes, rules: Rules, traffic: Traffic) -> Measured:
+def run(times: StepTimes, rules: Rules, traffic: Benchmark) -> Measured:
     """The means that are printed, and those of the settled part of the run."""
     requests = traffic.requests()
     log = Log(traffic.count)
@@ -143,7 +143,7 @@ def run_rows(
     waits = r.batch_waits(cases)
     known: dict[object, Measured] = {}
     for i in np.flatnonzero(made).tolist():
-        traffic = Traffic(
+        traffic = Benchmark(
             isl=max(round(cases["isl"][i]), 1),
             osl=max(round(cases["osl"][i]), 1),
             low_frac=procedure.low_frac,
