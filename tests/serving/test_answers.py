@@ -262,3 +262,13 @@ def test_classes_that_do_not_match_the_requests_are_refused() -> None:
         answers(played, class_code=np.full(played.arrival_s.size, 2))
     with pytest.raises(DomainError, match="width"):
         windows_of(played, width_s=1e-9)
+
+
+def test_a_run_that_does_not_tell_where_warm_up_ends_leaves_out_a_tenth_and_says_so() -> None:
+    played = loaded(3.0)
+    flat = np.concatenate([stream(0, "flat").uniform(0.1, 0.2, 380), np.full(20, 0.15)])
+    odd = replace(played, first_s=played.arrival_s + flat, last_s=played.arrival_s + flat + 1.0, end_s=played.end_s + 2)
+    found = answers(odd)
+    assert found.warm_up.requests == 40
+    assert not found.warm_up.settled
+    assert any("too short" in note for note in found.notes)

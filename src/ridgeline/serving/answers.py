@@ -79,6 +79,8 @@ def answers(
     if code.shape != played.arrival_s.shape or (code.size and not 0 <= code.min() <= code.max() < len(told)):
         raise DomainError("one class per request, out of those given", at="class_code", got=code.shape)
     played, code = _by_arrival(played, code)
+    unkept = any(lane.busy_s > 0 and not lane.runs.size for lane in played.lanes)
+    powers = None if unkept else powers
     run = _Run(played, told, code, powers, rent_usd_per_chip_s, confidence, growth, grows)
     removed = warm_up_of(played, warm_up)
     arrived = played.arrival_s[np.isfinite(played.arrival_s)]
