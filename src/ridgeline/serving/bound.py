@@ -41,6 +41,11 @@ class Bound:
     waiting_frac: float
 
 
+UNKNOWN = Bound(
+    kind="unknown", words="nothing that is known: runs of iterations were not kept", waiting_frac=float("nan")
+)
+
+
 def bound_of(
     played: Played, start_s: float, end_s: float, *, host_step_s: float = 0.0, host_sequence_s: float = 0.0
 ) -> Bound:
