@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ridgeline.core.errors import DomainError
 from ridgeline.serving.answer_values import Answers, ClassAnswer, Stretch
 from ridgeline.serving.bound import UNKNOWN, bound_of
-from ridgeline.serving.energy import PROMPT_POOL, alive_of, attributed, energy_j, table_of
+from ridgeline.serving.energy import PROMPT_POOL, alive_of, attributed, energy_j, table_of, watts_of
 from ridgeline.serving.gaps import Gaps, gaps_of, join
 from ridgeline.serving.latency import (
     Latency,
@@ -33,7 +33,7 @@ from ridgeline.serving.latency import (
 from ridgeline.serving.played import DONE, FAILED, REJECTED, UNFINISHED, Column, Lane, Played
 from ridgeline.serving.power_table import PowerTable
 from ridgeline.serving.run_statistics import cache_shares
-from ridgeline.serving.run_windows import part_of
+from ridgeline.serving.run_windows import time_in
 from ridgeline.serving.series import flight_of, queue_of
 from ridgeline.serving.spans import present
 from ridgeline.serving.streamed import Streamed, streamed_energy_j, streamed_gaps, sums_between
@@ -134,7 +134,9 @@ class _Run:
         self.streamed = streamed
         self.good = kept(played, classes, code)
         self.tpot_s = tpot_of(played)
-        self.bills_j = attributed(played, powers).per_request_j if powers and streamed is None else None
+        # Power of runs is asked for several times, and is as costly as the rest.
+        self.watts = watts_of(played, powers) if powers else []
+        self.bills_j = attributed(played, powers, self.watts).per_request_j if powers and streamed is None else None
         everybody = np.ones(code.size, dtype=np.bool_)
         self.groups: list[tuple[str, Mask]] = [(ALL, everybody)]
         self.groups += [(each.name, code == i) for i, each in enumerate(classes)] if len(classes) > 1 else []
@@ -221,7 +223,7 @@ class _Run:
             return math.nan
         if self.streamed is not None:
             return streamed_energy_j(self.played, self.powers, self.streamed, start_s, end_s)
-        return energy_j(self.played, self.powers, start_s, end_s)
+        return energy_j(self.played, self.powers, start_s, end_s, self.watts)
 
     def _gap_latency(self, name: str, gaps: Gaps, requests: int) -> Latency | None:
         if self.streamed is not None:
@@ -268,7 +270,7 @@ class _Run:
         sequences = cached = peak = total = 0.0
         busy: dict[str, list[float]] = {}
         for lane, up in zip(self.played.lanes, up_s, strict=True):
-            _, time_s = part_of(lane.runs, start_s, end_s)
+            time_s = time_in(lane.runs, start_s, end_s)
             used, rise = _cache(lane, self.growth, self.grows)
             grown = rise * np.maximum(lane.runs["iterations"] - 1.0, 0.0)
             total += float(time_s.sum())
@@ -303,10 +305,9 @@ class _Run:
         if not self.powers or self.streamed is not None:
             return math.nan
         peaks = []
-        for lane in self.played.lanes:
-            power = table_of(self.powers, lane)
-            within = part_of(lane.runs, start_s, end_s)[1] > 0
-            peaks.append(float(np.max(power.power_w(lane.runs[within]), initial=power.chip.idle_w)))
+        for lane, watts in zip(self.played.lanes, self.watts, strict=True):
+            within = time_in(lane.runs, start_s, end_s) > 0
+            peaks.append(float(np.max(watts[within], initial=table_of(self.powers, lane).chip.idle_w)))
         return max(peaks, default=math.nan)
 
     def notes(self, removed: WarmUp) -> tuple[str, ...]:
