@@ -181,9 +181,15 @@ class Simulated:
 
     def write_page(self, path: str | os.PathLike[str]) -> str:
         """A page with plots, by itself: no network."""
-        from ridgeline.api.simulation_page import write_page
+        from ridgeline.api.simulation_page import simulation_page, write_page
 
-        return write_page(self, path)
+        code = self.traffic.class_code
+        asked = {**self.case, **self.provenance}
+        page = simulation_page(
+            self.answers, self.played, title=self.title, case=asked, class_code=code, powers=self.powers
+        )
+        write_page(path, page)
+        return os.fspath(path)
 
     def write_timeline(self, path: str | os.PathLike[str]) -> str:
         """Requests, runs and windows as tables: NAME.duckdb, or a file per table beside NAME.parquet or NAME.csv."""
