@@ -140,7 +140,7 @@ def test_fair_forgets_what_ran_when_a_lane_fails() -> None:
     facts = facts_of([50] * 8, [40] * 8, tenant=[0, 1] * 4)
     queue = schedulers.Fair(facts)
     requests = Requests(prompts=facts.prompt_tokens, outputs=facts.output_tokens)
-    engine = Engine(TIMES, Rules(slots=4, token_budget=256.0), requests, Log(8), queue=queue)
+    engine = Engine(TIMES, Rules(slots=4, token_budget=256.0), requests, Log(8), queue=queue, longest_run=1)
     for request in range(8):
         engine.push(request, 0.0)
     for _ in range(3):
