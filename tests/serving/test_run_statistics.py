@@ -17,6 +17,7 @@ from ridgeline.serving.gaps import Gaps, gaps_of, join
 from ridgeline.serving.played import RUN_COLUMNS, Runs, runs_of
 from ridgeline.serving.run_statistics import SUMS, RunStatistics
 from ridgeline.serving.run_windows import iterations_after, part_of, pieces_of, run_times_s
+from ridgeline.sim.histogram import LogHistogram
 
 EXACT = 1e-9
 """Relative: sums of the same parts in another order."""
@@ -102,6 +103,9 @@ def test_quantiles_of_gaps_are_those_of_a_full_enumeration(seed: int) -> None:
     assert gaps.total_s == pytest.approx(every.sum(), rel=EXACT)
     ranks = [max(math.ceil(level * every.size * (1 - 1e-12)), 1) - 1 for level in LEVELS]
     np.testing.assert_allclose(gaps.quantiles(LEVELS), every[ranks], rtol=1e-14)
+    near = LogHistogram()
+    gaps.add_to(near)
+    assert gaps.quantiles(LEVELS, near) == gaps.quantiles(LEVELS)
     for limit in (every[0], float(np.median(every)), every[-1] * 1.1):
         assert gaps.at_most(limit * (1 + 1e-13)) == np.count_nonzero(every <= limit * (1 + 1e-13))
 

@@ -20,6 +20,9 @@ from ridgeline.sim.histogram import LogHistogram
 BINS_PER_DOUBLING = 128
 """Of the histogram: a run whose gaps spread wider than one bin is added in parts."""
 
+BIN = 0.01
+"""Relative: how far a quantile of the histogram is from the exact one."""
+
 SAME = 1e-9
 """Relative: prefill iterations that fill a pause to within this filled all of it."""
 
@@ -61,10 +64,14 @@ class Gaps:
         below: Column = np.where(over < 0, 0.0, np.minimum(np.floor(steps) + 1.0, self.count))
         return below
 
-    def quantiles(self, levels: tuple[float, ...]) -> tuple[float, ...]:
+    def quantiles(self, levels: tuple[float, ...], near: LogHistogram | None = None) -> tuple[float, ...]:
         """The smallest time that at least each share of the gaps does not exceed; NaN without gaps.
 
         Bisection on the bits of a float, so to the last one; groups that lie on one side leave the search.
+
+        Args:
+            levels: shares from 0 to 1.
+            near: the histogram of these gaps, if there is one: the search then begins around its quantiles.
         """
         if not all(0 <= level <= 1 for level in levels):
             raise DomainError("a quantile's level lies between 0 and 1", at="levels", got=levels)
@@ -72,15 +79,20 @@ class Gaps:
         if not number:
             return (np.nan,) * len(levels)
         held = self.rows((self.weight > 0) & (self.count > 0))
-        return tuple(held._quantile(max(level * number * (1 - 1e-12), 1e-12)) for level in levels)
+        guesses = [None] * len(levels) if near is None else near.quantiles(levels).tolist()
+        targets = [max(level * number * (1 - 1e-12), 1e-12) for level in levels]
+        return tuple(held._quantile(target, guess) for target, guess in zip(targets, guesses, strict=True))
 
-    def _quantile(self, target: float) -> float:
+    def _quantile(self, target: float, guess: float | None) -> float:
         groups, below = self, 0.0
         last = groups.first_s + groups.rise_s * (groups.count - 1.0)
         # A step of rounding above the largest, so that the floor of a quotient cannot miss it.
         low, high = _bits(float(groups.first_s.min())) - 1, _bits(float(last.max()) * (1 + 1e-15)) + 1
+        tries = [] if guess is None else [_bits(guess * (1 + BIN)), _bits(guess * (1 - BIN))]
         while high - low > 1:
             middle = (low + high) // 2
+            if tries and low < tries[0] < high:
+                middle = tries.pop(0)
             x = _float(middle)
             enough = below + groups.at_most(x) >= target
             low, high = (low, middle) if enough else (middle, high)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ridgeline.serving.gaps import Gaps
 from ridgeline.serving.played import DONE, Column, Played
+from ridgeline.sim.histogram import LogHistogram
 from ridgeline.sim.statistics import (
     BATCHES,
     Estimate,
@@ -143,12 +144,17 @@ def gap_latency(gaps: Gaps, requests: int, confidence: float) -> Latency | None:
     """
     if not gaps.number:
         return None
-    mean, at = gaps.total_s / gaps.number, gaps.quantiles(LEVELS)
     edges = np.linspace(gaps.at_s.min(), np.nextafter(gaps.at_s.max(), np.inf), BATCHES[-1] + 1)
     place = np.clip(np.searchsorted(edges, gaps.at_s, side="right") - 1, 0, BATCHES[-1] - 1)
-    parts = [part for i in range(BATCHES[-1]) if (part := gaps.rows(place == i)).number]
-    means = np.array([part.total_s / part.number for part in parts])
+    every, parts = LogHistogram(), []
+    for i in range(BATCHES[-1]):
+        part = LogHistogram()
+        gaps.rows(place == i).add_to(part)
+        every.merge(part)
+        parts += [part] if part.count else []
+    means = np.array([part.mean for part in parts])
     quantiles = np.array([part.quantiles(LEVELS) for part in parts])
+    mean, at = gaps.total_s / gaps.number, gaps.quantiles(LEVELS, every)
     spread = mean_interval(means, confidence=confidence, batches=len(parts) if len(parts) > 1 else None)
     found = []
     for i, level in enumerate(LEVELS):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from ridgeline.serving.engine import Engine
 from ridgeline.serving.facts import Facts
 from ridgeline.serving.fleet import Fleet, Member, Pool
 from ridgeline.serving.policies import policy
+from ridgeline.serving.power_table import PowerTable, sample_power
 from ridgeline.serving.prefix import PrefixCache
 from ridgeline.serving.rules import Log, Requests, Rules
 from ridgeline.serving.step_table import StepTimes, sample
@@ -90,8 +91,8 @@ def fleet_of(
     choices: Choices | None = None,
     disaggregated: bool = False,
     progress: Callable[[float, int], None] | None = None,
-) -> Fleet:
-    """The fleet that serves the traffic.
+) -> tuple[Fleet, dict[str, PowerTable]]:
+    """The fleet that serves the traffic, and the power of a chip of each of its pools.
 
     Args:
         d: one deployment; its isl and osl are the means of the traffic.
@@ -116,7 +117,7 @@ def fleet_of(
     )
     if control is not None:
         build.keep_up(fleet, control)
-    return fleet
+    return fleet, build.powers
 
 
 class _Builder:
@@ -132,6 +133,7 @@ class _Builder:
         self.log = Log(len(traffic))
         self.units = units_of(traffic) if hashed else None
         self.lanes: dict[str, Lanes] = {}
+        self.powers: dict[str, PowerTable] = {}
         many = traffic.classes[1:] or traffic.classes[0].priority
         self.facts = Facts(
             prompt_tokens=prompts,
@@ -184,7 +186,7 @@ class _Builder:
             raise CapacityError(problems.column()[0], at=f"{name} pool")
         self.lanes[name] = lanes
         rules = self._rules(lanes, asked, prefill_only=passes_to is not None)
-        times = self._times(lanes, rules)
+        times = self._times(name, lanes, rules)
         replicas, per = int(workers[0]), int(np.ravel(plan.dp * plan.pp)[0])
         chips = float(np.ravel(np.asarray(lanes.chips, float))[0]) / (replicas * per)
         per_token = token_bytes(d, lanes)
@@ -241,8 +243,8 @@ class _Builder:
             raise DomainError(what, at="preemption", got="swap", fix="take preemption recompute")
         return token_bytes(self.d, lanes) / port.bandwidth_bytes_per_s
 
-    def _times(self, lanes: Lanes, rules: Rules) -> StepTimes:
-        """The step table of a lane over the contexts that the traffic can bring."""
+    def _times(self, name: str, lanes: Lanes, rules: Rules) -> StepTimes:
+        """The step table of a lane over the contexts that the traffic can bring, and the power of its steps."""
         longest = float((self.traffic.prompt_tokens + self.traffic.output_tokens).max(initial=2))
         low = max(min(float(self.traffic.prompt_tokens.min(initial=1)), longest / WIDEN), SHORTEST)
         pieces = max(math.ceil(math.log(max(longest / low, 1.0)) / math.log(WIDEN)), 1)
@@ -256,7 +258,10 @@ class _Builder:
             budget=min(rules.token_budget, float(self.traffic.prompt_tokens.sum(initial=1))),
             marks=marks,
         )[0]
-        return replace(times, width=1.0) if rules.prefill_only else times
+        self.powers[name] = sample_power(
+            lanes.stepper, low=low, high=max(longest, low * 2.0), tokens=times.tokens[-1] * times.width
+        )
+        return times
 
     def _engine(self, times: StepTimes, rules: Rules, bytes_per_token: float) -> Engine:
         choices, prefix = self.choices, None

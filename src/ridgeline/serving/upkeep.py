@@ -10,7 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ridgeline.core.errors import DomainError
+from ridgeline.core import units
+from ridgeline.core.errors import DomainError, SpecError
+from ridgeline.core.notation import parse_call
 from ridgeline.serving.autoscalers import Autoscaler
 from ridgeline.serving.fleet import Fleet, Member, Pool
 from ridgeline.sim import Simulation
@@ -35,6 +37,24 @@ class Failures:
         if not (0 < self.mtbf_s < math.inf and 0 <= self.repair_s < math.inf):
             fix = "give mtbf=10h, repair=10min"
             raise DomainError("times between failures are above 0", at="failures", got=self, fix=fix)
+
+
+def parse_failures(words: str) -> Failures:
+    """Failures as text: "random(mtbf=10h, repair=10min, retry=false)".
+
+    Raises SpecError, UnitError, DomainError: what cannot be.
+    """
+    example = "random(mtbf=10h, repair=10min)"
+    call = parse_call(words, at="failures", example=example)
+    named = dict(call.named)
+    mtbf, repair, retry = (
+        named.pop(name, usual) for name, usual in (("mtbf", ""), ("repair", "0s"), ("retry", "true"))
+    )
+    if call.name != "random" or call.plain or named or not mtbf or retry not in ("true", "false"):
+        raise SpecError("no law of failures", at="failures", got=words, fix=f"write {example}")
+    times = (units.parse(text, "s", at=f"failures {name}") for name, text in (("mtbf", mtbf), ("repair", repair)))
+    mtbf_s, repair_s = times
+    return Failures(mtbf_s=mtbf_s, repair_s=repair_s, retry=retry == "true")
 
 
 def replicas_of(pool: Pool) -> dict[int, list[Member]]:
