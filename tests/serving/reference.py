@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ridgeline.serving.engine import PART
+from ridgeline.serving.batch import PART
 from ridgeline.serving.rules import Requests, Rules
 from ridgeline.serving.step_table import StepTimes
 

@@ -14,7 +14,8 @@ from tests.serving.test_engine import EXACT, TIMES, scenario
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
-from ridgeline.serving.engine import Engine, serve
+from ridgeline.serving.alone import serve
+from ridgeline.serving.engine import Engine
 from ridgeline.serving.facts import Facts
 from ridgeline.serving.fleet import Fleet, Member, Pool
 from ridgeline.serving.played import DONE, FAILED, REJECTED, UNFINISHED, Played

@@ -12,9 +12,10 @@ import pytest
 import ridgeline
 from ridgeline.core.errors import DomainError, PolicyError, RidgelineError, SpecError, UnitError, UnknownNameError
 from ridgeline.serving import policies
+from ridgeline.serving.alone import serve
 from ridgeline.serving.autoscalers import QueueLength
 from ridgeline.serving.checking import check_policy
-from ridgeline.serving.engine import Engine, serve
+from ridgeline.serving.engine import Engine
 from ridgeline.serving.facts import Facts
 from ridgeline.serving.policies import BUNDLED, KINDS, known, policy
 from ridgeline.serving.queues import Fcfs

@@ -10,43 +10,28 @@ iteration, a running request is preempted; the token budget is given to prompts 
 something was preempted, requests are admitted from the head of the queue while slots, budget and cache allow; the first
 that is refused stops it. Then the iteration runs; at its end sequences finish, complete prompts emit their first token.
 
-All decoding sequences advance together, so that one counter, `step`, replaces the state of each: a sequence that joins
-with context `c` and `r` tokens to go keeps its `base` c - step and its finishing step. `residues[i]` counts those that
-need a block in iterations with step = i modulo the block size.
+What a batch holds is counted in `batch.py`.
 """
 
 from __future__ import annotations
 
 import math
 from array import array
-from collections import deque
 from collections.abc import Sequence
-from heapq import heappop, heappush
+from heapq import heappop
 
-from ridgeline.core.errors import DomainError
+from ridgeline.serving.batch import EPSILON, MASK, NEVER, PART, SHIFT, Batch
 from ridgeline.serving.prefix import PrefixCache
 from ridgeline.serving.queues import Fcfs, Queue, accounts_of
 from ridgeline.serving.rules import Log, Requests, Rules
-from ridgeline.serving.step_table import StepTimes
-
-PART = 0.7
-"""Share of the remaining output that SGLang keeps free at admission (sgl-project/sglang, schedule_policy.py)."""
-
-NEVER = math.inf
-SHIFT = 32
-"""A finish key is one whole number: step << SHIFT | request."""
-MASK = (1 << SHIFT) - 1
-
-EPSILON = 1e-9
-"""Tokens: what rounding may add to a length under speculation, where lengths are not whole."""
-
+from ridgeline.serving.step_table import StepTimes, steps_until
 
 Handed = tuple[tuple[int, int] | None, tuple[float, float] | None]
 """State of a request between engines: (tokens to compute anew, tokens to emit) if it has begun, and (context, seconds
 to load it) if its context is kept."""
 
 
-class Engine:
+class Engine(Batch):
     """One lane and the requests it serves. A driver sends `push`, and at each `end` calls `finish`, then `plan`.
 
     Attributes:
@@ -70,42 +55,28 @@ class Engine:
         longest_run: int = 1 << 60,
     ) -> None:
         """`longest_run` cuts runs of iterations: 1 advances one by one, with the same result."""
-        self.times, self.rules, self.requests, self.log = times, rules, requests, log
         self.queue: Queue = Fcfs() if queue is None else queue
-        self.prefix, self.longest_run = prefix, longest_run
+        super().__init__(rules, prefix, accounts_of(self.queue), longest_run)
+        self.times, self.requests, self.log = times, requests, log
         # What a queue may have beside its order (see queues.py); None: it is never asked.
         self._next_time = getattr(self.queue, "next_time", None)
         self._victims = getattr(self.queue, "victims", None)
         self._departed = getattr(self.queue, "departed", None)
-        self._accounts = accounts_of(self.queue)
         self.runs = array("d") if keep_runs else None
-        self.block, self.growth = rules.block_tokens, rules.growth if rules.growth != 1 else 1
-        self.separate, self.grows = rules.prompts == "prefill-first", rules.cache != "reserve"
-        self.capacity = self.free = rules.blocks
+        self.separate = rules.prompts == "prefill-first"
         self.used = 0.0  # at the start of the run under way
         self.watermark = math.floor(rules.watermark_frac * self.capacity)
         self.t = self.start = self.u = self.v = self.copying = self.front = self.area = self.busy = 0.0
         self.end = NEVER
-        self.k = self.n = self.iteration = self.step = self.events = self.preempted = self.waited = 0
+        self.k = self.iteration = self.events = self.preempted = self.waited = 0
         self.moving = 0  # decoding sequences that the run under way advances
         self.context: float = 0  # their total context in its first iteration
-        self.offset: float = 0  # total context of growing sequences = offset + fixed + growing * growth * step
-        self.growing = self.outstanding = 0  # iterations left, summed over decoding sequences = outstanding - n * step
-        self.promised = 0  # tokens to emit of sequences that still prefill
-        self.fixed: float = 0  # total context of sequences at their limit of kept tokens
-        self.residues = [0] * (2 * self.block)
         self.room = self.held = False
-        self.running: dict[int, tuple[int, int, int]] = {}
-        self.prefilling: dict[int, float] = {}  # request -> prompt tokens still to compute
-        self.joined: dict[int, tuple[float, int]] = {}  # decoding request -> (base, finishing step)
-        self.limits: dict[int, int] = {}  # decoding request -> step at which it reaches its kept tokens; -1 after
         self.redo: dict[int, tuple[int, int]] = {}  # queued again: (prompt, output) still to do
         self.ready: dict[int, tuple[float, float]] = {}  # queued with a computed context: (context, seconds to load)
         self.parked: dict[int, float] = {}  # prefilled here, decoding elsewhere: blocks held until they have moved
         self.eligible: dict[int, int] = {}  # request -> iteration from which a lagging scheduler sees it
         self.chunks: list[tuple[int, float]] = []
-        self.finishing: list[int] = []
-        self.limiting: list[int] = []
 
     # From the driver -----------------------------------------------------------------------------------------------
 
@@ -162,6 +133,7 @@ class Engine:
         """A running request leaves at a boundary, with its context if it decodes."""
         prompt, left, _ = self.running[request]
         context, emitted = self._forget(request)
+        self._gone(request)
         if not emitted:
             return self.redo.pop(request, None), None
         self.redo.pop(request, None)
@@ -170,6 +142,7 @@ class Engine:
     def hand_back(self, request: int) -> Handed:
         """What a request that was taken out of the queue leaves with, for `accept` of another engine."""
         self.eligible.pop(request, None)
+        self._gone(request)
         return self.redo.pop(request, None), self.ready.pop(request, None)
 
     def accept(self, request: int, time: float, handed: Handed) -> None:
@@ -197,6 +170,10 @@ class Engine:
         lost = [*self.running]
         while self.queue:
             lost.append(self.queue.pop())
+        for request in lost:
+            if self._accounts is not None and request in self.joined:
+                self._accounts.decoding(request, -1, self.growth * self.step)
+            self._gone(request)
         for state in (self.running, self.prefilling, self.joined, self.limits, self.redo, self.ready, self.parked):
             state.clear()
         self.eligible.clear()
@@ -467,10 +444,6 @@ class Engine:
             self.log.admitted[request] = self.t
         self._join(request, context, left)
 
-    def _kept(self) -> float:
-        """Tokens of the remaining outputs for which admission keeps room."""
-        return PART * (self.growth * (self.outstanding - self.n * self.step) + self.promised)
-
     def _give_way(self, head: int, missing: float, settled: set[int]) -> int:
         """Preempt what the queue offers for its head, if that frees a slot and the blocks that it lacks: how many.
 
@@ -493,45 +466,6 @@ class Engine:
         return len(chosen)
 
     # Cache ---------------------------------------------------------------------------------------------------------
-
-    def _take(self, blocks: float) -> None:
-        """Blocks are in use from now on; cached prefixes that stand in them go."""
-        self.free -= blocks
-        if self.prefix:
-            self.prefix.trim(self.free)
-
-    def _blocks(self, tokens: float) -> float:
-        """Blocks that hold so many tokens."""
-        return tokens if self.block == 1 else -(-tokens // self.block)
-
-    def _needs(self, k: int) -> float:
-        """Blocks that decoding takes in the next `k` iterations."""
-        if self.block == 1:
-            return k * self.growing * self.growth
-        i = self.step % self.block
-        return self.growing * (k // self.block) + sum(self.residues[i : i + k % self.block])
-
-    def _next_need(self, request: int) -> float:
-        """Blocks that a decoding request takes in the next iteration."""
-        if not self.grows or self.limits.get(request) == -1:
-            return 0.0
-        return self.growth if self.block == 1 else float(self._context(request) % self.block == 0)
-
-    def _iterations_that_fit(self) -> int:
-        """Iterations until the cache is short of blocks."""
-        free, growing = self.free, self.growing
-        if not growing:
-            return self.longest_run
-        if self.block == 1:
-            return int(free // (growing * self.growth))
-        cycles = int(free // growing)
-        k, free = cycles * self.block, free - cycles * growing
-        for i in range(self.step % self.block, self.step % self.block + self.block):
-            free -= self.residues[i]
-            if free < 0:
-                break
-            k += 1
-        return k
 
     def _make_room(self) -> float:
         """Preempt until the next iteration's blocks are there; returns how many it needs."""
@@ -556,100 +490,7 @@ class Engine:
         self.log.preempted[request] = self.log.preempted.get(request, 0) + 1
         self.preempted += 1
 
-    def _held(self, request: int) -> float:
-        """Blocks of its own that a running request holds."""
-        prompt, left, shared = self.running[request]
-        joined = self.joined.get(request)
-        if not self.grows:
-            return self._blocks(prompt + left) - shared
-        if joined is None:
-            return self._blocks(prompt) - shared
-        return self._blocks(self._context(request)) - shared
-
-    def _context(self, request: int) -> float:
-        """Tokens of a decoding request in the cache."""
-        if self.limits.get(request) == -1:
-            return self.rules.kept_tokens
-        return self.joined[request][0] + self.growth * self.step
-
-    def _forget(self, request: int) -> tuple[float, int]:
-        """A running request gives back what it holds: its context and the tokens it has emitted since admission."""
-        self.free += self._held(request)
-        context, emitted = 0.0, 0
-        if self.prefilling.pop(request, None) is not None:
-            self.promised -= self.running[request][1]
-        else:
-            context = self._context(request)
-            _, key = self.joined[request]
-            left = self.running[request][1] - 1
-            emitted = 1 + max(int(left - (key - self.step) * self.growth + EPSILON), 0)
-            self._leave_batch(request)
-            self._drop_stale()
-        if self.prefix:
-            self.free += self.prefix.release(request)
-        del self.running[request]
-        return context, emitted
-
-    def _drop_stale(self) -> None:
-        """Keys of requests that left early go from the top of both heaps."""
-        heap, joined = self.finishing, self.joined
-        while heap and (heap[0] & MASK not in joined or joined[heap[0] & MASK][1] != heap[0] >> SHIFT):
-            heappop(heap)
-        while self.limiting and self.limits.get(self.limiting[0] & MASK) != self.limiting[0] >> SHIFT:
-            heappop(self.limiting)
-
     # The batch -----------------------------------------------------------------------------------------------------
-
-    def _join(self, request: int, context: float, left: int) -> None:
-        """A sequence with that context and `left` tokens to emit after its last one decodes from the next iteration."""
-        growth, step = self.growth, self.step
-        steps = left if growth == 1 else math.ceil(left / growth - EPSILON)
-        base, key = context - growth * step, step + steps
-        self.joined[request] = (base, key)
-        heappush(self.finishing, key << SHIFT | request)
-        self.n += 1
-        self.outstanding += key
-        if self._accounts is not None:
-            self._accounts.decoding(request, 1, growth * step)
-        kept = self.rules.kept_tokens
-        if kept < NEVER:
-            if context >= kept:
-                self.limits[request] = -1
-                self.fixed += kept
-                return
-            crossing = step + math.ceil((kept - context) / growth - EPSILON)
-            self.limits[request] = crossing
-            heappush(self.limiting, crossing << SHIFT | request)
-        self._grow(request, base, 1)
-
-    def _grow(self, request: int, base: float, sign: int) -> None:
-        """A sequence starts (1) or stops (-1) to take cache with every token."""
-        self.growing += sign
-        self.offset += sign * base
-        i = int(-base) % self.block if self.block > 1 else 0
-        self.residues[i] += sign
-        self.residues[i + self.block] += sign
-
-    def _leave_batch(self, request: int) -> None:
-        base, key = self.joined.pop(request)
-        self.n -= 1
-        self.outstanding -= key
-        if self._accounts is not None:
-            self._accounts.decoding(request, -1, self.growth * self.step)
-        if self.limits and self.limits.pop(request, 0) == -1:
-            self.fixed -= self.rules.kept_tokens
-        else:
-            self._grow(request, base, -1)
-
-    def _reach_limits(self, bound: int) -> None:
-        """Sequences that hold all the tokens they may keep stop growing."""
-        while self.limiting and self.limiting[0] < bound:
-            key = heappop(self.limiting)
-            request = key & MASK
-            if self.limits.get(request) == key >> SHIFT:
-                self._grow(request, self.joined[request][0], -1)
-                self.limits[request] = -1
-                self.fixed += self.rules.kept_tokens
 
     def _complete(self, bound: int, seen: float, done: list[int]) -> None:
         """Sequences whose last token this boundary brings leave."""
@@ -700,10 +541,14 @@ class Engine:
             self.redo.pop(request, None)
         if self.eligible:
             self.eligible.pop(request, None)
-        if self._departed is not None:
-            self._departed(request)
+        self._gone(request)
         self.log.last[request] = seen
         done.append(request)
+
+    def _gone(self, request: int) -> None:
+        """It leaves for good, as far as the queue is concerned."""
+        if self._departed is not None:
+            self._departed(request)
 
     def _through_front_end(self, k: int, n: int, emitted: int) -> float:
         """When the client sees the last token of the run that ends, of `k` iterations: one server for all tokens, whose
@@ -715,49 +560,3 @@ class Engine:
         total = k * each + last
         self.front = max(self.front + total, self.start + self.u + total, self.end + each + last)
         return self.front
-
-
-def serve(engine: Engine, requests: Requests) -> None:
-    """One engine alone serves all requests: at their arrival times, or as a closed loop of clients.
-
-    Raises DomainError: a request that the cache can never hold.
-    """
-    count = len(requests.prompts)
-    for request in range(count):
-        if not engine.fits(request):
-            raise DomainError("a request is longer than the cache", at="cache_tokens", got=engine.rules.cache_tokens)
-    sent = engine.log.sent
-    if requests.arrivals is None:
-        clients = min(requests.clients, count)
-        sending: deque[tuple[float, int]] = deque((0.0, request) for request in range(clients))
-    else:
-        clients, sending = count, deque(zip(requests.arrivals, range(count), strict=True))
-    while True:
-        while sending and sending[0][0] <= engine.end:
-            time, request = sending.popleft()
-            sent[request] = time
-            engine.push(request, time)
-        if engine.end == NEVER:
-            return
-        for request in engine.finish():
-            if clients < count:
-                sending.append((engine.log.last[request], clients))
-                clients += 1
-        while sending and sending[0][0] <= engine.t:
-            time, request = sending.popleft()
-            sent[request] = time
-            engine.push(request, time)
-        engine.plan()
-
-
-def steps_until(wait_s: float, first_s: float, rise_s: float) -> int:
-    """Fewest iterations, the j-th lasting `first_s + j rise_s`, that take at least `wait_s`."""
-    if wait_s <= first_s:
-        return 1
-    b = first_s - rise_s / 2.0
-    k = math.ceil(2.0 * wait_s / (b + math.sqrt(b * b + 2.0 * rise_s * wait_s)))
-    while k > 1 and (k - 1) * first_s + rise_s * ((k - 1) * (k - 2) // 2) >= wait_s:
-        k -= 1
-    while k * first_s + rise_s * (k * (k - 1) // 2) < wait_s:
-        k += 1
-    return k

@@ -60,7 +60,6 @@ class Facts:
         class_code: index into `classes` (None: all 0).
         classes: what is promised.
         tenant: for fair schedulers (None: all 0).
-        block_tokens: tokens of a cache block, for routers that compare cache with prompts.
         session: for routers that keep sessions together; -1: none (None: all -1).
         seed: of policies that draw.
     """
@@ -72,7 +71,6 @@ class Facts:
     classes: tuple[ServiceClass, ...] = (_Plain(),)
     tenant: Sequence[int] | None = None
     session: Sequence[int] | None = None
-    block_tokens: int = 1
     seed: int = 0
 
     @classmethod

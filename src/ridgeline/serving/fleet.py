@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError
-from ridgeline.serving.engine import NEVER, Engine, Handed
+from ridgeline.serving.batch import NEVER
+from ridgeline.serving.engine import Engine, Handed
 from ridgeline.serving.played import DONE, FAILED, REJECTED, UNFINISHED, Lane, Played, Runs, runs_of
 from ridgeline.serving.routers import Router
 from ridgeline.serving.rules import Log, Requests
@@ -82,6 +83,11 @@ class Member:
     def capacity_blocks(self) -> float:
         """Cache blocks in all."""
         return self.engine.capacity
+
+    @property
+    def block_tokens(self) -> int:
+        """Tokens of a block."""
+        return self.engine.block
 
     def found_tokens(self, request: int) -> int:
         """Prompt tokens of the request that its cache holds."""

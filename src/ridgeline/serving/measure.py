@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ridgeline.core.seeding import stream
 from ridgeline.hardware.chip import Value
-from ridgeline.serving.engine import Engine, serve
+from ridgeline.serving.alone import serve
+from ridgeline.serving.engine import Engine
 from ridgeline.serving.load import Load, Procedure
 from ridgeline.serving.rules import Log, Requests, Rules
 from ridgeline.serving.step_table import StepTimes, sample

@@ -52,6 +52,10 @@ class LaneView(Protocol):
     def capacity_blocks(self) -> float:
         """Cache blocks in all."""
 
+    @property
+    def block_tokens(self) -> int:
+        """Tokens of a block."""
+
     def found_tokens(self, request: int) -> int:
         """Prompt tokens of the request that its cache holds."""
 
@@ -324,7 +328,7 @@ class PrefixCost:
 
         def cost(lane: LaneView) -> tuple[float, ...]:
             new = lane.pending_tokens + prompt - lane.found_tokens(request)
-            used = (lane.capacity_blocks - lane.free_blocks) * self._facts.block_tokens
+            used = (lane.capacity_blocks - lane.free_blocks) * lane.block_tokens
             return self._overlap * new + used, float(lane.load)
 
         return _least(lanes, cost)

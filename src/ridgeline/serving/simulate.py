@@ -143,7 +143,6 @@ class _Builder:
             classes=traffic.classes,
             tenant=traffic.tenant.tolist() if traffic.tenant.any() else None,
             session=traffic.session.tolist() if (traffic.session >= 0).any() else None,
-            block_tokens=d.runtime.cache_block_tokens,
             seed=choices.seed,
         )
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from ridgeline.core.errors import PolicyError, RidgelineError
 from ridgeline.core.seeding import stream
-from ridgeline.serving.engine import NEVER, Engine
+from ridgeline.serving.batch import NEVER
+from ridgeline.serving.engine import Engine
 from ridgeline.serving.facts import Facts
 from ridgeline.serving.policies import Policy
 from ridgeline.serving.prefix import PrefixCache
@@ -176,6 +177,7 @@ class _Lane:
     pending_tokens: float = 0.0
     free_blocks: float = 1000.0
     capacity_blocks: float = 1000.0
+    block_tokens: int = 16
     found: int = 0
 
     @property
