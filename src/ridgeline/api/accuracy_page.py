@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ridgeline.api.accuracy import TARGETS, Accuracy, by_kind, calibrated, refused, worst_row
+from ridgeline.api.accuracy import TARGETS, Accuracy, by_kind, calibrated, refused, share, worst_row
 from ridgeline.api.validate import Points, lines_apart, lines_of, worst
 from ridgeline.core import units
 from ridgeline.costs.validate import Line
@@ -22,7 +22,7 @@ baseline and fails when a median gets worse by more than one percent (absolute).
 minus 1: **median** and **p90** are of its absolute value, **bias** is its median with the sign (+ is too slow for
 times, too fast for rates).
 
-Three regimes, never mixed:
+Regimes are never mixed:
 
 - **calibrated**: what `ridgeline predict` answers for a chip that was measured, on shapes that no fit saw (every second
   shape of the tables is kept from all fits, on every chip).
@@ -31,6 +31,13 @@ Three regimes, never mixed:
   tables hold A100, H100, H200 and L40S only. H100 and H200 are twins, so a Hopper chip left out still has its twin in
   the fit; A100 and L40S are alone in their generation and show what a chip of a new generation may expect. They have a
   column of their own (**alone**).
+- **extrapolated**: the chip was measured, but a whole family of shapes was left out of every step of the fit, the
+  residual tables included, and is then predicted: other head widths, other experts, the ends of the sizes, another
+  number of chips. This is what a model of new widths may expect. The fits are made anew for it
+  (`costs/fits/shape_families.yaml` lists the families; `--no-shape-families` saves the minutes that it takes).
+
+Every price carries an interval that should hold eight of ten measurements. **covered** is the share that it held. The
+rows that no fit saw are halved again for it: one half sets the widths of the intervals, the other is counted.
 
 The measurements are NVIDIA AIConfigurator's (Apache-2.0), made in hot loops (`weights_cache=hot`), and end-to-end
 points and published results collected from public sources.
@@ -52,6 +59,13 @@ What misses, and why:
   depends on how busy the exponentials and the softmax registers keep the chip, which the model does not separate.
 - Kernels that only one chip measured cannot be left out of a fit; those rows are missing from **datasheet**, and the
   table of refused rows says how many.
+"""
+
+SHAPE_WORDS = """
+**same rows** is the median of the whole fit on the same rows: the distance to it is what having measured such shapes
+is worth. Intervals come from shapes between measured ones, so that they are too narrow here. A new number of heads,
+experts or tokens costs little; a new **head width** costs most, since a kernel's share of the peak at that width is a
+number of its own that nothing else tells.
 """
 
 SYSTEM_WORDS = """
@@ -79,6 +93,8 @@ def markdown_page(accuracy: Accuracy) -> str:
     """The whole page. It names no path of the machine that it was written on."""
     parts = [INTRODUCTION, "## Kernels\n", _targets(accuracy), KERNEL_WORDS]
     parts += ["### By chip\n", _lines(lines_of(accuracy.kernels, ("chip",)), ("chip",))]
+    if accuracy.left_out:
+        parts += ["### Shapes left out of the fit\n", _left_out(accuracy), SHAPE_WORDS]
     parts += ["### By measured duration\n", _lines(lines_of(accuracy.kernels, ("size",)), ("size",))]
     parts += ["### By format\n", _lines(_calibrated_only(accuracy), ("dtype",))]
     apart = lines_apart(accuracy.kernels)
@@ -101,12 +117,15 @@ def _calibrated_only(accuracy: Accuracy) -> list[Line]:
 
 
 def _targets(accuracy: Accuracy) -> str:
-    head = ["kind", "rows", "calibrated", "target", "p90", "physics", "datasheet", "target", "p90", "alone"]
+    head = ["kind", "rows", "calibrated", "target", "p90", "physics", "extrapolated"]
+    head += ["datasheet", "target", "p90", "alone"]
     lonely = {line.kind: line for line in lines_of(_alone(accuracy.kernels))}
     rows = []
     for kind, regimes in by_kind(lines_of(accuracy.kernels)).items():
         known, guessed = TARGETS[kind]
-        mine, physics, datasheet = (regimes.get(name) for name in ("calibrated", "physics", "datasheet"))
+        mine, physics, datasheet, beyond = (
+            regimes.get(name) for name in ("calibrated", "physics", "datasheet", "extrapolated")
+        )
         rows.append(
             [
                 kind,
@@ -115,13 +134,14 @@ def _targets(accuracy: Accuracy) -> str:
                 f"<= {known:.0%}",
                 f"{mine.p90:.1%}" if mine else "-",
                 f"{physics.median:.1%}" if physics else "-",
+                f"{beyond.median:.1%}" if beyond else "-",
                 _met(datasheet, guessed),
                 f"<= {guessed:.0%}",
                 f"{datasheet.p90:.1%}" if datasheet else "-",
                 _met(lonely.get(kind), guessed),
             ]
         )
-    return _table(head, rows, numbers=9)
+    return _table(head, rows, numbers=10)
 
 
 def _alone(kernels: Sequence[Points]) -> list[Points]:
@@ -140,6 +160,7 @@ def _met(line: Line | None, target: float) -> str:
 
 
 def _lines(lines: Sequence[Line], by: Sequence[str]) -> str:
+    covered = any(line.covered is not None for line in lines)
     rows = [
         [
             line.kind,
@@ -149,10 +170,29 @@ def _lines(lines: Sequence[Line], by: Sequence[str]) -> str:
             f"{line.median:.1%}",
             f"{line.p90:.1%}",
             f"{line.bias:+.1%}",
+            *([share(line.covered)] * covered),
         ]
         for line in lines
     ]
-    return _table(["kind", "regime", *by, "rows", "median", "p90", "bias"], rows, numbers=4)
+    numbers = ["rows", "median", "p90", "bias", *(["covered"] * covered)]
+    return _table(["kind", "regime", *by, *numbers], rows, numbers=len(numbers))
+
+
+def _left_out(accuracy: Accuracy) -> str:
+    rows = [
+        [
+            line.kind,
+            line.shapes,
+            f"{line.count:,}",
+            f"{line.median:.1%}",
+            f"{line.p90:.1%}",
+            f"{line.bias:+.1%}",
+            share(line.covered),
+            "-" if line.known is None else f"{line.known:.1%}",
+        ]
+        for line in lines_of(accuracy.left_out, ("shapes",))
+    ]
+    return _table(["kind", "shapes", "rows", "median", "p90", "bias", "covered", "same rows"], rows, numbers=6)
 
 
 def _apart(lines: Sequence[tuple[str, Line]]) -> str:

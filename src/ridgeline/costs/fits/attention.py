@@ -195,15 +195,14 @@ def generated_kernels(kernels: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-def fit_attention(folder: Path, phase: str) -> Mapping[str, Any]:
-    """Fit and write one phase; returns errors by kernel and chip."""
-    file = folder / f"attention_{phase}.parquet"
+def attention_families(file: Path, phase: str, only: str = "true") -> list[Family]:
+    """Families of one phase, from the rows for which `only` holds."""
     rows, knobs = (PREFILL_ROWS, PREFILL_KNOBS) if phase == "prefill" else (DECODE_ROWS, DECODE_KNOBS)
-    families = [
+    return [
         Family(
             kernel=kernel,
-            gpus=gpus_of(file, f"op='attention' and {where}"),
-            load=_samples(file, phase, where, kernel),
+            gpus=gpus_of(file, f"op='attention' and {where} and {only}"),
+            load=_samples(file, phase, f"{where} and {only}", kernel),
             knobs={**knobs, **(FLASH2_KNOBS if habits is FLASH2_HABITS else {})},
             habits={
                 name: value for name, value in habits.items() if habits is not FLASH2_HABITS or name != "regroup_us"
@@ -213,6 +212,12 @@ def fit_attention(folder: Path, phase: str) -> Mapping[str, Any]:
         )
         for kernel, (where, habits) in rows.items()
     ]
+
+
+def fit_attention(folder: Path, phase: str) -> Mapping[str, Any]:
+    """Fit and write one phase; returns errors by kernel and chip."""
+    file = folder / f"attention_{phase}.parquet"
+    families = attention_families(file, phase)
     data = [source(file, count_rows(file))]
     derived = generated_kernels if phase == "decode" else lambda kernels: {}
     return fit_all(f"attention_{phase}", COMMAND, families, data, TARGET, {}, derived)

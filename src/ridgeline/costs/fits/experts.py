@@ -129,14 +129,13 @@ def predictor(op: Experts, facts: Facts) -> Callable[[Mapping[str, float]], Arra
     return predict
 
 
-def fit_experts(folder: Path) -> Mapping[str, Any]:
-    """Fit and write; returns errors by kernel and chip."""
-    file = folder / "moe.parquet"
-    families = [
+def expert_families(file: Path, only: str = "true") -> list[Family]:
+    """All families, from the rows for which `only` holds."""
+    return [
         Family(
             kernel=kernel,
-            gpus=gpus_of(file, where),
-            load=_samples(file, where),
+            gpus=gpus_of(file, f"{where} and {only}"),
+            load=_samples(file, f"{where} and {only}"),
             knobs=KNOBS,
             habits={},
             grid=None if kernel == "generic" else GRID,
@@ -145,7 +144,12 @@ def fit_experts(folder: Path) -> Mapping[str, Any]:
         )
         for kernel, where in ROWS.items()
     ]
-    return fit_all("experts", COMMAND, families, [source(file, count_rows(file))], TARGET, {})
+
+
+def fit_experts(folder: Path) -> Mapping[str, Any]:
+    """Fit and write; returns errors by kernel and chip."""
+    file = folder / "moe.parquet"
+    return fit_all("experts", COMMAND, expert_families(file), [source(file, count_rows(file))], TARGET, {})
 
 
 def main() -> None:
