@@ -127,10 +127,10 @@ def _power_of_other_kinds() -> str:
         for label, found in scores.items()
         if label.endswith(OTHER_KINDS)
     ]
-    return f"""Power of a chip that was never measured has no figure, since only one chip was. What can be tested is how far
-coefficients in units of TDP carry to a kind of kernel that was left out of the fit. Median errors: {", ".join(words)}.
-An experiment with the bytes that tiles fetch from the last-level cache as a further term brought that to 0.4 % for
-matrices, 18 % for attention and 17 % for experts; prices do not count those bytes yet.
+    return f"""Power of a chip that was never measured has no figure, since only one chip was. What can be tested is how
+far coefficients in units of TDP carry to a kind of kernel that was left out of the fit. Median errors:
+{", ".join(words)}. An experiment with the bytes that tiles fetch from the last-level cache as a further term
+brought that to 0.4 % for matrices, 18 % for attention and 17 % for experts; prices do not count those bytes yet.
 """
 
 

@@ -212,6 +212,7 @@ def _key(table: Measurements) -> tuple[Floats, ...]:
 
 def _priced(table: Measurements, regime: str) -> Points:
     results, errors = _predict(table, TWINS[regime])
+    ends = [np.asarray(results[name], np.float64) for name in ("time_low_s", "time_high_s")]
     seconds = np.asarray(results["time_s"], np.float64)
     said = _texts(results["regime"])
     # A row whose chip never measured its kernel is priced like a datasheet; the twin `datasheet` scores it.
@@ -223,7 +224,8 @@ def _priced(table: Measurements, regime: str) -> Points:
         measured=table.time_s,
         labels=_labels(table, results),
         apart=_apart(table, _texts(results["bound"])),
-        covered=_covered(table, *(np.asarray(results[name], np.float64) for name in ("time_low_s", "time_high_s"))),
+        # The physics alone carry no interval of their own.
+        covered=None if regime == "physics" else _covered(table, *ends),
         refused=Counter(message for message in errors if message),
     )
     return points.rows(good)

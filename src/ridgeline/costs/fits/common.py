@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ridgeline.core.files import sha256_of, write_atomic
 from ridgeline.costs.fits.robust import rounded
+from ridgeline.costs.measurements import SetAside
 
 Array = NDArray[np.float64]
 SALT = np.uint64(0x51D9E1)
@@ -27,7 +28,10 @@ SALT = np.uint64(0x51D9E1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A coefficient file: see `coefficients.py` for `kernels`, `interval.py` for `intervals`."""
+    """A coefficient file: see `coefficients.py` for `kernels`, `interval.py` for `intervals`.
+
+    `set_aside` are rows of the table that were faster than the hardware allows, which the provenance lists.
+    """
 
     kind: str
     command: str
@@ -36,6 +40,7 @@ class Document:
     kernels: Mapping[str, Any]
     intervals: Mapping[str, Any] = field(default_factory=dict)
     without: Mapping[str, Any] = field(default_factory=dict)
+    set_aside: Sequence[SetAside] = ()
 
 
 def hash_unit(*columns: Array) -> Array:
@@ -107,9 +112,12 @@ def source(path: Path, rows: int) -> dict[str, Any]:
 
 def write(document: Document, path: Path) -> None:
     """Write the YAML; the same document gives the same bytes."""
+    provenance = {"command": document.command, "data": list(document.data), "errors": document.errors}
+    if document.set_aside:
+        provenance["set_aside"] = [row.entry() for row in document.set_aside]
     data = {
         "kind": document.kind,
-        "provenance": {"command": document.command, "data": list(document.data), "errors": document.errors},
+        "provenance": provenance,
         "kernels": document.kernels,
         "intervals": document.intervals,
         "without": document.without,

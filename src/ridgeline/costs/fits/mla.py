@@ -24,7 +24,7 @@ from ridgeline.costs.mla import latent_form, latent_time
 from ridgeline.costs.mla_module import Block, LatentShape, Work, block_floor, block_places, block_time, block_work
 from ridgeline.costs.room import Facts, facts_of, floor_of
 from ridgeline.hardware.catalogue import chip
-from ridgeline.hardware.chip import ChipColumns
+from ridgeline.hardware.chip import Chip, ChipColumns
 from ridgeline.workloads.ops import Attention
 
 COMMAND = "python -m ridgeline.costs.fits.mla"
@@ -169,18 +169,21 @@ def _module_samples(file: Path, phase: str, where: str, kernel: str) -> Load:
             narrow = f"{mine} and dtype='{query}' and kv_dtype='{kv}' and gemm_dtype='{linears}'"
             columns = read_rows(file, key, narrow, half, rows)
             block = block_rows(columns, phase, kv, query, linears)
-            work = block_work(block, LatentShape(**MODULE_SHAPE), ChipColumns((chip(gpu),)), kernel)
-            found.append(
-                Sample(
-                    measured_s=columns["latency_ms"] / 1e3,
-                    predict=_block_predictor(work),
-                    floor_s=block_floor(work, hot=True),
-                    places=tuple(block_places(work)),
-                )
-            )
+            found.append(block_sample(block, columns["latency_ms"] / 1e3, chip(gpu), kernel))
         return tuple(found)
 
     return load
+
+
+def block_sample(block: Block, measured_s: Array, on: Chip, kernel: str) -> Sample:
+    """Measured blocks of the measured shape, as a family computes them."""
+    work = block_work(block, LatentShape(**MODULE_SHAPE), ChipColumns((on,)), kernel)
+    return Sample(
+        measured_s=measured_s,
+        predict=_block_predictor(work),
+        floor_s=block_floor(work, hot=True),
+        places=tuple(block_places(work)),
+    )
 
 
 def _block_predictor(work: Work) -> Callable[[Mapping[str, float]], Array]:
