@@ -24,6 +24,7 @@ from ridgeline.core.tables import Labels, from_mapping
 from ridgeline.costs.coefficients import coefficient_file, physics_twin, unmeasured_twin
 from ridgeline.costs.fits.common import is_fit_half, sampled, sets_interval
 from ridgeline.costs.measurements import SIZES, Measurements, columns_of, read
+from ridgeline.costs.power_runs import was_sustained
 from ridgeline.costs.validate import ALL, Line, Report, regressions
 from ridgeline.hardware import catalogue
 from ridgeline.hardware.chip import Chip
@@ -45,7 +46,8 @@ EDGES_S = (20e-6, 200e-6, 2e-3)
 SIZE_CLASSES = ("< 20 us", "20-200 us", "0.2-2 ms", "> 2 ms")
 LONG_ENOUGH_S = 0.5e-3
 """Power of shorter kernels is not to be trusted: the sensor averages over more than their loop."""
-SUSTAINED = ("gemm", "vllm", "0.22.0")
+SUSTAINED = "gemm"
+"""The kind whose rows of a run at the power limit stand apart; the others have families of their own for it."""
 SUSPECT = ("attention_decode", "a100-80gb-sxm", "trtllm")
 WORST, LOOKED_AT, OF_ONE_KERNEL = 20, 400, 2
 FEWEST = 30
@@ -304,9 +306,9 @@ def _cases_in_words(table: Measurements) -> Texts:
 def _apart(table: Measurements, bound: Texts) -> Texts:
     """Why rows stand apart from the summary; the reasons are those of the tables' own README."""
     why = np.where(bound == "host", "host-bound loop", "")
-    kind, runtime, version = SUSTAINED
-    if table.kind == kind:
-        power_run = (table.label("runtime") == runtime) & (table.label("version") == version)
+    if table.kind == SUSTAINED:
+        labels = zip(table.label("runtime"), table.label("version"), strict=True)
+        power_run = np.array([was_sustained(str(runtime), str(version)) for runtime, version in labels], dtype=bool)
         why = np.where(power_run, "run at the power limit", why)
     kind, chip, runtime = SUSPECT
     if table.kind == kind:

@@ -39,6 +39,8 @@ class Family:
     """One kernel family: where it was measured, what is fitted, what its source code fixes.
 
     `borrowers` are generations that take the values of another generation, because their kernels descend from its.
+    `kin` names, for generations on which another family's kernel does the work, that family: an unmeasured chip takes
+    its values.
     """
 
     kernel: str
@@ -49,6 +51,7 @@ class Family:
     grid: Grid | None = None
     neighbours: int = 6
     borrowers: Mapping[str, str] = field(default_factory=dict)
+    kin: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +89,15 @@ def fit_chip(family: Family, gpu: str, levels: Levels) -> tuple[dict[str, float]
     return values, residual_tables(family, gpu, values)
 
 
-def fit_family(family: Family) -> Result:
-    """Fit one family and score it."""
+def fit_family(family: Family, done: Mapping[str, Result]) -> Result:
+    """Fit one family and score it; `done` are the families before it."""
     levels = fit_levels(family)
     generations = levels.generations
     lent = {name: generations[lender] for name, lender in family.borrowers.items() if lender in generations}
+    for name, kin in family.kin.items():
+        entry = done[kin].entry if kin in done and name not in generations else {}
+        if entry:
+            lent[name] = entry["generations"].get(name, entry["default"])
     chips: dict[str, dict[str, float]] = {}
     tables: dict[str, Table] = {}
     scores: dict[str, Any] = {}
@@ -110,7 +117,9 @@ def fit_family(family: Family) -> Result:
         known.append(1.0 / ratio_of(family, spread, chips[chip.name], mine))
         rest = tuple(other for other in family.gpus if other != gpu)
         if rest:
-            without[chip.name] = _without(family, levels.rows, rest, chip)
+            relative = done.get(family.kin.get(chip.generation, ""))
+            borrowed = relative.without.get(chip.name) if relative else None
+            without[chip.name] = borrowed or _without(family, levels.rows, rest, chip)
             stages["chip_left_out"] = ratio_of(family, held, without[chip.name], {})
             guessed.setdefault(chip.generation, []).append(1.0 / ratio_of(family, spread, without[chip.name], {}))
         scores[chip.name] = {stage: errors(ratio, np.ones_like(ratio)) for stage, ratio in stages.items()}
@@ -138,7 +147,9 @@ def fit_all(kind: str, command: str, families: Sequence[Family], data: Sequence[
     `facts` are entries of the file that are not fitted; `derived` makes families that were never measured out of those
     that were. Returns errors by kernel and chip.
     """
-    results = {family.kernel: fit_family(family) for family in families}
+    results: dict[str, Result] = {}
+    for family in families:
+        results[family.kernel] = fit_family(family, results)
     without: dict[str, dict[str, Any]] = {}
     for kernel, result in results.items():
         for chip, values in result.without.items():

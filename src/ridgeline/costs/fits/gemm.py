@@ -18,7 +18,6 @@ from ridgeline.core.files import load_yaml
 from ridgeline.costs.fits.common import Document, intervals_of, source
 from ridgeline.costs.fits.gemm_cells import (
     LOOPS,
-    POWER_RUNS,
     Cell,
     Levels,
     Numbers,
@@ -34,6 +33,7 @@ from ridgeline.costs.gemm import KERNEL
 from ridgeline.costs.gemm_kernels import FAMILIES, lineage, loop_of
 from ridgeline.costs.interval import UNVALIDATED
 from ridgeline.costs.measurements import Measurements
+from ridgeline.costs.power_runs import was_sustained
 from ridgeline.costs.residual import Grid, Table, smooth
 from ridgeline.hardware import catalogue
 from ridgeline.hardware.chip import Chip
@@ -340,7 +340,7 @@ def _summary(groups: Sequence[Scored]) -> tuple[dict[str, Any], dict[str, Any]]:
         name = f"{group.chip} {group.runtime} {group.version} {group.dtype}"
         scores.setdefault(name, {})[group.regime] = errors(group.priced_s, group.measured_s)
         alone = group.chip in lonely or group.regime != "datasheet" or not (lonely & measured[group.kernel])
-        if group.regime == "physics" or group.version in POWER_RUNS or not alone:
+        if group.regime == "physics" or was_sustained(group.runtime, group.version) or not alone:
             continue
         for family in (group.kernel, "any"):
             by_regime = ratios.setdefault(family, {})
