@@ -30,9 +30,15 @@ Columns = dict[str, Any]
 HEADS = ((32, 8, 128), (64, 8, 128), (8, 1, 128), (16, 16, 128))
 
 TRUTH: dict[str, tuple[str, dict[str, float]]] = {
-    "attention_prefill": ("fmha", {"share_128": 0.45, "launch_cycles": 46000.0, "cta_cycles": 6000.0, "exp_cycles": 0.12}),
+    "attention_prefill": (
+        "fmha",
+        {"share_128": 0.45, "launch_cycles": 46000.0, "cta_cycles": 6000.0, "exp_cycles": 0.12},
+    ),
     "attention_decode": ("fa3", {"memory_share": 0.6, "launch_cycles": 31000.0, "stream_bytes_per_clock": 12.0}),
-    "mla_module": ("module-trtllm-absorbed", {"linear_memory_share": 0.5, "launch_cycles": 165000.0, "linear_share": 0.35}),
+    "mla_module": (
+        "module-trtllm-absorbed",
+        {"linear_memory_share": 0.5, "launch_cycles": 165000.0, "linear_share": 0.35},
+    ),
     "mla": ("trtllm-absorbed", {"memory_share": 0.6, "launch_cycles": 31000.0, "compute_share": 0.3}),
     "moe": ("cutlass-16", {"memory_share": 0.55, "launch_cycles": 73000.0, "share": 0.4, "local_passes": 4.0}),
     "collectives": ("nccl", {"simple_efficiency": 0.5, "ll_start_cycles": 25000.0, "p2p_simple_efficiency": 0.45}),
