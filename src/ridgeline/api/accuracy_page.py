@@ -66,9 +66,10 @@ What misses, and why:
   to be held back.
 - **power** is known for one chip (H200), and only long kernels count. Attention misses, and no law of its shape can do
   much: twice the batch at twice the time, the same work per second, reads 12 % more or less in the median and 40 % at
-  p90; equal shapes lie at 470 W or at 685 W, prompts of 16,384 tokens at 340 W where 4,096 draw 570 W at the same
-  FLOP/s. Operand values that the tables do not record would explain it (arXiv 2212.08805 measured up to 67 % between
-  inputs). Exponentials and the bytes that tiles fetch from the last-level cache gain nothing within a kind.
+  p90; shapes that differ in nothing but the batch lie at 470 W and at 685 W, and prompts of 16,384 tokens draw 340 W
+  where 4,096 draw 570 W at the same FLOP/s. Operand values, which the tables do not record, would explain it: arXiv
+  2212.08805 measured up to 67 % between inputs. Exponentials and the bytes that tiles fetch from the last-level cache
+  gain nothing within a kind.
 - Kernels that only one chip measured cannot be left out of a fit; those rows are missing from **datasheet**, and the
   table of refused rows says how many.
 """
@@ -77,7 +78,7 @@ SHAPE_WORDS = """
 **same rows** is the median of the whole fit on the same rows: the distance to it is what having measured such shapes
 is worth. Intervals come from shapes between measured ones, so that they are too narrow here. A new number of heads,
 experts or tokens costs little; a new **head width** costs most, since a kernel's share of the peak at that width is a
-number of its own that nothing else tells.
+number of its own that nothing else tells. Latent attention was measured with the widths of one model and has no family.
 """
 
 SYSTEM_WORDS = """
@@ -136,8 +137,9 @@ def _power_of_other_kinds() -> str:
     ]
     return f"""Power of a chip that was never measured has no figure, since only one chip was. What can be tested is how
 far coefficients in units of TDP carry to a kind of kernel that was left out of the fit. Median errors:
-{", ".join(words)}. An experiment with the bytes that tiles fetch from the last-level cache as a further term
-brought that to 0.4 % for matrices, 18 % for attention and 17 % for experts; prices do not count those bytes yet.
+{", ".join(words)}.
+An experiment with the bytes that tiles fetch from the last-level cache as a further term brought that to 0.4 % for
+matrices, 18 % for attention and 17 % for experts; prices do not count those bytes yet.
 """
 
 
