@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 from tests.serving.reference import Reference, Seq, Store
-from tests.serving.test_engine import SCHEDULERS, TIMES, Scenario, scenario
+from tests.serving.test_engine import TIMES, Scenario, scenario
 
-from ridgeline.serving.engine import Engine
-from ridgeline.serving.played import DONE, REJECTED, UNFINISHED, Lane, Played, runs_of
+from ridgeline.serving.engine.engine import Engine
+from ridgeline.serving.record.played import DONE, REJECTED, UNFINISHED, Lane, Played, runs_of
 
 CHIPS = 2.0
 
@@ -87,7 +87,6 @@ class Watched(Reference):
 def token_times(case: Scenario) -> list[list[float]]:
     """When each request's tokens came out."""
     store = Store(case.units.__getitem__, case.unit_tokens, case.eviction) if case.units else None
-    line = SCHEDULERS[case.policy][1](case.facts) if case.policy else None
-    watched = Watched(TIMES, case.rules, case.requests, store, line)
+    watched = Watched(TIMES, case.rules, case.requests, store, case.line())
     watched.run()
     return [watched.emitted[i] for i in range(len(case.requests.prompts))]

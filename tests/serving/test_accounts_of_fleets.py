@@ -14,12 +14,12 @@ from tests.serving.test_perfetto import check_format
 from tests.serving.test_step_table import stepper_of
 
 from ridgeline.core.seeding import stream
-from ridgeline.serving.answers import answers
-from ridgeline.serving.energy import attributed
-from ridgeline.serving.perfetto import write_trace
-from ridgeline.serving.played import DONE, Played
-from ridgeline.serving.power_table import PowerTable, sample_power
-from ridgeline.serving.series import windows_of
+from ridgeline.serving.record.answers import answers
+from ridgeline.serving.record.energy import attributed
+from ridgeline.serving.record.perfetto import write_trace
+from ridgeline.serving.record.played import DONE, Played
+from ridgeline.serving.record.power_table import PowerTable, sample_power
+from ridgeline.serving.record.series import windows_of
 from ridgeline.sim import Simulation
 
 EXACT = 1e-9

@@ -13,13 +13,14 @@ from tests.serving.reference import Reference, Store
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
-from ridgeline.serving import kv, schedulers
-from ridgeline.serving.engine import Engine, serve, steps_until
-from ridgeline.serving.facts import Facts
-from ridgeline.serving.played import run_ends_s, runs_of
-from ridgeline.serving.prefix import PrefixCache
-from ridgeline.serving.rules import CACHES, PREEMPTIONS, PROMPTS, Log, Requests, Rules
-from ridgeline.serving.step_table import StepTimes
+from ridgeline.serving.alone import serve
+from ridgeline.serving.engine.engine import Engine
+from ridgeline.serving.engine.prefix import PrefixCache
+from ridgeline.serving.engine.rules import CACHES, PREEMPTIONS, PROMPTS, Log, Requests, Rules
+from ridgeline.serving.engine.step_table import StepTimes, steps_until
+from ridgeline.serving.policies import kv, schedulers
+from ridgeline.serving.policies.facts import Facts
+from ridgeline.serving.record.played import run_ends_s, runs_of
 
 SCENARIOS = 150
 EXACT = 1e-9
@@ -89,10 +90,13 @@ class Scenario:
         serve(engine, self.requests)
         return engine
 
+    def line(self) -> lines.Line | None:
+        """The eager twin of its scheduler."""
+        return SCHEDULERS[self.policy][1](self.facts) if self.policy else None
+
     def reference(self, times: StepTimes = TIMES) -> Reference:
         store = Store(self.units.__getitem__, self.unit_tokens, self.eviction) if self.units else None
-        line = SCHEDULERS[self.policy][1](self.facts) if self.policy else None
-        reference = Reference(times, self.rules, self.requests, store, line)
+        reference = Reference(times, self.rules, self.requests, store, self.line())
         reference.run()
         return reference
 

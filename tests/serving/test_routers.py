@@ -10,8 +10,8 @@ import pytest
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
-from ridgeline.serving import routers
-from ridgeline.serving.facts import Facts
+from ridgeline.serving.policies import routers
+from ridgeline.serving.policies.facts import Facts
 
 LANES = 20
 
@@ -26,6 +26,7 @@ class Lane:
     pending_tokens: float = 0.0
     free_blocks: float = 1000.0
     capacity_blocks: float = 1000.0
+    block_tokens: int = 1
     groups: set[int] = field(default_factory=set)
     group: dict[int, int] = field(default_factory=dict)
 
@@ -221,7 +222,8 @@ def test_cost_weighs_what_is_found_against_what_is_in_use() -> None:
     lanes = [Lane(groups={1}, group=group, free_blocks=500.0), Lane(group=group)]
     assert routers.PrefixCost(facts()).route(0, 0.0, lanes) == 0, "800 tokens found, 500 more in use"
     assert routers.PrefixCost(facts(), overlap=0.5).route(0, 0.0, lanes) == 1
-    assert routers.PrefixCost(facts(block_tokens=2)).route(0, 0.0, lanes) == 1
+    lanes[0].block_tokens = lanes[1].block_tokens = 2
+    assert routers.PrefixCost(facts()).route(0, 0.0, lanes) == 1
 
 
 # Weights -------------------------------------------------------------------------------------------------------------

@@ -13,11 +13,13 @@ from tests.serving.test_engine import CLASSES, EXACT, SCHEDULERS, TIMES, Promise
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
-from ridgeline.serving import schedulers
-from ridgeline.serving.engine import NEVER, Engine, serve
-from ridgeline.serving.facts import Facts, Noise
-from ridgeline.serving.queues import Keyed, Queue
-from ridgeline.serving.rules import Log, Requests, Rules
+from ridgeline.serving.alone import serve
+from ridgeline.serving.batch import NEVER
+from ridgeline.serving.engine.engine import Engine
+from ridgeline.serving.engine.queues import Keyed, Queue
+from ridgeline.serving.engine.rules import Log, Requests, Rules
+from ridgeline.serving.policies import schedulers
+from ridgeline.serving.policies.facts import Facts, Noise
 
 SCENARIOS = 80
 
@@ -132,6 +134,33 @@ def test_fair_gives_no_credit_for_a_pause() -> None:
         queue.served(queue.pop(), 100.0, 0.0)
     queue.push(40, 1.0)
     assert queue.counter(1) == queue.counter(0) == 1500.0
+
+
+def test_fair_forgets_what_ran_when_a_lane_fails() -> None:
+    facts = facts_of([50] * 8, [40] * 8, tenant=[0, 1] * 4)
+    queue = schedulers.Fair(facts)
+    requests = Requests(prompts=facts.prompt_tokens, outputs=facts.output_tokens)
+    engine = Engine(TIMES, Rules(slots=4, token_budget=256.0), requests, Log(8), queue=queue, longest_run=1)
+    for request in range(8):
+        engine.push(request, 0.0)
+    for _ in range(3):
+        engine.finish()
+        engine.plan()
+    lost = engine.clear()
+    assert sorted(lost) == list(range(8))
+    before = [queue.counter(tenant) for tenant in (0, 1)]
+    queue.settle(1e6)
+    assert [queue.counter(tenant) for tenant in (0, 1)] == before
+    for request in lost:
+        engine.push(request, 1.0)
+    serve_on(engine)
+    assert not any(math.isnan(last) for last in engine.log.last)
+
+
+def serve_on(engine: Engine) -> None:
+    while engine.end < NEVER:
+        engine.finish()
+        engine.plan()
 
 
 def test_fair_refuses_weights_that_are_none() -> None:

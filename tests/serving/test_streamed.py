@@ -9,10 +9,10 @@ from tests.serving.test_fleet import fleet_of, traffic_of
 from tests.serving.test_step_table import stepper_of
 
 from ridgeline.core.errors import DomainError
-from ridgeline.serving.answers import answers
-from ridgeline.serving.power_table import sample_power
-from ridgeline.serving.run_statistics import RunStatistics
-from ridgeline.serving.streamed import Collector, sums_between
+from ridgeline.serving.record.answers import answers
+from ridgeline.serving.record.power_table import sample_power
+from ridgeline.serving.record.run_statistics import RunStatistics
+from ridgeline.serving.record.streamed import Collector, sums_between
 
 EXACT = 1e-9
 
@@ -21,7 +21,7 @@ EXACT = 1e-9
 def test_runs_that_are_collected_as_they_come_answer_as_those_that_are_kept(
     lanes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ridgeline.serving.fleet.KEPT", 90)
+    monkeypatch.setattr("ridgeline.serving.fleet.fleet.KEPT", 90)
     power = sample_power(stepper_of("meta-llama/Llama-3.1-8B", 1), low=1, high=400, tokens=420)
     powers = {"pool0": power, "pool1": power}
     kept = answers(fleet_of(traffic_of(3), lanes).play(), powers=powers).whole

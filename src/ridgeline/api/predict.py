@@ -105,7 +105,7 @@ def case_values(task: str, *, on: str, plan: str, case: Mapping[str, Any]) -> di
             given.setdefault("node", machines.node.name)
         if "chips" in columns:
             given.setdefault("chips", machines.count)
-    values = {name: _value(columns[name], value) for name, value in given.items() if value is not None}
+    values = {name: cell_value(columns[name], value) for name, value in given.items() if value is not None}
     if machines is not None and task == "serving":
         values.update(_fill_machine(values, machines.count))
     return values
@@ -163,7 +163,7 @@ def _fill_machine(values: Mapping[str, float | str], chips: int) -> dict[str, fl
     return {"replicas": asked}
 
 
-def _value(column: Column, value: Any) -> float | str:
+def cell_value(column: Column, value: Any) -> float | str:
     """A value as a cell: text with a unit becomes SI."""
     if column.kind != NUMBER:
         return str(value).lower() if isinstance(value, bool) else str(value)
