@@ -18,7 +18,7 @@ import numpy as np
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
-from ridgeline.serving.facts import Facts
+from ridgeline.serving.policies.facts import Facts
 
 
 class LaneView(Protocol):
