@@ -196,7 +196,15 @@ def test_requests_longer_than_is_served_are_rejected_and_counted() -> None:
 
 def test_arguments_part_into_case_load_and_fleet() -> None:
     rest, load, choices = parted(
-        {"isl": 5, "trace": "x", "duration_s": "1min", "router": "random", "longest": 0, "seed": 3, "tiers": "a(1)+b(2)"},
+        {
+            "isl": 5,
+            "trace": "x",
+            "duration_s": "1min",
+            "router": "random",
+            "longest": 0,
+            "seed": 3,
+            "tiers": "a(1)+b(2)",
+        },
         plugins=False,
         keep_runs=True,
     )
