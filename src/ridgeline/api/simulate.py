@@ -20,6 +20,7 @@ from ridgeline.core.cases import Cases
 from ridgeline.core.errors import SpecError, UnknownNameError, did_you_mean
 from ridgeline.core.tables import from_mapping
 from ridgeline.serving.deployment import Deployment
+from ridgeline.serving.engine.rules import Log
 from ridgeline.serving.fleet.build import Choices, fleet_of
 from ridgeline.serving.fleet.upkeep import parse_failures
 from ridgeline.serving.load import procedure
@@ -36,6 +37,9 @@ USUAL_REQUESTS = 2_000
 
 WAVES = 20
 """Requests per client of a closed loop that names neither."""
+
+LATEST = 10_000
+"""Requests whose latencies the progress tells."""
 
 Progress = Callable[[float, int, int, str], None]
 """Told now and then: simulated seconds, requests that have ended, requests in all, and latencies so far in words."""
@@ -155,7 +159,7 @@ class Simulated:
         return {
             "task": "simulate serving",
             "case": dict(self.case),
-            "answers": self.answers.to_dict(),
+            "results": self.answers.to_dict(),
             "provenance": dict(self.provenance),
             "interrupted": self.interrupted,
         }
@@ -242,10 +246,11 @@ def simulate(
     values = case_values("serving", on=on, plan=plan, case=rest)
     traffic = words.traffic(values)
     cases, deployment = deployed(values, traffic)
-    told = None if progress is None else (lambda time, ended: progress(time, ended, len(traffic), ""))
     separate = cases.text("mode", 0) == "disagg"
     with np.errstate(all="ignore"):
-        fleet, powers = fleet_of(deployment, traffic, choices=chosen, disaggregated=separate, progress=told)
+        fleet, powers = fleet_of(deployment, traffic, choices=chosen, disaggregated=separate)
+    if progress is not None:
+        fleet.progress = lambda time, ended: progress(time, ended, len(traffic), _so_far(fleet.log, ended))
     played = fleet.play(until_s)
     runtime, engine = deployment.runtime, fleet.members[-1].engine
     understood: dict[str, float | str] = {name: float(cases.number(name)[0]) for name in cases.numbers}
@@ -269,6 +274,17 @@ def simulate(
         provenance=_provenance(int(words.seed), traffic, understood, chosen),
         interrupted=fleet.interrupted,
     )
+
+
+def _so_far(log: Log, ended: int) -> str:
+    """Time to first token of the latest requests, for the screen."""
+    latest = slice(max(ended - LATEST, 0), ended)
+    waits = np.frombuffer(log.first)[latest] - np.frombuffer(log.sent)[latest]
+    waits = waits[np.isfinite(waits)]
+    if not waits.size:
+        return ""
+    median, most = np.percentile(waits, [50, 99])
+    return f"TTFT p50 {units.duration(median)}, p99 {units.duration(most)}"
 
 
 def parted(case: Mapping[str, Any], *, plugins: bool, keep_runs: bool) -> tuple[dict[str, Any], Load, Choices]:

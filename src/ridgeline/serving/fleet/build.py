@@ -90,7 +90,6 @@ def fleet_of(
     *,
     choices: Choices | None = None,
     disaggregated: bool = False,
-    progress: Callable[[float, int], None] | None = None,
 ) -> tuple[Fleet, dict[str, PowerTable]]:
     """The fleet that serves the traffic, and the power of a chip of each of its pools.
 
@@ -99,7 +98,6 @@ def fleet_of(
         traffic: the load.
         choices: policies.
         disaggregated: separate prefill and decode pools.
-        progress: told the time and the requests that have ended.
     Raises:
         PlanError, CapacityError: the plan is not legal, or the model does not fit.
     """
@@ -112,9 +110,7 @@ def fleet_of(
     else:
         pools = [build.pool("serving", "", d.cases["replicas"], None)]
     control = Simulation(seed=choices.seed) if choices.autoscaler or choices.failures is not None else None
-    fleet = Fleet(
-        traffic, build.requests, build.log, pools, control=control, longest=choices.longest, progress=progress
-    )
+    fleet = Fleet(traffic, build.requests, build.log, pools, control=control, longest=choices.longest)
     if control is not None:
         build.keep_up(fleet, control)
     return fleet, build.powers
@@ -145,6 +141,8 @@ class _Builder:
             session=traffic.session.tolist() if (traffic.session >= 0).any() else None,
             seed=choices.seed,
         )
+
+        self.stores = [self.policy("tier", tier) for tier in choices.tiers]
 
     def policy(self, kind: str, chosen: object) -> Any:
         """The object of a policy for this run."""
@@ -267,12 +265,11 @@ class _Builder:
         choices, prefix = self.choices, None
         if self.units is not None:
             unit = self.traffic.hash_tokens
-            stores = [self.policy("tier", tier) for tier in choices.tiers]
             prefix = PrefixCache(
                 self.units,
                 unit_tokens=unit,
                 block_tokens=rules.block_tokens,
-                tiers=[store.tier(unit * bytes_per_token) for store in stores],
+                tiers=[store.tier(unit * bytes_per_token) for store in self.stores],
                 order=self.policy("eviction", choices.eviction),
             )
         return Engine(
