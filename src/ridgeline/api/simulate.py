@@ -30,6 +30,7 @@ from ridgeline.serving.record.answer_values import Answers
 from ridgeline.serving.record.answers import answers
 from ridgeline.serving.record.played import Played
 from ridgeline.serving.record.power_table import PowerTable
+from ridgeline.serving.record.streamed import Collector
 from ridgeline.workloads.traffic import RequestClass, Traffic, load_traffic, make_traffic
 
 USUAL_REQUESTS = 2_000
@@ -230,7 +231,8 @@ def simulate(
         plan: the plan's notation, as "tp8 kv=fp8".
         until: simulated time at which the run ends.
         plugins: whether policies of installed distributions count.
-        keep_runs: whether each lane's runs are kept, for times between tokens, power and timelines.
+        keep_runs: whether each lane's runs are kept; if not, they are summed up as they come: memory no longer grows
+            with time, and there are no timelines, bills of requests, or times between tokens by class.
         progress: told how far it is.
         case: the columns of `predict serving`, and of `api.columns.LOADS` and `FLEETS`; quantities may be text with a
             unit, policies may be objects, a trace may be a `Traffic`.
@@ -241,7 +243,8 @@ def simulate(
     if task != "serving":
         fix = did_you_mean(task, ("serving",), listing="`ridgeline simulate serving`")
         raise UnknownNameError(f"unknown task {task!r} of simulate", at="task", fix=fix)
-    rest, words, chosen = parted(case, plugins=plugins, keep_runs=keep_runs)
+    # Lanes always write runs down; who takes them says whether they stay.
+    rest, words, chosen = parted(case, plugins=plugins, keep_runs=True)
     until_s = units.parse(until, "s", at="until", bare_ok=True) if until else math.inf
     values = case_values("serving", on=on, plan=plan, case=rest)
     traffic = words.traffic(values)
@@ -251,6 +254,8 @@ def simulate(
         fleet, powers = fleet_of(deployment, traffic, choices=chosen, disaggregated=separate)
     if progress is not None:
         fleet.progress = lambda time, ended: progress(time, ended, len(traffic), _so_far(fleet.log, ended))
+    collector = None if keep_runs else Collector(fleet.members, powers)
+    fleet.on_runs = collector
     played = fleet.play(until_s)
     runtime, engine = deployment.runtime, fleet.members[-1].engine
     understood: dict[str, float | str] = {name: float(cases.number(name)[0]) for name in cases.numbers}
@@ -269,6 +274,7 @@ def simulate(
             grows=engine.grows,
             host_step_s=runtime.host_step_s,
             host_sequence_s=runtime.host_sequence_s,
+            streamed=None if collector is None else collector.streamed,
         ),
         powers=powers,
         provenance=_provenance(int(words.seed), traffic, understood, chosen),
