@@ -21,10 +21,13 @@ from ridgeline.core.tables import (
     Labels,
     Table,
     check_out,
+    column_names,
     encode,
     from_any,
     from_mapping,
+    lists_of,
     read_table,
+    times_of,
     to_like,
     write_table,
 )
@@ -602,3 +605,43 @@ def test_duckdb_is_loaded_only_when_a_table_is() -> None:
 
     code = "import sys, ridgeline.core.tables; sys.exit('duckdb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@BOTH
+def test_names_come_before_rows(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    duckdb.execute(f"COPY (SELECT 1 AS m, [1, 2] AS ids, {{'a': 1}} AS s, 'x' AS kind) TO '{path}'")
+    assert column_names(path) == ("m", "ids", "s", "kind")
+    with pytest.raises(FileFormatError, match="no such file"):
+        column_names(tmp_path / f"b{suffix}")
+
+
+def test_a_small_file_that_claims_endless_values_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.parquet"
+    duckdb.execute(f"COPY (SELECT list_resize([]::INT[], 6000000, 1) AS ids) TO '{path}' (COMPRESSION zstd)")
+    with pytest.raises(FileFormatError, match="says it holds 6000000 values"):
+        column_names(path)
+
+
+def test_dates_are_seconds_since_the_earliest_to_the_nanosecond(tmp_path: Path) -> None:
+    times = ["2023-11-16 18:15:50.9951690", "2023-11-16 18:15:46.6805900", "2023-11-16T20:45:47+0230", "soon", ""]
+    path = write(tmp_path / "a.csv", "when,m\n" + "".join(f"{one},1\n" for one in times))
+    seconds, bad = times_of(read_table(path, columns={}), "When")
+    np.testing.assert_allclose(seconds[:3], [4.314579, 0, 0.31941], rtol=0, atol=1e-12)
+    assert np.isnan(seconds[3:]).all()
+    assert bad.texts() == ["", "", "", "soon", ""]
+    with pytest.raises(DomainError, match="no column"):
+        times_of(read_table(path, columns={}), "then")
+
+
+@BOTH
+def test_lists_are_lengths_and_items(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    rows = "VALUES ([1, 2]), (NULL), ([]), ([3]), ([-1, 5])"
+    duckdb.execute(f"COPY (SELECT ids, 'x' AS kind FROM ({rows}) t(ids)) TO '{path}'")
+    lengths, items, flawed = lists_of(read_table(path, columns={}), "ids")
+    assert lengths.tolist() == [2, 0, 0, 1, 2]
+    assert items.tolist()[:3] == [1, 2, 3]
+    assert flawed.tolist() == [False, False, False, False, True]
+    lengths, _, flawed = lists_of(read_table(path, columns={}), "kind")
+    assert (lengths.tolist(), flawed.all()) == ([0] * 5, True)

@@ -32,10 +32,13 @@ if TYPE_CHECKING:
 
 MAX_COLUMNS = 4096
 MAX_HEADER_BYTES = 2**20
+# A column of one value packs to almost nothing, so that short files may say anything up to the first number.
+MOST_UNPACKED, VALUES_PER_BYTE = 5_000_000, 100
 # Up to here an ENUM is quicker than Python strings (measured: 1000 values 0.08 s per million rows, 20000 values 0.5 s).
 _MOST_ENUM_VALUES = 8000
 _SIGNED = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 _NUMERIC = {*_SIGNED, *(f"U{kind}" for kind in _SIGNED), "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN"}
+_OFFSET = r":[0-9.]+\s*([+-][0-9]{2}):?([0-9]{2})?\s*$"
 _CSV = (".csv", ".tsv", ".txt")
 _PARQUET = (".parquet", ".pq")
 _FORMATS = "use .csv, .csv.gz or .parquet"
@@ -220,6 +223,75 @@ def fetch(source: Source, numbers: Sequence[str], texts: Sequence[str]) -> tuple
         for (name, (_, distinct)), values in zip(coded.items(), fetched, strict=True):
             columns[name] = _decode(values, distinct)
     return columns, bad
+
+
+def fetch_times(source: Source, name: str) -> tuple[NDArray[np.float64], Codes]:
+    """Seconds since the earliest time in the column (NaN: missing or no time), and the texts that are no times."""
+    column = quoted(name)
+    nanoseconds = f"epoch_ns(TRY_CAST({column} AS TIMESTAMP_NS))"
+    if source.types[name] == "VARCHAR":
+        # The cast passes over an offset from UTC ("+02:00"), so that it is taken off here.
+        hours, minutes = (f"TRY_CAST(regexp_extract({column}, '{_OFFSET}', {i}) AS BIGINT)" for i in (1, 2))
+        sign = f"CASE WHEN contains(regexp_extract({column}, '{_OFFSET}', 1), '-') THEN -1 ELSE 1 END"
+        offset_s = f"coalesce({hours}, 0) * 3600 + {sign} * coalesce({minutes}, 0) * 60"
+        nanoseconds = f"({nanoseconds} - ({offset_s}) * 1000000000)"
+    with duckdb_errors(source.title, "not a readable table"):
+        query = f"SELECT {nanoseconds} AS c0 FROM {source.relation}"  # noqa: S608
+        (values,) = source.connection.execute(query).fetchnumpy().values()
+        missing = np.ma.getmaskarray(values)
+        # Nanoseconds since 1970 need 61 bits, so the difference is taken while they are whole numbers.
+        whole = np.ma.getdata(values).astype(np.int64)
+        seconds = (whole - whole[~missing].min(initial=2**63 - 1)) / 1e9
+        seconds[missing] = np.nan
+        bad = f"CASE WHEN {nanoseconds} IS NULL THEN CAST({column} AS VARCHAR) END"
+        sql, distinct = _text_sql(source, bad)
+        (texts,) = source.connection.execute(f"SELECT {sql} AS c0 FROM {source.relation}").fetchnumpy().values()  # noqa: S608
+        return seconds, _decode(texts, distinct)
+
+
+def fetch_lists(source: Source, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """A column of lists of whole numbers: the length of each, all items in one array, and the rows that are no list.
+
+    A missing list has length 0; text like "[1, 2]" is a list; one with an item below 0 or above 2^62 is none.
+    """
+    column, relation = quoted(name), source.relation
+    cast = f"TRY_CAST({column} AS BIGINT[])"
+    with duckdb_errors(source.title, f"column {name} holds no lists of numbers"):
+        query = f"SELECT len({cast}) AS c0, {column} IS NOT NULL AND {cast} IS NULL AS c1 FROM {relation}"  # noqa: S608
+        counts, wrong = source.connection.execute(query).fetchnumpy().values()
+        query = f"SELECT unnest({cast}) AS c0 FROM {relation}"  # noqa: S608
+        (items,) = source.connection.execute(query).fetchnumpy().values()
+    lengths = np.ma.filled(counts, 0).astype(np.int64)
+    flawed = np.ma.filled(wrong, False).astype(np.bool_)
+    whole = np.ma.filled(items, -1).astype(np.int64)
+    odd = (whole < 0) | (whole > 2**62)
+    if odd.any():
+        flawed[np.repeat(np.arange(len(lengths)), lengths)[odd]] = True
+    return lengths, whole, flawed
+
+
+def names_in(path: str) -> list[str]:
+    """The column names of the table in a file, before its rows are read. Raises FileFormatError.
+
+    A Parquet file that says it holds far more values than its size can is refused: they would all be unpacked.
+    """
+    size = regular_size(path)
+    if not size:
+        raise FileFormatError("the file is empty", at=path, fix="is it the right file?")
+    kind, compression = table_kind(path)
+    if kind == "csv":
+        return _header(Path(path), path, compression)[0]
+    with duckdb_errors(path, "not a readable Parquet file"):
+        connection = connect()
+        schema = connection.execute(f"SELECT name, num_children FROM parquet_schema({literal(path)})").fetchall()  # noqa: S608
+        names = _top_level(schema)
+        check_names(names, path)
+        claims = f"SELECT path_in_schema, sum(num_values) FROM parquet_metadata({literal(path)}) GROUP BY 1"  # noqa: S608
+        for column, values in connection.execute(claims).fetchall():
+            if values > MOST_UNPACKED and values > size * VALUES_PER_BYTE:
+                what = f"column {column} says it holds {values} values in a file of {size} bytes"
+                raise FileFormatError(what, at=path, fix="write the file again")
+    return names
 
 
 def _is_textual(kind: str) -> bool:

@@ -120,6 +120,8 @@ def _deeper_than(data: Any, depth: int) -> bool:
     """Whether containers are nested deeper than `depth`, found level by level."""
     level = [data] if isinstance(data, dict | list) else []
     for _ in range(depth):
+        if not level:
+            break
         inside = (child for parent in level for child in (parent.values() if isinstance(parent, dict) else parent))
         level = [child for child in inside if isinstance(child, dict | list)]
     return bool(level)

@@ -113,6 +113,40 @@ def read_table(path: str | os.PathLike[str], *, columns: Mapping[str, Kind]) -> 
     return _table(_duck.open_source(os.fspath(path)), columns)
 
 
+def column_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The column names of the table in a file, before its rows are read. Raises FileFormatError."""
+    return tuple(_duck.names_in(os.fspath(path)))
+
+
+def times_of(table: Table, name: str) -> tuple[Floats, Labels]:
+    """A column of dates with times (ISO 8601): seconds since the earliest, and the texts that are none (code -1: fine).
+
+    Raises:
+        DomainError: a table that was not read from a file, or no such column.
+    """
+    source, column = _stored(table, name)
+    seconds, bad = _duck.fetch_times(source, column)
+    return seconds, Labels(*bad)
+
+
+def lists_of(table: Table, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """A column of lists of whole numbers from 0 to 2^62: length per row, all items in one array, rows that are no list.
+
+    Raises:
+        DomainError: a table that was not read from a file, or no such column.
+    """
+    source, column = _stored(table, name)
+    return _duck.fetch_lists(source, column)
+
+
+def _stored(table: Table, name: str) -> tuple[_duck.Source, str]:
+    """The source of a table in duckdb, and how it spells the column."""
+    spelled = {other.casefold(): other for other in table.names}.get(name.casefold())
+    if spelled is None or not isinstance(table.source, _duck.Source):
+        raise DomainError(f"no column {name} in a file", at=name, fix="read the table from a file that has it")
+    return table.source, spelled
+
+
 def from_mapping(data: Mapping[str, Any], *, columns: Mapping[str, Kind]) -> Table:
     """A table of arrays or lists of one length; a single value stands for every row.
 
