@@ -399,7 +399,8 @@ class Engine:
         """Undo an admission of this boundary."""
         if self.log.admitted[request] == self.t:
             self.log.admitted[request] = math.nan
-        self.log.found.pop(request, None)
+        if request not in self.redo:
+            self.log.found.pop(request, None)
         self._forget(request)
         self.chunks.pop()
         self.queue.push_front(request)
