@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError
+from ridgeline.serving import compiled
 from ridgeline.serving.engine import NEVER, Engine, Handed
 from ridgeline.serving.played import DONE, FAILED, REJECTED, UNFINISHED, Lane, Played, Runs, runs_of
 from ridgeline.serving.rules import Log, Requests
@@ -198,10 +199,19 @@ class Fleet:
 
     # The loop --------------------------------------------------------------------------------------------------------
 
-    def play(self, until_s: float = math.inf) -> Played:
-        """Serve until nothing is left to do, or that time. Ctrl-C ends with what is known so far."""
+    def play(self, until_s: float = math.inf, *, engine: str = "auto") -> Played:
+        """Serve until nothing is left to do, or that time. Ctrl-C ends with what is known so far.
+
+        Args:
+            until_s: end of the run.
+            engine: python, compiled (extra `jit`), or auto: compiled where that is possible and worth it. Results are
+                the same.
+        """
         try:
-            self._loop(until_s)
+            if compiled.chosen(self, engine):
+                compiled.play(self, until_s)
+            else:
+                self._loop(until_s)
         except KeyboardInterrupt:
             self.interrupted = True
         return self._played()

@@ -47,6 +47,9 @@ SHORTEST = 32.0
 class RoundRobin:
     """The lanes in turn, those that are up."""
 
+    blind = True
+    compiled = "round-robin"
+
     def __init__(self) -> None:
         """Begin with the first."""
         self._next = 0
