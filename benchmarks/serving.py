@@ -15,7 +15,8 @@ import numpy as np
 from _timing import measure, report
 from ridgeline.api.tasks import predict_table
 from ridgeline.core.seeding import stream
-from ridgeline.serving.engine import Engine, serve
+from ridgeline.serving.alone import serve
+from ridgeline.serving.engine import Engine
 from ridgeline.serving.rules import Log, Requests, Rules
 from ridgeline.serving.step_table import StepTimes
 

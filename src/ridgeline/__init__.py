@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from ridgeline.hardware.catalogue import chip, node
     from ridgeline.hardware.machine import machine
     from ridgeline.plans import Plan, parse_plan
+    from ridgeline.serving.checking import check_policy
     from ridgeline.workloads.catalogue import model
 
 __all__ = [
     "Plan",
     "Prediction",
     "RidgelineError",
+    "check_policy",
     "chip",
     "machine",
     "model",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -10,6 +11,7 @@ import pytest
 
 from ridgeline.api.accuracy import Accuracy, html_page
 from ridgeline.api.accuracy_page import markdown_page
+from ridgeline.api.shape_families import validate_shape_families
 from ridgeline.api.validate import Points, data_folder, lines_apart, lines_of, read_baseline, validate_kernels, worst
 from ridgeline.core.errors import FileFormatError, RidgelineError, UnknownNameError
 from ridgeline.costs.coefficients import physics_twin, unmeasured_twin
@@ -98,6 +100,40 @@ def test_of_a_table_that_a_fit_saw_only_the_other_half_is_scored(shared_data: Pa
 def test_regimes_are_ordered_as_they_know_more(shared_data: Path) -> None:
     medians = {line.regime: line.median for line in lines_of(validate_kernels(shared_data, ("moe",), sample=4000))}
     assert medians["calibrated"] < medians["physics"] < medians["datasheet"]
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("kind", ["gemm", "attention_prefill", "attention_decode", "moe", "collectives"])
+def test_an_interval_of_eighty_percent_covers_seventy_to_ninety(shared_data: Path, kind: str) -> None:
+    """Of rows that neither gave a number to the fit nor set the interval; `physics` has no interval of its own."""
+    lines = {line.regime: line for line in lines_of(validate_kernels(shared_data, (kind,), sample=8000))}
+    for regime in ("calibrated", "datasheet"):
+        covered = lines[regime].covered
+        assert covered is not None
+        assert 0.7 < covered < 0.9, regime
+
+
+@pytest.mark.shared_data
+def test_a_family_of_shapes_is_scored_by_a_fit_that_never_saw_it(shared_data: Path) -> None:
+    (points,) = validate_shape_families(shared_data, ("collectives",))
+    assert points.regime == "extrapolated"
+    lines = {line.shapes: line for line in lines_of([points], ("shapes",))}
+    assert set(lines) == {"2 chips", "4 chips", "8 chips"}
+    for line in lines.values():
+        assert line.known is not None
+        assert line.known <= line.median + 0.005 < 0.2
+    page = markdown_page(Accuracy([*validate_kernels(shared_data, ("collectives",)), points], []))
+    assert "| collectives | 8 chips |" in page
+
+
+def test_a_table_that_no_fit_saw_has_no_shapes_to_leave_out(tmp_path: Path) -> None:
+    assert validate_shape_families(gemm_table(tmp_path / "own.parquet")) == []
+
+
+def test_rows_that_set_an_interval_are_not_counted_as_covered() -> None:
+    points = replace(points_of([1.0] * 5, [1.0] * 5), covered=np.array([1.0, 1.0, 0.0, np.nan, np.nan]))
+    (line,) = lines_of([points])
+    assert (line.count, line.covered) == (5, pytest.approx(2 / 3))
 
 
 def test_a_twin_has_the_chip_s_facts_and_another_name() -> None:

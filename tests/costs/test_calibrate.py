@@ -94,15 +94,26 @@ def test_seconds_in_a_milliseconds_column_are_refused_with_the_likely_unit(tmp_p
         calibrate_chip(source, CHIP)
 
 
-def test_one_impossible_row_is_named(tmp_path: Path) -> None:
+def test_one_impossible_row_is_set_aside_and_told(tmp_path: Path) -> None:
     source = measured(tmp_path / "chip.parquet", count=120)
     table = read(source)
     times = table.time_s * 1e3
-    times[7] *= 1e-3
+    longest = int(np.argmax(times))
+    times[longest] *= 1e-3
     columns = {name: table.size(name) for name in ("m", "n", "k")}
     bad = write(tmp_path / "bad.csv", {**columns, "gpu": CHIP, "dtype": "bf16", "latency_ms": times})
-    with pytest.raises(DomainError, match=r"1 of 120 rows are faster.*check this row"):
-        calibrate_chip(bad, CHIP)
+    found = calibrate_chip(bad, CHIP)
+    (row,) = found.set_aside
+    assert row.row == longest + 1
+    assert f"m={columns['m'][longest]:.0f}" in row.said
+    assert "1000 times too small" in row.said
+    provenance = load_yaml(found.write(tmp_path / "own.yaml")[0]).data["provenance"]
+    assert provenance["data"][0]["rows"] == 119
+    assert [entry["row"] for entry in provenance["set_aside"]] == [longest + 1]
+    good = np.arange(120) != longest
+    rest = {name: values[good] for name, values in columns.items()}
+    clean = write(tmp_path / "clean.csv", {**rest, "gpu": CHIP, "dtype": "bf16", "latency_ms": times[good]})
+    assert calibrate_chip(clean, CHIP).document.kernels == found.document.kernels
 
 
 def test_too_few_rows_say_how_many_are_needed(tmp_path: Path) -> None:

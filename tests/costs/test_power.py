@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from ridgeline.core.dtypes import scheme
 from ridgeline.costs.coefficients import merged
 from ridgeline.costs.fits.power import SHARED, TABLES, cells
 from ridgeline.costs.measurements import read
-from ridgeline.costs.power import energy_j, gap_power_w, kernel_power, kernel_power_w, serving_power_w
+from ridgeline.costs.power import energy_j, gap_power_w, kernel_power, kernel_power_w, law_of, serving_power_w
 from ridgeline.costs.price import Price, Setting
 from ridgeline.hardware import catalogue
 from ridgeline.hardware.chip import ChipColumns
@@ -110,6 +111,15 @@ def test_launching_draws_what_a_gap_draws() -> None:
     busy = kernel_power_w(price(op, "h100-sxm", 0.0, 0.0, 1e-6), op, on("h100-sxm"), BURST)
     assert waiting == pytest.approx(float(np.asarray(gap_power_w(on("h100-sxm")))))
     assert busy > 1.5 * waiting
+
+
+def test_a_whole_latent_block_draws_less_than_one_attention_kernel_as_loaded() -> None:
+    op = OPS[-1]
+    alone = price(op, "h200-sxm", 0.3, 0.3)
+    block = replace(alone, kernel="module-vllm-absorbed")
+    assert law_of(op, block.kernel) == "block"
+    one, whole = (kernel_power_w(of, op, on("h200-sxm"), BURST) for of in (alone, block))
+    assert whole < one
 
 
 def test_narrow_formats_draw_more_at_their_own_peak() -> None:

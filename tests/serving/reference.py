@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ridgeline.serving.engine import PART
+from ridgeline.serving.batch import PART
 from ridgeline.serving.rules import Requests, Rules
 from ridgeline.serving.step_table import StepTimes
 
@@ -40,6 +40,9 @@ class Store:
 
     units: Callable[[int], Sequence[int]]
     tokens: int
+    eviction: str = "lru"
+    uses: dict[int, int] = field(default_factory=dict)
+    born: list[int] = field(default_factory=list)
     idle: list[int] = field(default_factory=list)
     pins: dict[int, int] = field(default_factory=dict)
 
@@ -48,9 +51,9 @@ class Reference:
     """Serves every request; `all` holds them with their times, `gaps` the (seconds, sequences) of each iteration."""
 
     def __init__(
-        self, times: StepTimes, rules: Rules, requests: Requests, store: Store | None = None, key: object = None
+        self, times: StepTimes, rules: Rules, requests: Requests, store: Store | None = None, line: object = None
     ) -> None:
-        self.times, self.rules, self.requests, self.store, self.key = times, rules, requests, store, key
+        self.times, self.rules, self.requests, self.store, self.line = times, rules, requests, store, line
         hits = requests.hits or [0] * len(requests.prompts)
         sizes = zip(requests.prompts, requests.outputs, hits, strict=True)
         self.all = [Seq(i, p, o, h) for i, (p, o, h) in enumerate(sizes)]
@@ -82,16 +85,28 @@ class Reference:
     def evict(self) -> None:
         """What is cached and idle leaves as soon as its room is needed."""
         while self.store and len(self.store.idle) * self.unit_blocks > self.free():
-            self.store.idle.pop(0)
+            store = self.store
+            ranks = {
+                "lru": [(i, u) for i, u in enumerate(store.idle)],
+                "lfu": [(store.uses[u], i, u) for i, u in enumerate(store.idle)],
+                "fifo": [(store.born.index(u), u) for u in store.idle],
+            }
+            unit = min(ranks[store.eviction])[-1]
+            store.idle.remove(unit)
+            store.born.remove(unit)
+            del store.uses[unit]
 
     def growing(self) -> list[Seq]:
         return [s for s in self.running if s.decoding and s.context < self.rules.kept_tokens]
 
+    def next_need(self, s: Seq) -> int:
+        if self.rules.cache == "reserve" or s.context >= self.rules.kept_tokens:
+            return 0
+        return self.blocks(s.context + 1) - self.blocks(s.context)
+
     def need(self) -> int:
         """Blocks that decoding takes in this iteration."""
-        if self.rules.cache == "reserve":
-            return 0
-        return sum(self.blocks(s.context + 1) - self.blocks(s.context) for s in self.growing())
+        return sum(self.next_need(s) for s in self.running if s.decoding)
 
     def unpin(self, s: Seq) -> None:
         for unit in reversed(s.units):
@@ -99,13 +114,15 @@ class Reference:
             if not self.store.pins[unit]:
                 del self.store.pins[unit]
                 self.store.idle.append(unit)
+                if unit not in self.store.born:
+                    self.store.born.append(unit)
         s.units = []
 
     def publish(self, s: Seq, tokens: int) -> None:
         if self.store:
             for unit in self.store.units(s.id)[: tokens // self.store.tokens]:
                 if unit not in self.store.pins and unit not in self.store.idle:
-                    self.store.pins[unit] = 1
+                    self.store.pins[unit] = self.store.uses[unit] = 1
                     s.units.append(unit)
 
     def send(self, time: float) -> None:
@@ -119,8 +136,10 @@ class Reference:
         for time in [0.0] * r.clients if r.arrivals is None else r.arrivals:
             self.send(time)
         while self.running or self.queue or self.arriving:
+            self.woken = False
             if not self.running and not self.queue:
-                self.t = max(self.t, min(s.sent for s in self.arriving))
+                first = min(s.sent for s in self.arriving)
+                self.t, self.woken = max(self.t, first), first > self.t
             self.boundary()
         return self.all
 
@@ -129,10 +148,15 @@ class Reference:
         idle = not self.running
         for s in sorted((s for s in self.arriving if s.sent <= self.t), key=lambda s: (s.sent, s.id)):
             self.arriving.remove(s)
+            if self.line:
+                # While the last iteration ran, or (in a closed loop) because of its end.
+                before = not self.woken and (s.sent < self.t or self.requests.arrivals is not None)
+                self.line.arrives(s, self.queue, before=before)
             self.queue.append(s)
             s.eligible = self.iteration + (0 if idle else int(rules.lag + 0.5 * (s.id % 2)))
-        if self.key is not None:
-            self.queue.sort(key=lambda s: (self.key(s.id, s.sent), s.sent, s.id))
+        if self.line:
+            self.line.turn(self.t, self.running)
+        self.sort()
         if idle:
             for s in self.queue:
                 s.eligible = self.iteration
@@ -156,24 +180,46 @@ class Reference:
         self.step(moving, chunks, copying)
 
     def make_room(self) -> float:
-        rules, copying, self.short = self.rules, 0.0, False
+        copying, self.short = 0.0, False
         while self.need() > self.free():
             s = self.running[-1]
-            if s.decoding and rules.preemption == "swap":
-                s.load_s = self.blocks(s.context) * rules.copy_s
-                copying += s.load_s
-                s.swapped = True
-            self.running.pop()
-            self.unpin(s)
-            if s.decoding and not s.swapped:
-                s.prompt, s.hit = self.known(s), 0
-            s.decoding, s.done, s.eligible = False, 0, self.iteration
-            s.preempted += 1
+            copying += self.swap_out(s)
             self.short = True
-            self.queue.insert(0, s)
-            if self.key is not None:
-                self.queue.sort(key=lambda s: (self.key(s.id, s.sent), s.sent, s.id))
+            self.preempt(s)
+            self.sort()
         return copying
+
+    def preempt(self, s: Seq) -> None:
+        self.running.remove(s)
+        self.unpin(s)
+        if s.decoding and not s.swapped:
+            s.prompt, s.hit = self.known(s), 0
+        s.decoding, s.done, s.eligible = False, 0, self.iteration
+        s.preempted += 1
+        self.queue.insert(0, s)
+        if self.line:
+            self.line.returns(s)
+
+    def swap_out(self, s: Seq) -> float:
+        if not s.decoding or self.rules.preemption != "swap":
+            return 0.0
+        s.load_s = self.blocks(s.context) * self.rules.copy_s
+        s.swapped = True
+        return s.load_s
+
+    def sort(self) -> None:
+        if self.line:
+            self.queue[:] = self.line.order(self.queue, self.t)
+
+    def give_way(self, head: Seq, missing: float, fixed: list[Seq]) -> list[Seq] | None:
+        """Who leaves for the head: those that decode, as many as it needs."""
+        chosen: list[Seq] = []
+        for s in self.line.victims(head, self.running, self.t) if self.line and head not in fixed else []:
+            if s.decoding and s not in fixed:
+                chosen.append(s)
+                if sum(self.own(x) + self.next_need(x) for x in chosen) >= missing:
+                    return chosen
+        return None
 
     def known(self, s: Seq) -> int:
         """Prompt and emitted tokens of a sequence."""
@@ -186,52 +232,68 @@ class Reference:
         had_prompts, entered, saved = bool(prompts), [], (list(chunks), share)
         kept = PART * sum(s.left for s in self.running) if part else 0.0
         decoding = sum(s.decoding for s in self.running)
-        while self.queue and share > 0 and len(self.running) < rules.slots:
+        fixed: list[Seq] = []
+        while self.queue and share > 0:
             s = self.queue[0]
             if s.eligible > self.iteration:
                 break
-            room = self.free() - self.need()
+            room, found, fresh = self.free() - self.need(), [], 0
             if s.swapped:
-                want = self.blocks(s.context) + (
-                    self.blocks(s.context + 1) - self.blocks(s.context) if s.context < rules.kept_tokens else 0
-                )
-                if want > room:
+                grows = s.context < rules.kept_tokens
+                lacks = self.blocks(s.context + grows) - room
+                if rules.cache == "reserve":
+                    lacks = s.reserved - room
+            else:
+                if self.store:
+                    for unit in self.store.units(s.id)[: (s.prompt - 1) // self.store.tokens]:
+                        if unit not in self.store.pins and unit not in self.store.idle:
+                            break
+                        found.append(unit)
+                    s.hit = len(found) * self.store.tokens
+                compute = s.prompt - s.hit
+                behind = any(not x.decoding for x in self.running)
+                if (
+                    compute > share
+                    and self.running
+                    and (rules.prompts == "whole" or (rules.prompts == "prefill-first" and behind))
+                ):
                     break
+                fresh = sum(unit in self.store.idle for unit in found) if self.store else 0
+                total = self.blocks(s.prompt + (s.left if rules.cache == "reserve" else 0))
+                want = total - (len(found) - fresh) * self.unit_blocks
+                promise = (kept + PART * s.left) / rules.block_tokens if part else 0.0
+                lacks = want + (promise + watermark if self.running else 0) - room
+            if lacks > 0 or len(self.running) >= rules.slots or s in fixed:
+                leaving = self.give_way(s, lacks, fixed)
+                if leaving is None:
+                    break
+                for x in leaving:
+                    copying += self.swap_out(x)
+                    self.preempt(x)
+                    share += 0 if rules.prompts == "prefill-first" else 1
+                self.sort()
+                fixed += leaving
+                kept = PART * sum(s.left for s in self.running) if part else 0.0
+                continue
+            if s.swapped:
                 s.swapped, s.decoding = False, True
                 copying += s.load_s
                 self.running.append(self.queue.pop(0))
+                self.enters(s, 0)
+                fixed.append(s)
                 self.evict()
                 share -= 0 if rules.prompts == "prefill-first" else 1
                 continue
-            found = []
-            if self.store:
-                for unit in self.store.units(s.id)[: (s.prompt - 1) // self.store.tokens]:
-                    if unit not in self.store.pins and unit not in self.store.idle:
-                        break
-                    found.append(unit)
-                s.hit = len(found) * self.store.tokens
-            compute = s.prompt - s.hit
-            behind = any(not x.decoding for x in self.running)
-            if (
-                compute > share
-                and self.running
-                and (rules.prompts == "whole" or (rules.prompts == "prefill-first" and behind))
-            ):
-                break
-            fresh = sum(unit in self.store.idle for unit in found) if self.store else 0
-            total = self.blocks(s.prompt + (s.left if rules.cache == "reserve" else 0))
-            want = total - (len(found) - fresh) * self.unit_blocks
-            promise = (kept + PART * s.left) / rules.block_tokens if part else 0.0
-            if want + promise + watermark > room and (self.running or want > room):
-                break
             self.queue.pop(0)
             for unit in found:
                 if unit in self.store.idle:
                     self.store.idle.remove(unit)
                 self.store.pins[unit] = self.store.pins.get(unit, 0) + 1
+                self.store.uses[unit] += 1
             s.units = found
             s.reserved = total
             self.running.append(s)
+            self.enters(s, 0 if s.preempted else compute)
             self.evict()
             s.admitted = self.t if math.isnan(s.admitted) else s.admitted
             chunk = min(compute, share, rules.longest_chunk)
@@ -240,7 +302,8 @@ class Reference:
             share -= chunk
             kept += PART * s.left if part else 0.0
         tokens = sum(s.prompt - s.hit for s in entered) + decoding
-        held = entered and decoding and not had_prompts and self.waited < rules.wait_steps
+        gone = any(not x.decoding for x in fixed)
+        held = entered and decoding and not had_prompts and self.waited < rules.wait_steps and not gone
         if held and tokens < rules.wait_frac * rules.token_budget:
             self.waited += 1
             for s in reversed(entered):
@@ -248,10 +311,18 @@ class Reference:
                 self.unpin(s)
                 s.admitted = math.nan if s.admitted == self.t else s.admitted
                 self.queue.insert(0, s)
+                if self.line:
+                    self.line.withdrawn(s, 0 if s.preempted else s.prompt - s.hit)
             chunks[:] = saved[0]
         elif entered:
             self.waited = 0
         return copying
+
+    def enters(self, s: Seq, compute: int) -> None:
+        """It left the queue; the order of the others may be another now."""
+        if self.line:
+            self.line.enters(s, compute, self.queue)
+            self.sort()
 
     def step(self, moving: list[Seq], chunks: list[tuple[Seq, float]], copying: float) -> None:
         rules, times = self.rules, self.times
@@ -268,6 +339,8 @@ class Reference:
         ready = [s for s, _ in chunks if s.done >= s.prompt - s.hit]
         self.front = max(self.front, self.t) + (len(moving) + len(ready)) * rules.front_end_s
         seen = self.front if rules.front_end_s else self.t
+        if self.line:
+            self.line.emits([*moving, *ready])
         for s in moving:
             s.left -= 1
         finished = sorted((s for s in moving if s.left == 0), key=lambda s: s.id)

@@ -8,26 +8,26 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.serving.routers import ByNumber, LeastLoaded, TwoChoices
 from tests.serving.test_engine import TIMES, scenario
-from tests.serving.test_fleet import RULES, check, traffic_of
+from tests.serving.test_fleet import RULES, LeastLoaded, check, round_robin, traffic_of
 
 from ridgeline.core.errors import DomainError, MissingExtraError
 from ridgeline.core.seeding import stream
-from ridgeline.serving import compiled
-from ridgeline.serving.engine import Engine, serve
+from ridgeline.serving import compiled, routers
+from ridgeline.serving.alone import serve
+from ridgeline.serving.engine import Engine
+from ridgeline.serving.facts import Facts
 from ridgeline.serving.fleet import Fleet, Member, Pool
 from ridgeline.serving.played import DONE, REJECTED, UNFINISHED, Played
 from ridgeline.serving.prefix import PrefixCache
 from ridgeline.serving.queues import Keyed
 from ridgeline.serving.rules import Log, Requests, Rules
-from ridgeline.serving.simulate import RoundRobin
 from ridgeline.serving.step_table import StepTimes
 from ridgeline.sim import Simulation
 from ridgeline.workloads.traffic import Traffic
 
 SCENARIOS = 300
-ROUTERS = (RoundRobin, TwoChoices, LeastLoaded, ByNumber)
+ROUTERS = ("RoundRobin", "PowerOfChoices", "LeastLoaded", "Random")
 BENT = replace(TIMES, marks=(60.0, 150.0), bends_s=([1e-6, 2e-6, 4e-6], [3e-6, 3e-6, 3e-6]))
 
 needs_numba = pytest.mark.skipif(not compiled.installed(), reason="numba is not installed: pip install ridgeline[jit]")
@@ -40,6 +40,10 @@ def case_of(seed: int) -> tuple[StepTimes, Rules, Requests]:
     if rules.block_tokens == 1 and draw.random() < 0.4:
         rules = replace(rules, growth=float(draw.choice([1.7, 2.5])))
     return (BENT if draw.random() < 0.3 else TIMES), rules, case.requests
+
+
+def router_of(name: str) -> Any:
+    return getattr(routers, name)(Facts(prompt_tokens=(), output_tokens=(), seed=7))
 
 
 def traffic_for(requests: Requests) -> Traffic:
@@ -79,10 +83,8 @@ def assert_equal(one: Played, other: Played) -> None:
 
 def both(*args: Any, until_s: float = math.inf, **rest: Any) -> tuple[Fleet, Fleet, Played]:
     """A fleet played in Python and compiled, with equal results."""
-    python, fast = (fleet_for(*args, **rest) for _ in range(2))
-    if isinstance(args[2], type):
-        for fleet in (python, fast):
-            fleet.pools[0].router = args[2]()
+    traffic, lanes, name, *others = args
+    python, fast = (fleet_for(traffic, lanes, router_of(name), *others, **rest) for _ in range(2))
     expected, played = python.play(until_s, engine="python"), fast.play(until_s, engine="compiled")
     assert_equal(played, expected)
     for a, b in zip(python.members, fast.members, strict=True):
@@ -97,7 +99,7 @@ def test_a_compiled_lane_is_the_engine_to_the_bit(seed: int) -> None:
     times, rules, requests = case_of(seed)
     alone = Engine(times, rules, requests, Log(len(requests.prompts)), keep_runs=True)
     serve(alone, requests)
-    fleet = fleet_for(traffic_for(requests), 1, RoundRobin(), rules, times, requests.hits)
+    fleet = fleet_for(traffic_for(requests), 1, round_robin(), rules, times, requests.hits)
     fleet.play(engine="compiled")
     for name in ("sent", "admitted", "first", "last", "preempted", "found"):
         assert getattr(fleet.log, name) == getattr(alone.log, name), name
@@ -121,10 +123,10 @@ def test_scenarios_reach_every_mechanism() -> None:
 @needs_numba
 @pytest.mark.parametrize("seed", range(60))
 @pytest.mark.parametrize("router", ROUTERS)
-def test_a_compiled_fleet_is_the_fleet_to_the_bit(seed: int, router: type) -> None:
+def test_a_compiled_fleet_is_the_fleet_to_the_bit(seed: int, router: str) -> None:
     times, rules, _ = case_of(seed)
     draw = stream(seed, "fleets")
-    clients = {"clients": int(draw.integers(2, 20))} if draw.random() < 0.4 and router is not ByNumber else {}
+    clients = {"clients": int(draw.integers(2, 20))} if draw.random() < 0.4 and router != "Random" else {}
     traffic = traffic_of(seed, gap_s=float(draw.choice([0.002, 0.01, 0.05])), **clients)
     if rules.blocks * rules.block_tokens < 400:
         rules = replace(rules, cache_tokens=500.0)
@@ -140,13 +142,13 @@ def check_empty(fleet: Fleet, played: Played) -> None:
 @needs_numba
 @pytest.mark.parametrize("longest", [1, 3])
 def test_cuts_of_runs_are_cut_alike(longest: int) -> None:
-    both(traffic_of(1), 2, RoundRobin, longest_run=longest)
+    both(traffic_of(1), 2, "RoundRobin", longest_run=longest)
 
 
 @needs_numba
 @pytest.mark.parametrize("clients", [0, 7])
-@pytest.mark.parametrize("router", [RoundRobin, TwoChoices])
-def test_what_never_fits_is_rejected_alike(clients: int, router: type) -> None:
+@pytest.mark.parametrize("router", ["RoundRobin", "PowerOfChoices"])
+def test_what_never_fits_is_rejected_alike(clients: int, router: str) -> None:
     rules = replace(RULES, cache_tokens=320.0)
     traffic = traffic_of(3, **({"clients": clients, "think_s": np.full(120, 0.01)} if clients else {}))
     _, _, played = both(traffic, 3, router, rules, longest=340.0)
@@ -157,7 +159,7 @@ def test_what_never_fits_is_rejected_alike(clients: int, router: type) -> None:
 @needs_numba
 def test_a_run_that_is_cut_off_is_cut_off_alike() -> None:
     for until_s in (0.0, 0.5, 1.0, 2.0):
-        _, _, played = both(traffic_of(2), 2, LeastLoaded, until_s=until_s)
+        _, _, played = both(traffic_of(2), 2, "LeastLoaded", until_s=until_s)
         assert UNFINISHED in played.end
 
 
@@ -166,10 +168,12 @@ def test_many_requests_go_through_every_slice_and_refill(monkeypatch: pytest.Mon
     monkeypatch.setattr(compiled, "SLICE", 1000)
     monkeypatch.setattr(compiled, "ROWS", 300)
     traffic = traffic_of(5, count=6000, gap_s=0.02)
-    _, fast, played = both(traffic, 5, TwoChoices)
+    _, fast, played = both(traffic, 5, "PowerOfChoices")
     check_empty(fast, played)
     told: list[int] = []
-    fleet_for(traffic, 5, TwoChoices(), progress=lambda time, ended: told.append(ended)).play(engine="compiled")
+    fleet_for(traffic, 5, router_of("PowerOfChoices"), progress=lambda time, ended: told.append(ended)).play(
+        engine="compiled"
+    )
     assert len(told) > 10
     assert told == sorted(told)
     assert told[-1] == 6000
@@ -179,9 +183,9 @@ def test_many_requests_go_through_every_slice_and_refill(monkeypatch: pytest.Mon
 def test_runs_are_handed_on_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "ROWS", 100)
     parts: dict[int, list[Any]] = {0: [], 1: []}
-    fleet = fleet_for(traffic_of(5), 2, RoundRobin(), on_runs=lambda lane, runs: parts[lane].append(runs))
+    fleet = fleet_for(traffic_of(5), 2, round_robin(), on_runs=lambda lane, runs: parts[lane].append(runs))
     fleet.play(engine="compiled")
-    kept = fleet_for(traffic_of(5), 2, RoundRobin()).play(engine="python")
+    kept = fleet_for(traffic_of(5), 2, round_robin()).play(engine="python")
     for lane, own in parts.items():
         np.testing.assert_array_equal(np.concatenate(own), kept.lanes[lane].runs)
 
@@ -194,7 +198,7 @@ def test_an_interrupted_run_tells_what_it_knows(monkeypatch: pytest.MonkeyPatch)
         if ended > 30:
             raise KeyboardInterrupt
 
-    fleet = fleet_for(traffic_of(2), 2, RoundRobin(), progress=stop)
+    fleet = fleet_for(traffic_of(2), 2, round_robin(), progress=stop)
     played = fleet.play(engine="compiled")
     assert fleet.interrupted
     assert set(played.end.tolist()) == {DONE, UNFINISHED}
@@ -203,11 +207,7 @@ def test_an_interrupted_run_tells_what_it_knows(monkeypatch: pytest.MonkeyPatch)
 @needs_numba
 def test_an_empty_traffic_ends_at_once() -> None:
     traffic = traffic_of(1).select(np.zeros(120, dtype=bool))
-    assert fleet_for(traffic, 2, RoundRobin()).play(engine="compiled").end_s == 0.0
-
-
-class Unnamed(LeastLoaded):
-    compiled = ""
+    assert fleet_for(traffic, 2, round_robin()).play(engine="compiled").end_s == 0.0
 
 
 def odd_fleets() -> dict[str, Fleet]:
@@ -215,16 +215,16 @@ def odd_fleets() -> dict[str, Fleet]:
     traffic = traffic_of(1)
     after = np.where(np.arange(120) % 2, np.arange(120) - 1, -1)
     fleets = {
-        "written in Python": fleet_for(traffic, 2, Unnamed()),
-        "besides its load": fleet_for(traffic, 2, RoundRobin(), control=Simulation()),
-        "wait for others": fleet_for(traffic_of(1, after=after), 2, RoundRobin()),
-        "drop tokens": fleet_for(traffic, 1, RoundRobin(), replace(RULES, kept_tokens=64.0)),
-        "only prefill": fleet_for(traffic, 1, RoundRobin(), replace(RULES, prefill_only=True)),
-        "too large": fleet_for(traffic, 1 << 8, RoundRobin(), replace(RULES, slots=1 << 20)),
-        "no lane": fleet_for(traffic, 0, RoundRobin()),
+        "written in Python": fleet_for(traffic, 2, LeastLoaded()),
+        "besides its load": fleet_for(traffic, 2, round_robin(), control=Simulation()),
+        "wait for others": fleet_for(traffic_of(1, after=after), 2, round_robin()),
+        "drop tokens": fleet_for(traffic, 1, round_robin(), replace(RULES, kept_tokens=64.0)),
+        "only prefill": fleet_for(traffic, 1, round_robin(), replace(RULES, prefill_only=True)),
+        "too large": fleet_for(traffic, 1 << 8, round_robin(), replace(RULES, slots=1 << 20)),
+        "no lane": fleet_for(traffic, 0, round_robin()),
     }
     for name in ("lanes differ", "first come first served", "cache of prefixes", "is down", "several pools"):
-        fleets[name] = fleet_for(traffic, 2, RoundRobin())
+        fleets[name] = fleet_for(traffic, 2, round_robin())
     last = {name: fleet.members[-1] for name, fleet in fleets.items() if fleet.members}
     last["lanes differ"].engine.times = replace(TIMES)
     last["first come first served"].engine.queue = Keyed(lambda request, time: time)
@@ -250,14 +250,14 @@ def test_what_is_for_python_alone_is_named(reason: str, monkeypatch: pytest.Monk
 def test_without_numba_auto_plays_in_python_and_compiled_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "installed", lambda: False)
     monkeypatch.setattr(compiled, "WORTH_IT", 1)
-    assert not compiled.chosen(fleet_for(traffic_of(1), 1, RoundRobin()), "auto")
+    assert not compiled.chosen(fleet_for(traffic_of(1), 1, round_robin()), "auto")
     with pytest.raises(MissingExtraError, match=r"ridgeline\[jit\]"):
-        fleet_for(traffic_of(1), 1, RoundRobin()).play(engine="compiled")
+        fleet_for(traffic_of(1), 1, round_robin()).play(engine="compiled")
 
 
 def test_auto_compiles_what_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "installed", lambda: True)
-    fleet = fleet_for(traffic_of(1), 1, RoundRobin())
+    fleet = fleet_for(traffic_of(1), 1, round_robin())
     assert not compiled.chosen(fleet, "auto")
     monkeypatch.setattr(compiled, "WORTH_IT", 100)
     assert compiled.chosen(fleet, "auto")
@@ -266,4 +266,4 @@ def test_auto_compiles_what_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_unknown_engine_is_refused() -> None:
     with pytest.raises(DomainError, match="engine is one of"):
-        fleet_for(traffic_of(1), 1, RoundRobin()).play(engine="fast")
+        fleet_for(traffic_of(1), 1, round_robin()).play(engine="fast")

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pytest
+from tests.serving import lines
 from tests.serving.reference import Reference, Store
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
-from ridgeline.serving.engine import Engine, serve, steps_until
+from ridgeline.serving import kv, schedulers
+from ridgeline.serving.alone import serve
+from ridgeline.serving.engine import Engine
+from ridgeline.serving.facts import Facts
 from ridgeline.serving.played import run_ends_s, runs_of
 from ridgeline.serving.prefix import PrefixCache
-from ridgeline.serving.queues import Keyed
 from ridgeline.serving.rules import CACHES, PREEMPTIONS, PROMPTS, Log, Requests, Rules
-from ridgeline.serving.step_table import StepTimes
+from ridgeline.serving.step_table import StepTimes, steps_until
 
 SCENARIOS = 150
 EXACT = 1e-9
@@ -63,22 +67,22 @@ class Scenario:
     requests: Requests
     units: tuple[tuple[int, ...], ...] = ()
     unit_tokens: int = 0
-    priorities: tuple[int, ...] = ()
-
-    def key(self, request: int, time: float) -> float:
-        return float(-self.priorities[request])
+    policy: str = ""
+    eviction: str = "lru"
+    facts: Facts | None = None
 
     def engine(self, longest_run: int = 1 << 60, times: StepTimes = TIMES) -> Engine:
         prefix = None
         if self.units:
             block = self.rules.block_tokens
-            prefix = PrefixCache(self.units.__getitem__, unit_tokens=self.unit_tokens, block_tokens=block)
+            order = {"lru": None, "lfu": kv.Lfu(), "fifo": kv.Fifo()}[self.eviction]
+            prefix = PrefixCache(self.units.__getitem__, unit_tokens=self.unit_tokens, block_tokens=block, order=order)
         engine = Engine(
             times,
             self.rules,
             self.requests,
             Log(len(self.requests.prompts)),
-            queue=Keyed(self.key) if self.priorities else None,
+            queue=SCHEDULERS[self.policy][0](self.facts) if self.policy else None,
             prefix=prefix,
             keep_runs=True,
             longest_run=longest_run,
@@ -86,11 +90,48 @@ class Scenario:
         serve(engine, self.requests)
         return engine
 
+    def line(self) -> lines.Line | None:
+        """The eager twin of its scheduler."""
+        return SCHEDULERS[self.policy][1](self.facts) if self.policy else None
+
     def reference(self, times: StepTimes = TIMES) -> Reference:
-        store = Store(self.units.__getitem__, self.unit_tokens) if self.units else None
-        reference = Reference(times, self.rules, self.requests, store, self.key if self.priorities else None)
+        store = Store(self.units.__getitem__, self.unit_tokens, self.eviction) if self.units else None
+        reference = Reference(times, self.rules, self.requests, store, self.line())
         reference.run()
         return reference
+
+
+@dataclass(frozen=True)
+class Promised:
+    """A class of requests."""
+
+    ttft_s: float
+    tpot_s: float
+    e2e_s: float
+    priority: int
+    weight: float = 1.0
+
+
+CLASSES = (Promised(0.1, math.inf, math.inf, 0), Promised(0.5, math.inf, 2.0, 1), Promised(1.0, 0.01, 3.0, 2))
+
+SCHEDULERS = {
+    "priority": (schedulers.priority, lines.Priority),
+    "priority-preemptive": (schedulers.PriorityPreemptive, lines.Preemptive),
+    "slo-aware": (schedulers.SloAware, lines.SloAware),
+    "rotation": (partial(schedulers.Rotation, quantum_s=0.07), partial(lines.Rotation, quantum_s=0.07)),
+    "fair": (partial(schedulers.Fair, weights="1:2 2:4"), partial(lines.Fair, shares={1: 2.0, 2: 4.0})),
+}
+
+
+def facts_of(seed: int, requests: Requests) -> Facts:
+    draw, count = stream(seed, "facts"), len(requests.prompts)
+    return Facts(
+        prompt_tokens=requests.prompts,
+        output_tokens=requests.outputs,
+        class_code=draw.integers(0, 3, count).tolist(),
+        classes=CLASSES,
+        tenant=draw.integers(0, 4, count).tolist(),
+    )
 
 
 def scenario(seed: int) -> Scenario:
@@ -145,7 +186,8 @@ def scenario(seed: int) -> Scenario:
         requests=requests,
         units=units if shared else (),
         unit_tokens=unit,
-        priorities=tuple(draw.integers(0, 3, count).tolist()) if priority else (),
+        policy="priority" if priority else "",
+        facts=facts_of(seed, requests),
     )
 
 
@@ -298,3 +340,24 @@ def test_steps_until_is_the_fewest_that_suffice(rise: float) -> None:
         k = steps_until(wait, 0.01, rise)
         assert k * 0.01 + rise * k * (k - 1) / 2 >= wait
         assert k == 1 or (k - 1) * 0.01 + rise * (k - 1) * (k - 2) / 2 < wait
+
+
+SHARED = [seed for seed in range(2 * SCENARIOS) if scenario(seed).units]
+
+
+@pytest.mark.parametrize("eviction", ["lfu", "fifo"])
+@pytest.mark.parametrize("seed", SHARED)
+def test_other_orders_of_eviction_equal_the_eager_reference(seed: int, eviction: str) -> None:
+    case = replace(scenario(seed), eviction=eviction)
+    expected, engine = case.reference(), case.engine()
+    np.testing.assert_allclose(engine.log.last, [s.last for s in expected.all], rtol=EXACT)
+    np.testing.assert_allclose(case.engine(longest_run=1).log.last, engine.log.last, rtol=EXACT)
+
+
+def test_orders_of_eviction_differ() -> None:
+    cases = [scenario(seed) for seed in SHARED]
+    found = {
+        order: [sum(replace(case, eviction=order).engine().log.found.values()) for case in cases]
+        for order in ("lru", "lfu", "fifo")
+    }
+    assert found["lru"] != found["lfu"] != found["fifo"]

@@ -14,13 +14,20 @@ from tests.serving.test_engine import EXACT, TIMES, scenario
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
-from ridgeline.serving.engine import Engine, serve
+from ridgeline.serving.alone import serve
+from ridgeline.serving.engine import Engine
+from ridgeline.serving.facts import Facts
 from ridgeline.serving.fleet import Fleet, Member, Pool
 from ridgeline.serving.played import DONE, FAILED, REJECTED, UNFINISHED, Played
+from ridgeline.serving.routers import RoundRobin
 from ridgeline.serving.rules import Log, Requests, Rules
-from ridgeline.serving.simulate import RoundRobin
 from ridgeline.sim import Simulation
 from ridgeline.workloads.traffic import Traffic
+
+
+def round_robin() -> RoundRobin:
+    return RoundRobin(Facts(prompt_tokens=(), output_tokens=()))
+
 
 RULES = Rules(slots=8, token_budget=200.0, cache_tokens=4000.0, block_tokens=16)
 
@@ -51,7 +58,7 @@ def fleet_of(traffic: Traffic, lanes: Sequence[int], rules: Rules = RULES, route
         members = [
             Member(Engine(TIMES, own, requests, log, keep_runs=True), replica=r, chips=1.0) for r in range(count)
         ]
-        pool = Pool(name=f"pool{i}", members=members, router=router or RoundRobin())
+        pool = Pool(name=f"pool{i}", members=members, router=router or round_robin())
         if pools:
             pool.passes_to, pool.transfer_s = pools[0], [1e-5 * p for p in requests.prompts]
         pools.insert(0, pool)
@@ -98,8 +105,8 @@ def test_under_round_robin_replicas_are_as_if_alone(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("lanes", [[1], [3], [1, 1], [2, 3]])
-@pytest.mark.parametrize("router", [RoundRobin, LeastLoaded])
-def test_every_request_ends_once(seed: int, lanes: list[int], router: type) -> None:
+@pytest.mark.parametrize("router", [round_robin, LeastLoaded])
+def test_every_request_ends_once(seed: int, lanes: list[int], router: Any) -> None:
     fleet = fleet_of(traffic_of(seed), lanes, router=router())
     played = fleet.play()
     check(fleet, played)
@@ -113,7 +120,7 @@ def test_least_loaded_beats_round_robin_when_lengths_vary() -> None:
     traffic = traffic_of(1, count=400, gap_s=0.02)
     waits = [
         np.mean(fleet_of(traffic, [4], router=router).play().first_s - traffic.arrival_s)
-        for router in (RoundRobin(), LeastLoaded())
+        for router in (round_robin(), LeastLoaded())
     ]
     assert waits[1] < waits[0]
 

@@ -11,7 +11,7 @@ import pytest
 from ridgeline.api import fit_serving
 from ridgeline.api.tasks import predict_table
 from ridgeline.serving.load import procedure
-from ridgeline.serving.measure import Traffic
+from ridgeline.serving.measure import Benchmark
 from ridgeline.serving.runtime import runtime
 
 MODEL = "meta-llama/Llama-3.1-8B"
@@ -60,7 +60,7 @@ def test_a_row_is_the_same_alone_and_in_a_table() -> None:
 
 
 def test_lengths_are_uniform_from_the_shortest_and_the_same_each_time() -> None:
-    traffic = Traffic(isl=1000, osl=500, low_frac=0.8, clients=10, count=5000, hit_frac=0.0, unique=0)
+    traffic = Benchmark(isl=1000, osl=500, low_frac=0.8, clients=10, count=5000, hit_frac=0.0, unique=0)
     requests = traffic.requests()
     assert (min(requests.prompts), max(requests.prompts)) == (800, 1000)
     assert np.mean(requests.prompts) == pytest.approx(900, rel=0.01)
@@ -69,7 +69,7 @@ def test_lengths_are_uniform_from_the_shortest_and_the_same_each_time() -> None:
 
 
 def test_repeated_prompts_are_found_in_the_cache() -> None:
-    traffic = Traffic(isl=1000, osl=50, low_frac=1.0, clients=20, count=200, hit_frac=0.0, unique=100)
+    traffic = Benchmark(isl=1000, osl=50, low_frac=1.0, clients=20, count=200, hit_frac=0.0, unique=100)
     hits = traffic.requests().hits
     assert set(hits[:100]) == {0}
     assert set(hits[100:]) == {999}

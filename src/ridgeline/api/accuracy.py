@@ -17,7 +17,8 @@ from ridgeline.core import units
 from ridgeline.costs.validate import Line
 
 CELL = ("chip", "runtime", "version", "dtype")
-REGIMES = ("calibrated", "physics", "datasheet")
+REGIMES = ("calibrated", "physics", "datasheet", "extrapolated")
+NUMBERS = ("rows", "median", "p90", "bias", "covered")
 PLOTTED = 600
 """Points drawn per picture: every row of a table would make a page that no browser likes."""
 SIDE, MARGIN = 300, 45
@@ -46,10 +47,15 @@ class Accuracy:
         """Both, power of kernels as one kind."""
         return [*self.kernels, *self.systems]
 
+    @property
+    def left_out(self) -> list[Points]:
+        """The regime in which whole families of shapes were left out of the fits."""
+        return [each for each in self.kernels if each.regime == "extrapolated"]
+
     def to_dict(self, count: int = 20) -> dict[str, Any]:
         """Every line, what stands apart, what was refused, and the worst rows, as plain values for JSON."""
         lines = [*lines_of(self.points), *lines_of(self.points, ("chip",)), *lines_of(self.kernels, CELL)]
-        lines += lines_of(self.points, ("size",))
+        lines += [*lines_of(self.points, ("size",)), *lines_of(self.left_out, ("shapes",))]
         return {
             "lines": [asdict(line) for line in lines],
             "apart": [{"reason": reason, **asdict(line)} for reason, line in lines_apart(self.kernels)],
@@ -63,6 +69,7 @@ class Accuracy:
             _screen("medians by kind and regime", lines_of(self.points), ()),
             _screen("by chip", lines_of(self.points, ("chip",)), ("chip",)),
             _screen("by size class", lines_of(self.kernels, ("size",)), ("size",)),
+            *([_screen("by shapes left out", lines_of(self.left_out, ("shapes",)), ("shapes",))] * bool(self.left_out)),
             _worst_screen(worst(calibrated(self.kernels))),
         )
 
@@ -94,7 +101,7 @@ def _screen(title: str, lines: Sequence[Line], by: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("kind", "regime", *by):
         table.add_column(name)
-    for name in ("rows", "median", "p90", "bias"):
+    for name in NUMBERS:
         table.add_column(name, justify="right")
     for line in lines:
         table.add_row(line.kind, line.regime, *(getattr(line, name) for name in by), *_numbers(line))
@@ -118,7 +125,12 @@ def _worst_cells(points: Points, row: int) -> tuple[str, ...]:
 
 
 def _numbers(line: Line) -> tuple[str, ...]:
-    return (f"{line.count:,}", f"{line.median:.1%}", f"{line.p90:.1%}", f"{line.bias:+.1%}")
+    return (f"{line.count:,}", f"{line.median:.1%}", f"{line.p90:.1%}", f"{line.bias:+.1%}", share(line.covered))
+
+
+def share(value: float | None) -> str:
+    """A share in percent, or a dash where there is none."""
+    return "-" if value is None else f"{value:.0%}"
 
 
 def html_page(accuracy: Accuracy) -> str:
@@ -133,6 +145,7 @@ def html_page(accuracy: Accuracy) -> str:
         *(_scatter(points) for points in accuracy.points if points.predicted.size),
         _html_lines("By chip", lines_of(accuracy.points, ("chip",)), ("chip",)),
         _html_lines("By size class", lines_of(accuracy.kernels, ("size",)), ("size",)),
+        _html_lines("By shapes left out of the fit", lines_of(accuracy.left_out, ("shapes",)), ("shapes",)),
         _html_lines("By chip, runtime and format", lines_of(accuracy.kernels, CELL), CELL),
         _html_worst(worst(calibrated(accuracy.kernels))),
         "</body></html>",
@@ -141,7 +154,7 @@ def html_page(accuracy: Accuracy) -> str:
 
 
 def _html_lines(title: str, lines: Sequence[Line], by: Sequence[str]) -> str:
-    head = "".join(f"<th>{name}</th>" for name in ("kind", "regime", *by, "rows", "median", "p90", "bias"))
+    head = "".join(f"<th>{name}</th>" for name in ("kind", "regime", *by, *NUMBERS))
     rows = []
     for line in lines:
         texts = (line.kind, line.regime, *(getattr(line, name) for name in by))
@@ -215,4 +228,4 @@ def by_kind(lines: Iterable[Line]) -> dict[str, dict[str, Line]]:
     return found
 
 
-__all__ = ["TARGETS", "Accuracy", "by_kind", "calibrated", "html_page", "refused", "worst_row"]
+__all__ = ["TARGETS", "Accuracy", "by_kind", "calibrated", "html_page", "refused", "share", "worst_row"]

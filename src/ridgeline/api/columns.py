@@ -239,6 +239,45 @@ VISION: tuple[Column, ...] = (
     Column(name="params_m", kind=NUMBER, doc="its 10^6 parameters", default=0.0),
 )
 
+LOADS: tuple[Column, ...] = (
+    _text("trace", "requests: a trace, or a traffic file (.yaml)"),
+    _text("arrivals", 'a process: "poisson(5/s)", "gamma(5/s, cv=2)", "closed(64)", ...'),
+    _text("prompt", 'law of the prompt tokens, instead of isl: "lognormal(mean=1024, sigma=0.8)", ...'),
+    _text("output", "law of the output tokens, instead of osl"),
+    _count("requests", "only so many requests; 0: all", 0, lowest=0),
+    Column(name="duration_s", kind=NUMBER, doc="only arrivals before; 0: all", default=0.0, unit="s"),
+    Column(name="ttft_slo_s", kind=NUMBER, doc="objective: time to first token; 0: none", default=0.0, unit="s"),
+    Column(name="tpot_slo_s", kind=NUMBER, doc="objective: time per output token; 0: none", default=0.0, unit="s"),
+    Column(name="e2e_slo_s", kind=NUMBER, doc="objective: time to the last token; 0: none", default=0.0, unit="s"),
+    _count("seed", "of every random draw", 0, lowest=0),
+)
+"""What says which requests come, beside the columns of a case."""
+
+FLEETS: tuple[Column, ...] = (
+    _text("scheduler", "order of waiting requests: fcfs, priority, shortest, fair, deadline, rotation, ...", "fcfs"),
+    _text("router", "which lane takes a request: least-loaded, round-robin, prefix, session, ...", "least-loaded"),
+    _text("kept", 'what a sequence keeps of its cache: full, "budget(2048)", ...', "full"),
+    _text("eviction", "order in which cached prefixes leave: lru, lfu, fifo", "lru"),
+    _text("tiers", 'stores of evicted prefixes: "host(capacity=512GB, bandwidth=50GB/s) + nvme(...)"'),
+    _text("preemption", "of sequences that the cache cannot hold", "recompute", choices=("recompute", "swap")),
+    Column(
+        name="watermark_frac", kind=NUMBER, doc="share of the cache that admission keeps free", default=0.0, highest=0.9
+    ),
+    _count("longest_chunk", "tokens of one prompt per iteration; 0: the token budget", 0, lowest=0),
+    _count("longest", "tokens of prompt and output that are served; 0: no limit", 0, lowest=0),
+    _text("autoscaler", 'how many of the replicas are up: "queue(target=4, minimum=1)", slo(...), ...'),
+    Column(
+        name="cold_start_s",
+        kind=NUMBER,
+        doc="of a replica; -1: its weights over the host link",
+        default=-1.0,
+        unit="s",
+        lowest=-1.0,
+    ),
+    _text("failures", 'of replicas: "random(mtbf=10h, repair=10min)"'),
+)
+"""What says how a fleet is run; names in them are policies."""
+
 TASKS: Mapping[str, tuple[Column, ...]] = {
     "ops": OPS,
     "step": STEP,

@@ -6,12 +6,14 @@ from ridgeline.core.errors import RidgelineError
 from ridgeline.hardware.catalogue import chip, node
 from ridgeline.hardware.machine import machine
 from ridgeline.plans import Plan, parse_plan
+from ridgeline.serving.checking import check_policy
 from ridgeline.workloads.catalogue import model
 
 __all__ = [
     "Plan",
     "Prediction",
     "RidgelineError",
+    "check_policy",
     "chip",
     "machine",
     "model",

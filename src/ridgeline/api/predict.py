@@ -84,6 +84,12 @@ def predict(task: str = "serving", *, on: str = "", plan: str = "", **case: Any)
 
     Example: `rl.predict(model="meta-llama/Llama-3.1-70B", on="8x h100-sxm", tp=8, isl=1024, osl=1024, concurrency=64)`
     """
+    values = case_values(task, on=on, plan=plan, case=case)
+    return _evaluate(task, values)
+
+
+def case_values(task: str, *, on: str, plan: str, case: Mapping[str, Any]) -> dict[str, float | str]:
+    """The columns that a case gives, by name and in SI units; arguments and errors are those of `predict`."""
     columns = {name: column for column in task_columns(task) for name in (column.name, *column.aliases)}
     given: dict[str, Any] = dict(case)
     for name in given:
@@ -99,10 +105,10 @@ def predict(task: str = "serving", *, on: str = "", plan: str = "", **case: Any)
             given.setdefault("node", machines.node.name)
         if "chips" in columns:
             given.setdefault("chips", machines.count)
-    values = {name: _value(columns[name], value) for name, value in given.items() if value is not None}
+    values = {name: cell_value(columns[name], value) for name, value in given.items() if value is not None}
     if machines is not None and task == "serving":
         values.update(_fill_machine(values, machines.count))
-    return _evaluate(task, values)
+    return values
 
 
 def _evaluate(task: str, values: Mapping[str, float | str]) -> Prediction:
@@ -157,7 +163,7 @@ def _fill_machine(values: Mapping[str, float | str], chips: int) -> dict[str, fl
     return {"replicas": asked}
 
 
-def _value(column: Column, value: Any) -> float | str:
+def cell_value(column: Column, value: Any) -> float | str:
     """A value as a cell: text with a unit becomes SI."""
     if column.kind != NUMBER:
         return str(value).lower() if isinstance(value, bool) else str(value)

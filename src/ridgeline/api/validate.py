@@ -1,8 +1,8 @@
 """`ridgeline validate`: predictions beside measurements, and what is said of the errors.
 
-Three regimes, never mixed. `calibrated`: as `predict ops` answers, on shapes that the fits of that chip did not see.
+Regimes are never mixed. `calibrated`: as `predict ops` answers, on shapes that the fits of that chip did not see.
 `physics`: the same rows without the residual tables. `datasheet`: the chip's rows were left out of every fit, so that
-it contributed nothing but its datasheet.
+it contributed nothing but its datasheet. `extrapolated` (`shape_families.py`): a whole family of shapes was left out.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from ridgeline.core.errors import FileFormatError, UnknownNameError, did_you_mea
 from ridgeline.core.files import load_json
 from ridgeline.core.tables import Labels, from_mapping
 from ridgeline.costs.coefficients import coefficient_file, physics_twin, unmeasured_twin
-from ridgeline.costs.fits.common import is_fit_half, sampled
+from ridgeline.costs.fits.common import is_fit_half, sampled, sets_interval
 from ridgeline.costs.measurements import SIZES, Measurements, columns_of, read
+from ridgeline.costs.power_runs import was_sustained
 from ridgeline.costs.validate import ALL, Line, Report, regressions
 from ridgeline.hardware import catalogue
 from ridgeline.hardware.chip import Chip
@@ -40,12 +41,13 @@ TWINS: Mapping[str, Callable[[Chip], Chip]] = {
 FITTED_IN: Mapping[str, str] = {"moe": "experts", "collectives": "collective"}
 """Kind of table -> the coefficient file whose provenance names it, where they differ."""
 SLICES: tuple[tuple[str, ...], ...] = ((), ("chip",), ("chip", "runtime", "version", "dtype"), ("size",))
-LABELS = ("chip", "runtime", "version", "dtype", "size")
+LABELS = ("chip", "runtime", "version", "dtype", "size", "shapes")
 EDGES_S = (20e-6, 200e-6, 2e-3)
 SIZE_CLASSES = ("< 20 us", "20-200 us", "0.2-2 ms", "> 2 ms")
 LONG_ENOUGH_S = 0.5e-3
 """Power of shorter kernels is not to be trusted: the sensor averages over more than their loop."""
-SUSTAINED = ("gemm", "vllm", "0.22.0")
+SUSTAINED = "gemm"
+"""The kind whose rows of a run at the power limit stand apart; the others have families of their own for it."""
 SUSPECT = ("attention_decode", "a100-80gb-sxm", "trtllm")
 WORST, LOOKED_AT, OF_ONE_KERNEL = 20, 400, 2
 FEWEST = 30
@@ -59,6 +61,9 @@ class Points:
     Attributes:
         labels: chip, runtime, version, dtype, size, bound, kernel, case (the inputs in words); one text per row.
         apart: why the rows stand outside the summary (host-bound loops, ...); empty for ordinary rows.
+        covered: 1 where the measurement lies in the 80 % interval, 0 where not, NaN for rows that set the interval or
+            carry none.
+        known: in the regime `extrapolated`, what the fit that saw their like says of the same rows.
         refused: message -> rows that could not be predicted.
     """
 
@@ -68,6 +73,8 @@ class Points:
     measured: Floats
     labels: Mapping[str, Texts]
     apart: Texts
+    covered: Floats | None = None
+    known: Floats | None = None
     refused: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -85,6 +92,8 @@ class Points:
             measured=self.measured[chosen],
             labels=labels,
             apart=self.apart[chosen],
+            covered=None if self.covered is None else self.covered[chosen],
+            known=None if self.known is None else self.known[chosen],
             refused=self.refused,
         )
 
@@ -120,7 +129,7 @@ def validate_kernels(data: Path, kinds: Sequence[str] = (), sample: int = 0) -> 
             fix = did_you_mean(kind, KINDS, listing=f"kinds: {', '.join(KINDS)}")
             raise UnknownNameError(f"no measurements of kind {kind!r}", at="--kinds", fix=fix)
     found: list[Points] = []
-    for table in _tables(data, kinds):
+    for table in measured_tables(data, kinds):
         held = _unseen(table)
         if sample and len(held) > sample:
             everything = np.ones(len(held), dtype=bool)
@@ -151,7 +160,8 @@ def _joined(points: Sequence[Points]) -> list[Points]:
     ]
 
 
-def _tables(data: Path, kinds: Sequence[str]) -> Iterable[Measurements]:
+def measured_tables(data: Path, kinds: Sequence[str]) -> Iterable[Measurements]:
+    """The tables of the asked kinds (default: all that are there), or the one table."""
     if data.is_file():
         yield read(data)
         return
@@ -168,13 +178,25 @@ def _tables(data: Path, kinds: Sequence[str]) -> Iterable[Measurements]:
 
 def _unseen(table: Measurements) -> Measurements:
     """Rows that no fit saw: the held-out half of a table that a fit was made from, all of any other."""
-    kind = FITTED_IN.get(table.kind, table.kind)
-    sources = coefficient_file(kind)["provenance"].get("data") or []
-    fitted = any(entry.get("sha256") == table.sha256 for entry in sources)
     kept = _op_rows(table)
-    if fitted:
+    if was_fitted(table):
         kept &= ~is_fit_half(*_key(table))
     return table.rows(kept)
+
+
+def was_fitted(table: Measurements) -> bool:
+    """Whether the bundled numbers were fitted on this very file."""
+    kind = FITTED_IN.get(table.kind, table.kind)
+    sources = coefficient_file(kind)["provenance"].get("data") or []
+    return any(entry.get("sha256") == table.sha256 for entry in sources)
+
+
+def _covered(table: Measurements, low_s: Floats, high_s: Floats) -> Floats:
+    """See `Points.covered`."""
+    inside: Floats = ((table.time_s >= low_s) & (table.time_s <= high_s)).astype(np.float64)
+    if was_fitted(table):
+        inside[sets_interval(*_key(table))] = np.nan
+    return inside
 
 
 def _op_rows(table: Measurements) -> NDArray[np.bool_]:
@@ -192,6 +214,7 @@ def _key(table: Measurements) -> tuple[Floats, ...]:
 
 def _priced(table: Measurements, regime: str) -> Points:
     results, errors = _predict(table, TWINS[regime])
+    ends = [np.asarray(results[name], np.float64) for name in ("time_low_s", "time_high_s")]
     seconds = np.asarray(results["time_s"], np.float64)
     said = _texts(results["regime"])
     # A row whose chip never measured its kernel is priced like a datasheet; the twin `datasheet` scores it.
@@ -203,6 +226,8 @@ def _priced(table: Measurements, regime: str) -> Points:
         measured=table.time_s,
         labels=_labels(table, results),
         apart=_apart(table, _texts(results["bound"])),
+        # The physics alone carry no interval of their own.
+        covered=None if regime == "physics" else _covered(table, *ends),
         refused=Counter(message for message in errors if message),
     )
     return points.rows(good)
@@ -253,11 +278,16 @@ def _labels(table: Measurements, results: Mapping[str, Floats | Labels]) -> dict
         "runtime": table.label("runtime"),
         "version": table.label("version"),
         "dtype": dtype,
-        "size": np.array(SIZE_CLASSES)[np.digitize(table.time_s, EDGES_S)],
+        "size": size_classes(table.time_s),
         "bound": _texts(results["bound"]),
         "kernel": _texts(results["kernel_family"]),
         "case": _cases_in_words(table),
     }
+
+
+def size_classes(time_s: Floats) -> Texts:
+    """The class of each duration."""
+    return np.array(SIZE_CLASSES)[np.digitize(time_s, EDGES_S)]
 
 
 def _texts(column: Floats | Labels) -> Texts:
@@ -276,9 +306,9 @@ def _cases_in_words(table: Measurements) -> Texts:
 def _apart(table: Measurements, bound: Texts) -> Texts:
     """Why rows stand apart from the summary; the reasons are those of the tables' own README."""
     why = np.where(bound == "host", "host-bound loop", "")
-    kind, runtime, version = SUSTAINED
-    if table.kind == kind:
-        power_run = (table.label("runtime") == runtime) & (table.label("version") == version)
+    if table.kind == SUSTAINED:
+        labels = zip(table.label("runtime"), table.label("version"), strict=True)
+        power_run = np.array([was_sustained(str(runtime), str(version)) for runtime, version in labels], dtype=bool)
         why = np.where(power_run, "run at the power limit", why)
     kind, chip, runtime = SUSPECT
     if table.kind == kind:
@@ -300,28 +330,32 @@ def lines_of(points: Iterable[Points], by: Sequence[str] = ()) -> list[Line]:
             joined = np.char.add(np.char.add(joined, kept.labels[name]), "\x1f")
         for key in np.unique(joined):
             values = dict(zip(by, str(key).split("\x1f"), strict=False))
-            lines.append(_line(kept.kind, kept.regime, kept.error[joined == key], values))
+            lines.append(_line(kept.rows(joined == key), values))
     return lines
 
 
-def _line(kind: str, regime: str, error: Floats, labels: Mapping[str, str]) -> Line:
-    off = np.abs(error)
+def _line(points: Points, labels: Mapping[str, str]) -> Line:
+    error, off = points.error, np.abs(points.error)
+    counted = np.zeros(0) if points.covered is None else points.covered[np.isfinite(points.covered)]
+    known = None if points.known is None else float(np.median(np.abs(points.known / points.measured - 1.0)))
     texts = {name: labels.get(name, ALL) for name in LABELS}
     return Line(
-        kind=kind,
-        regime=regime,
+        kind=points.kind,
+        regime=points.regime,
         **texts,
         count=int(off.size),
         median=float(np.median(off)),
         p90=float(np.quantile(off, 0.9)),
         bias=float(np.median(error)),
+        covered=float(np.mean(counted)) if counted.size else None,
+        known=known,
     )
 
 
 def lines_apart(points: Iterable[Points]) -> list[tuple[str, Line]]:
     """(reason, line) of what stands outside the summary, in the regime `calibrated`."""
     return [
-        (reason, _line(each.kind, each.regime, each.error[each.apart == reason], {}))
+        (reason, _line(each.rows(each.apart == reason), {}))
         for each in points
         for reason in sorted(set(each.apart.tolist()) - {""})
     ]
@@ -372,8 +406,11 @@ def read_baseline(path: Path) -> dict[str, float]:
 
 
 def regressed(points: Sequence[Points], baseline: Mapping[str, float]) -> list[str]:
-    """What got worse than the baseline by more than one percent absolute in a median; kinds not scored now pass."""
+    """What got worse than the baseline by more than one percent absolute in a median.
+
+    Kinds, and regimes of a kind, of which nothing was scored now pass.
+    """
     lines = (*lines_of(points), *lines_of(points, ("chip",)))
-    kinds = {line.kind for line in lines}
-    mine = {key: value for key, value in baseline.items() if key.partition("/")[0] in kinds}
+    scored = {(line.kind, line.regime) for line in lines}
+    mine = {key: value for key, value in baseline.items() if tuple(key.split("/")[:2]) in scored}
     return regressions(Report(lines=lines), mine)

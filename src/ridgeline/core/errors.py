@@ -90,6 +90,12 @@ class MissingExtraError(RidgelineError):
     code = "RL0108"
 
 
+class PolicyError(RidgelineError):
+    """A policy that broke its contract: it raised, or answered what is not possible."""
+
+    code = "RL0111"
+
+
 def nearest(name: str, choices: Iterable[str], *, count: int = 3) -> tuple[str, ...]:
     """The choices that look most like `name`, best first (empty when nothing is close)."""
     folded = {choice.casefold(): choice for choice in sorted(choices, reverse=True)}

@@ -25,7 +25,7 @@ GREED = 1.3
 """Kernels split by simple rules, so that splitting may lose a little: up to this ratio to the unsplit time."""
 
 REFERENCE_WIDTH = 256.0
-"""Key plus value width at which `cta_cycles` is stated: heads of 128."""
+"""Key plus value width at which `start_us` is stated: heads of 128."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ def split_time(op: Attention, facts: Facts, c: Numbers, resident: bool) -> dict[
     """
     cut = cut_streams(op, c)
     slots = np.asarray(c["slots_per_unit"]) * facts.units
-    start_s = c["cta_cycles"] * _wider(op, c) / facts.clock_hz
+    start_s = c["start_us"] * 1e-6 * _wider(op, c)
     stream_s = cut.stream_bytes / (np.asarray(c["stream_bytes_per_clock"]) * facts.clock_hz)
     levels = two_level(cut.count * cut.stream_bytes / np.maximum(cut.again, 1.0), facts, c, resident)
     levels["l2"] = levels["l2"] * cut.again
@@ -91,15 +91,18 @@ def split_time(op: Attention, facts: Facts, c: Numbers, resident: bool) -> dict[
     split_s = (start_s + stream_s / splits) * np.maximum(cut.count * splits / slots, 1.0)
     whole_s = (start_s + stream_s) * np.maximum(cut.count / slots, 1.0)
     partial_bytes = 8.0 * np.asarray(op.batch, float) * op.q_len * op.heads * op.v_head_dim * splits
-    combine_s = np.asarray(c["combine_us"]) * 1e-6 + c["combine_passes"] * partial_bytes / facts.bandwidth_bytes_per_s
-    launch_s = np.asarray(c["launch_us"]) * 1e-6
+    combine_s = (
+        np.asarray(c["combine_cycles"]) / facts.clock_hz
+        + c["combine_passes"] * partial_bytes / facts.bandwidth_bytes_per_s
+    )
+    launch_s = np.asarray(c["launch_cycles"]) / facts.clock_hz
     whole_total = launch_s + np.hypot(whole_s, bytes_s)
     pays = (splits > 1.0) & (launch_s + np.hypot(split_s, bytes_s) + combine_s < GREED * whole_total)
 
     copied = cut.grouped & (np.asarray(op.batch) > 1) & (np.asarray(op.kv_heads) > 1)
     return {
         "launch": launch_s,
-        "regroup": np.where(copied, np.asarray(c["regroup_us"]) * 1e-6, 0.0),
+        "regroup": np.where(copied, np.asarray(c["regroup_cycles"]) / facts.clock_hz, 0.0),
         "ctas": np.where(pays, split_s, whole_s),
         **levels,
         "compute": compute_s,

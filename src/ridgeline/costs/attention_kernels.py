@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.dtypes import DType
+from ridgeline.costs.power_runs import suffix_of
 from ridgeline.costs.price import Setting
 from ridgeline.hardware.chip import Chip
 from ridgeline.workloads.ops import Attention
@@ -102,9 +103,7 @@ def _flash(op: Attention, setting: Setting, kind: str, narrow: bool) -> Menu:
     width = np.asarray(np.maximum(op.head_dim, op.v_head_dim), float)
     wide = width > WIDE_HEAD
     if kind == "fa3" and setting.runtime != "torch":
-        family = "fa3-kv8" if narrow else "fa3"
-        if setting.runtime == "vllm" and setting.version.startswith("0.22"):
-            family += "-v0.22"
+        family = ("fa3-kv8" if narrow else "fa3") + suffix_of(setting)
         return _either(wide, "triton-kv8" if narrow else "fa4", family)
     if narrow:
         return _either(~np.isin(width, FLASHINFER_WIDTHS), "triton-kv8", "flashinfer-kv8")

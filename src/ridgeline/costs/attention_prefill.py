@@ -86,7 +86,7 @@ def tiled_time(op: Attention, facts: Facts, c: Numbers, packed: bool, resident: 
     cta_s = c["cta_cycles"] / facts.clock_hz
     moved = operand_bytes(op)
     return {
-        "launch": np.asarray(c["launch_us"]) * 1e-6,
+        "launch": np.asarray(c["launch_cycles"]) / facts.clock_hz,
         "compute": cut.blocks * block_s / facts.units,
         "softmax": cut.blocks * exp_s / facts.units,
         "blocks": cut.ctas * cta_s / facts.units,

@@ -22,7 +22,7 @@ from ridgeline.costs.fits.common import Document, source, write
 from ridgeline.costs.fits.gemm_cells import Cell, Numbers, cells, numbers_for
 from ridgeline.costs.fits.own_collectives import fit_collectives
 from ridgeline.costs.fits.robust import errors, fit
-from ridgeline.costs.measurements import FILE_ROW, Measurements, need_rows, read, refuse_faster_than
+from ridgeline.costs.measurements import FILE_ROW, Measurements, SetAside, need_rows, read, too_fast
 from ridgeline.costs.residual import Table, save
 from ridgeline.hardware import catalogue
 from ridgeline.hardware.chip import Chip
@@ -48,6 +48,12 @@ class Calibration:
     def errors(self) -> dict[str, Any]:
         """Errors before and after by kernels, of all files."""
         return {label: scores for part in (self, *self.others) for label, scores in part.document.errors.items()}
+
+    @property
+    def set_aside(self) -> list[SetAside]:
+        """Rows that no fit saw because they were faster than the hardware allows, in the order of their file."""
+        rows = [row for part in (self, *self.others) for row in part.document.set_aside]
+        return sorted(rows, key=lambda row: row.row)
 
     def write(self, path: Path) -> tuple[Path, ...]:
         """Write the YAML, and the residual tables beside it; returns the files.
@@ -76,7 +82,7 @@ def calibrate_chip(path: Path, chip_name: str) -> Calibration:
     Raises:
         UnknownNameError: the chip is not in the catalogue.
         SpecError: the table has no such rows, too few of them, or no kind that can be calibrated.
-        DomainError: times that cannot be, or below the chip's peak.
+        DomainError: times that cannot be, or mostly below the hardware bound; few such rows are set aside.
         MissingExtraError: scipy is not installed.
     """
     chip = catalogue.chip(chip_name, at="--chip")
@@ -96,7 +102,7 @@ def _calibrate_others(table: Measurements, chip: Chip) -> Calibration:
     if not results:
         raise SpecError(
             f"no rows of {table.path.name} show a kernel that is fitted", at=table.path.name, got=_ops(table),
-            fix="prompts of more than one token without a cached prefix, or decode steps, of op attention or mla",
+            fix="prompts of several tokens without a cached prefix, or decode steps; op attention, mla or mla_module",
         )  # fmt: skip
     first, *others = (
         Calibration(
@@ -106,6 +112,7 @@ def _calibrate_others(table: Measurements, chip: Chip) -> Calibration:
                 data=[source(table.path, result.rows)],
                 errors=result.errors,
                 kernels={name: {"chips": {chip.name: numbers}} for name, numbers in result.kernels.items()},
+                set_aside=result.set_aside,
             ),
             tables=result.tables,
         )
@@ -121,8 +128,8 @@ def _ops(table: Measurements) -> str:
 def _calibrate_gemm(table: Measurements, chip: Chip) -> Calibration:
     """GEMMs."""
     path, found = table.path, cells(table)
-    for cell in found:
-        refuse_faster_than(np.asarray(cell.price(_start(cell)).floor_s), cell.rows)
+    checked = too_fast([(np.asarray(cell.price(_start(cell)).floor_s), cell.rows) for cell in found])
+    found = [cell.part(kept) for cell, (kept, _) in zip(found, checked, strict=True) if np.any(kept)]
     kernels = _fit(found, table)
     tables = _residuals(found, kernels)
     scores = {_label(cell): _before_after(cell, kernels, tables) for cell in found}
@@ -132,6 +139,7 @@ def _calibrate_gemm(table: Measurements, chip: Chip) -> Calibration:
         data=[source(path, sum(len(cell.rows) for cell in found))],
         errors=scores,
         kernels={name: {"chips": {chip.name: numbers}} for name, numbers in kernels.items()},
+        set_aside=[row for _, rows in checked for row in rows],
     )
     return Calibration(document=document, tables=tables)
 

@@ -107,9 +107,17 @@ def price_collective(op: Collective, machines: MachineColumns, setting: Setting)
         terms={"link": floor} if ideal else terms,
         detail={"ranks": op.ranks},
         calibrated=library.calibrated(),
-        kernel="ideal" if ideal else kernel,
+        kernel="ideal" if ideal else _named(kernel, machines),
     )
     return zero_where_empty(price, np.where(np.asarray(op.ranks) > 1.0, op.message_bytes, 0.0))
+
+
+def _named(kernel: str, machines: MachineColumns) -> str:
+    """The family whose spread an interval comes from: over a host bus the library is another, and frameworks use it."""
+    over_bus = [any(level.kind in BUS_KINDS for level in machine.levels) for machine in machines.machines]
+    if not any(over_bus):
+        return kernel
+    return "nccl_bus" if all(over_bus) and kernel == "nccl" else f"{kernel}+nccl_bus"
 
 
 def collective_s(

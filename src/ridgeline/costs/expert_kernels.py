@@ -12,6 +12,7 @@ import numpy as np
 
 from ridgeline.core.dtypes import Scheme
 from ridgeline.costs.attention_kernels import Menu, era
+from ridgeline.costs.power_runs import suffix_of
 from ridgeline.costs.price import Setting
 from ridgeline.hardware.chip import Chip
 from ridgeline.workloads.ops import Experts
@@ -35,9 +36,9 @@ def expert_menu(op: Experts, chip: Chip, setting: Setting) -> Menu:
 
 def _vllm(op: Experts, setting: Setting, kind: str, form: str) -> Menu:
     """Kernels of vLLM, and of runtimes that share them."""
-    old = setting.runtime == "vllm" and setting.version.startswith("0.22") and kind == "fa3"
-    if old and form != "w4":
-        return _all(f"triton-{form}-v0.22")
+    suffix = suffix_of(setting) if kind == "fa3" and form != "w4" else ""
+    if suffix:
+        return _all(f"triton-{form}{suffix}")
     if form == "w4" and op.scheme.weight.compute == "fp4":
         many = np.asarray(np.asarray(op.experts) > MANY_EXPERTS)
         few = "triton-w4" if kind == "fa3" else "marlin-mxfp4"

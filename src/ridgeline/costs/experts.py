@@ -1,7 +1,8 @@
 """The expert room: grouped matmuls of the routed experts that one rank holds, as slow as its busiest rank.
 
-Each expert's rows fill whole row tiles, and a tile takes as long as `tile + overhead` rows, so that padding costs
-little where tiles are small and much where experts are many. Arithmetic and weights overlap (a 2-norm); around them,
+Each expert's rows fill whole row tiles, and a tile takes as long as its rows and the rows that a unit could have
+multiplied while the tile's weights came from the cache, so that padding costs little where tiles are small and much
+where experts are many. Arithmetic and weights overlap (a 2-norm); around them,
 rows are permuted, quantised, activated and combined in passes over memory of their own, which cost as much as the
 matmuls for many shapes. Weights are read for the experts that have work.
 """
@@ -71,13 +72,16 @@ def grouped_time(op: Experts, loads: Loads, facts: Facts, c: Numbers, resident: 
     entering = op.scheme.activation.element_bytes
     widths = 2.0 * hidden * (entering + 2.0) + inner * (2.0 * (op.matrices - 1.0) + entering)
     all_rows_bytes = 4.0 * np.asarray(op.tokens, float) * op.topk * hidden
+    # A pass over rows waits for memory and for the units that convert and scatter what they read.
+    units_rate = np.asarray(c["pass_bytes_per_clock"]) * facts.units * facts.clock_hz
+    pass_s_per_byte = 1.0 / facts.bandwidth_bytes_per_s + 1.0 / units_rate
     return {
-        "launch": np.asarray(c["launch_us"]) * 1e-6,
+        "launch": np.asarray(c["launch_cycles"]) / facts.clock_hz,
         "compute": _compute_s(op, loads, facts, c, inner),
         **two_level(weight_bytes, facts, c, resident),
-        "activations": c["local_passes"] * loads.rows * widths / facts.bandwidth_bytes_per_s,
-        "permute": c["global_passes"] * all_rows_bytes / facts.bandwidth_bytes_per_s,
-        "experts": np.asarray(c["expert_us"]) * 1e-6 * loads.active,
+        "activations": c["local_passes"] * loads.rows * widths * pass_s_per_byte,
+        "permute": c["global_passes"] * all_rows_bytes * pass_s_per_byte,
+        "experts": np.asarray(c["expert_cycles"]) / facts.clock_hz * loads.active,
     }
 
 
@@ -98,12 +102,15 @@ def _compute_s(op: Experts, loads: Loads, facts: Facts, c: Numbers, inner: Array
     up_columns = np.ceil((op.matrices - 1.0) * inner / TILE_WIDTH)
     down_columns = np.ceil(np.asarray(op.hidden, float) / TILE_WIDTH)
     unit_rate = facts.peak_flops_per_s * np.asarray(c["share"]) / facts.units
+    # Weights of a tile come from the cache at so many bytes per clock; the unit could have multiplied these rows then.
+    per_clock = facts.peak_flops_per_s / (facts.units * facts.clock_hz)
+    overhead = per_clock * op.scheme.weight.element_bytes / (2.0 * np.asarray(c["feed_bytes_per_clock"]))
     best: Value = np.inf
     for height in TILE_HEIGHTS:
         tiles = loads.tiles(height)
         up = op.hidden * np.maximum(tiles * up_columns / facts.units, 1.0)
         down = inner * np.maximum(tiles * down_columns / facts.units, 1.0)
-        best = np.minimum(best, (height + np.asarray(c["overhead_rows"])) * (up + down))
+        best = np.minimum(best, (height + overhead) * (up + down))
     return 2.0 * TILE_WIDTH * best / unit_rate
 
 

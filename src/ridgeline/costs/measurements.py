@@ -40,6 +40,10 @@ TOLERANCE = 1.10
 UNITS: Mapping[float, str] = {1e3: "1000 times", 1e6: "a million times", 1e9: "a billion times"}
 ENOUGH = 0.99
 """Share of rows that a likely unit must make possible."""
+FAR = 10.0
+"""How far below its bound a single row must be before a wrong unit is likelier than a wrong size or format."""
+MOST = 0.5
+"""Share of rows below the hardware bound from which a table is refused whole; fewer are set aside."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,27 +114,66 @@ def read(path: Path, kind: str | None = None) -> Measurements:
     return Measurements(kind=kind, path=path, sha256=sha256_of(path), time_s=time_s, columns=columns)
 
 
-def refuse_faster_than(floor_s: NDArray[np.float64], table: Measurements) -> None:
-    """Refuse times below the hardware bound of the same rows, naming the unit that would explain them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """A row that no fit may see: faster than the hardware allows. `row` counts from 1 in its file."""
 
-    Raises: DomainError with the first such row.
+    row: int
+    what: str
+    time_s: float
+    bound_s: float
+
+    @property
+    def said(self) -> str:
+        """The row in words, with the unit that would explain it."""
+        ratio = self.bound_s / self.time_s
+        near = [words for factor, words in UNITS.items() if ratio <= factor * TOLERANCE and ratio > FAR]
+        hint = f"; perhaps a unit, {near[0]} too small" if near else ""
+        return f"row {self.row} ({self.what}): {self.time_s:.3g} s where the bound is {self.bound_s:.3g} s{hint}"
+
+    def entry(self) -> dict[str, object]:
+        """The row as a provenance lists it."""
+        return {"row": self.row, "what": self.what, "time_s": self.time_s, "bound_s": self.bound_s}
+
+
+def too_fast(
+    parts: Sequence[tuple[NDArray[np.float64], Measurements]],
+) -> list[tuple[NDArray[np.bool_], list[SetAside]]]:
+    """Rows below the hardware bound, for each (bounds, rows) of a table: which to keep, and what is set aside.
+
+    Raises: DomainError when most rows of the table are below it: that is a wrong unit, and the error names the likely
+        one, or wrong sizes, formats or chip.
     """
-    ratio = np.broadcast_to(floor_s, table.time_s.shape) / table.time_s
-    wrong = ratio > TOLERANCE
-    if not np.any(wrong):
-        return
-    row = int(np.flatnonzero(wrong)[0])
-    place = int(table.size(FILE_ROW)[row]) if FILE_ROW in table.columns else row + 1
-    factors = [f for f in UNITS if np.mean(ratio <= f * TOLERANCE) >= ENOUGH and np.mean(wrong) > 0.5]
-    hint = "check this row's sizes, dtype and chip"
-    if factors:
-        hint = f"times look {UNITS[factors[0]]} too small: {_unit_hint(factors[0])}"
-    raise DomainError(
-        f"{np.count_nonzero(wrong)} of {len(table)} rows are faster than the chip's peak allows",
-        at=f"{table.path.name} row {place}",
-        got=f"{table.time_s[row]:.3g} s where the bound is {np.broadcast_to(floor_s, table.time_s.shape)[row]:.3g} s",
-        fix=hint,
-    )
+    bounds = [np.broadcast_to(floor, rows.time_s.shape) for floor, rows in parts]
+    wrong = [bound / rows.time_s > TOLERANCE for bound, (_, rows) in zip(bounds, parts, strict=True)]
+    aside = [
+        [_aside(rows, int(place), float(bound[place])) for place in np.flatnonzero(beats)]
+        for bound, beats, (_, rows) in zip(bounds, wrong, parts, strict=True)
+    ]
+    everything = np.concatenate(wrong)
+    if np.mean(everything) > MOST:
+        ratio = np.concatenate([bound / rows.time_s for bound, (_, rows) in zip(bounds, parts, strict=True)])
+        first = next(row for rows in aside for row in rows)
+        factors = [factor for factor in UNITS if np.mean(ratio <= factor * TOLERANCE) >= ENOUGH]
+        hint = "check sizes, dtype and chip"
+        if factors:
+            hint = f"times look {UNITS[factors[0]]} too small: {_unit_hint(factors[0])}"
+        raise DomainError(
+            f"{np.count_nonzero(everything)} of {everything.size} rows are faster than the chip's peak allows",
+            at=f"{parts[0][1].path.name} row {first.row}",
+            got=f"{first.time_s:.3g} s where the bound is {first.bound_s:.3g} s",
+            fix=hint,
+        )
+    return [(~beats, rows) for beats, rows in zip(wrong, aside, strict=True)]
+
+
+def _aside(table: Measurements, place: int, bound_s: float) -> SetAside:
+    sizes = [name for name in (*SIZES[table.kind], "window") if name in table.columns]
+    words = [table.label(name)[place] for name in ("op", "dtype", "kernel") if name in table.columns]
+    words += [f"{name}={table.size(name)[place]:.0f}" for name in sizes if np.isfinite(table.size(name)[place])]
+    row = int(table.size(FILE_ROW)[place]) if FILE_ROW in table.columns else place + 1
+    what = " ".join(word for word in words if word)
+    return SetAside(row=row, what=what, time_s=float(table.time_s[place]), bound_s=bound_s)
 
 
 def need_rows(table: Measurements, count: int, what: str) -> None:

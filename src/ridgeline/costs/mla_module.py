@@ -17,6 +17,7 @@ from ridgeline.costs.attention_kernels import era, is_narrow
 from ridgeline.costs.attention_places import latent_places
 from ridgeline.costs.coefficients import Coefficients, coefficient_file
 from ridgeline.costs.mla import latent_form, latent_time
+from ridgeline.costs.power_runs import suffix_of
 from ridgeline.costs.price import Price, Setting, pnorm, zero_where_empty
 from ridgeline.costs.room import Facts, Numbers, Place, corrected, facts_of, fastest, in_chunks, price_by_kernel
 from ridgeline.hardware.chip import Chip, ChipColumns, Value
@@ -135,8 +136,8 @@ def module_kernels(block: Block, chip: Chip, setting: Setting, *, absorbed: bool
     if setting.runtime == "trtllm":
         return (ours,)
     kind = era(chip)
-    if kind == "fa3" and setting.version.startswith("0.22") and setting.runtime == "vllm":
-        return (f"{flash}-v0.22",)
+    if kind == "fa3" and (special := suffix_of(setting)):
+        return (f"{flash}{special}",)
     return (ours, flash) if kind == "next" else (flash,)
 
 

@@ -45,7 +45,7 @@ class Power:
 
 def kernel_power(price: Price, op: Op, chips: ChipColumns, setting: Setting) -> Power:
     """Power, energy and slow-down of a priced op; rows broadcast. An op without time uses no energy."""
-    c = Coefficients("power", kernel_of(op), chips)
+    c = Coefficients("power", law_of(op, price.kernel), chips)
     time = np.asarray(price.time_s, dtype=np.float64)
     lasting = np.where(time > 0.0, time, 1.0)
     moved = np.asarray(price.read_bytes, dtype=np.float64) + price.write_bytes
@@ -62,10 +62,14 @@ def kernel_power(price: Price, op: Op, chips: ChipColumns, setting: Setting) -> 
     return Power(power_w=power, energy_j=energy, throttle=throttle)
 
 
-def kernel_of(op: Op) -> str:
-    """Which of the laws an op follows."""
+def law_of(op: Op, kernel: str = "") -> str:
+    """Which of the laws a kernel follows.
+
+    A whole latent-attention block is many short kernels with passes between them: its units are less busy than those of
+    one attention kernel with the same utilisations.
+    """
     if isinstance(op, Attention):
-        return "attention"
+        return "block" if kernel.startswith("module-") else "attention"
     if isinstance(op, Experts):
         return "experts"
     return "transfer" if isinstance(op, Collective | Copy) else "matmul"

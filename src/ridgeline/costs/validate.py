@@ -27,7 +27,11 @@ ALL = "all"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """Errors of one group, as shares: median and 90th percentile of the absolute error, and the median signed one."""
+    """Errors of one group, as shares: median and 90th percentile of the absolute error, and the median signed one.
+
+    `covered` is the share of measurements inside the 80 % interval, of those that did not set it; `shapes` a family of
+    shapes that was left out of the fit, `known` the median of the whole fit on the same rows.
+    """
 
     kind: str
     regime: str
@@ -40,6 +44,9 @@ class Line:
     median: float
     p90: float
     bias: float
+    covered: float | None = None
+    known: float | None = None
+    shapes: str = ALL
 
     @property
     def key(self) -> str:
@@ -122,8 +129,12 @@ def regressions(report: Report, baseline: Mapping[str, float], allowed: float = 
 
 
 def covered(scored: Iterable[Scored], low: float, high: float) -> float:
-    """Share of measurements between `low` and `high` times the price: 0.8 for an honest p10-p90 interval."""
-    ratio = np.concatenate([group.measured_s / group.priced_s for group in scored])
+    """Share of measurements between `low` and `high` times the price: 0.8 for an honest p10-p90 interval.
+
+    Rows that set the intervals do not count.
+    """
+    parts = [group.rows(~group.sets_interval) for group in scored]
+    ratio = np.concatenate([part.measured_s / part.priced_s for part in parts])
     return float(np.mean((ratio >= low) & (ratio <= high)))
 
 
@@ -151,5 +162,7 @@ def _line(groups: Sequence[Scored], **labels: str) -> Line:
         median=float(np.median(off)),
         p90=float(np.quantile(off, 0.9)),
         bias=float(np.median(ratio)),
+        covered=None,
+        known=None,
         **labels,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ridgeline.serving._compiled_state import Record, World, kernel
-from ridgeline.serving.engine import EPSILON, MASK, SHIFT
+from ridgeline.serving.batch import EPSILON, MASK, SHIFT
 
 # The heap of finish keys ---------------------------------------------------------------------------------------------
 

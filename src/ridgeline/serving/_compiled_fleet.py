@@ -18,7 +18,7 @@ from ridgeline.serving import _compiled_batch, _compiled_lane, _compiled_state
 from ridgeline.serving._compiled_batch import fits
 from ridgeline.serving._compiled_lane import finish, plan, push
 from ridgeline.serving._compiled_state import Array, Record, World, kernel
-from ridgeline.serving.engine import NEVER
+from ridgeline.serving.batch import NEVER
 from ridgeline.serving.played import DONE, REJECTED
 
 FLEET = np.dtype(

@@ -25,7 +25,7 @@ from ridgeline.serving._compiled_batch import (
     new_node,
 )
 from ridgeline.serving._compiled_state import PREFILL_FIRST, WHOLE, Record, World, kernel, prompt_times, steps_until
-from ridgeline.serving.engine import EPSILON, NEVER, PART, SHIFT
+from ridgeline.serving.batch import EPSILON, NEVER, PART, SHIFT
 
 # Ends of runs --------------------------------------------------------------------------------------------------------
 
@@ -249,10 +249,12 @@ def admit(w: World, s: Record, left: float, need: float, horizon: int) -> tuple[
         else:
             p = w.nodes[node]
             if p.ready:
-                joins = join_ready(w, s, node, s.free - need)
-                if not joins:
+                private, now = blocks_of(p.context, r.block), ready_needs(r, p)
+                if private + now - (s.free - need) > 0:
+                    horizon = 1 if r.part and r.block > 1 else horizon
                     break
-                need += joins - 1
+                join_ready(w, s, node, private)
+                need += now
                 left -= 0.0 if r.prompts == PREFILL_FIRST else r.width
                 continue
             prompt, output = p.prompt, p.output
@@ -261,9 +263,11 @@ def admit(w: World, s: Record, left: float, need: float, horizon: int) -> tuple[
         if compute > left and s.running and not may_be_cut(r, s):
             break
         private = blocks_of(float(prompt if r.grows else prompt + output), r.block)
-        promise = (kept + PART * output) / r.block if r.part else 0.0
-        free = s.free - need
-        if private + promise + r.watermark > free and (s.running or private > free):
+        missing = private
+        if s.running:
+            missing += (kept + PART * output) / r.block + r.watermark if r.part else r.watermark
+        missing -= s.free - need
+        if missing > 0:
             if r.part and r.block > 1:
                 horizon = 1  # the promise falls with every token, what is free only with every block
             break
@@ -330,26 +334,25 @@ def withdraw(w: World, s: Record) -> None:
 
 
 @kernel
-def join_ready(w: World, s: Record, node: int, free: float) -> float:
-    """A swapped request joins the batch again: 1 plus the blocks it needs now; 0 if there is no room."""
-    r, p = w.rules[0], w.nodes[node]
-    context, left = p.context, p.output
-    now = 0.0
+def ready_needs(r: Record, p: Record) -> float:
+    """Blocks that a swapped request takes in the next iteration."""
     if r.block == 1:
-        now = r.growth
-    elif int(context) % r.block == 0:
-        now = 1.0
-    blocks = blocks_of(context, r.block)
-    if blocks + now > free:
-        return 0.0
+        return r.growth
+    return 1.0 if int(p.context) % r.block == 0 else 0.0
+
+
+@kernel
+def join_ready(w: World, s: Record, node: int, blocks: float) -> None:
+    """A swapped request, the head of the queue, joins the batch again."""
+    p = w.nodes[node]
+    left = p.output
     s.stack = p.after
     s.waiting -= 1
     s.free -= blocks
     s.copying += p.loading
     p.ready, p.redo = 0, 0
-    p.prompt, p.output = int(context + EPSILON), left + 1
+    p.prompt, p.output = int(p.context + EPSILON), left + 1
     add_running(w, s, node)
     if w.admitted[p.request] != w.admitted[p.request]:
         w.admitted[p.request] = s.t
-    join(w, s, node, context, left)
-    return 1.0 + now
+    join(w, s, node, p.context, left)

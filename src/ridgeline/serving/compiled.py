@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError, MissingExtraError
-from ridgeline.serving.engine import NEVER, Engine
+from ridgeline.serving.batch import NEVER
+from ridgeline.serving.engine import Engine
 from ridgeline.serving.played import RUN_COLUMNS, runs_of
 from ridgeline.serving.queues import Fcfs
 from ridgeline.serving.rules import PROMPTS
@@ -54,7 +55,7 @@ def why_not(fleet: Fleet) -> str:
     router = fleet.pools[0].router
     if len(fleet.pools) > 1 or fleet.pools[0].passes_to is not None:
         return "it has several pools"
-    if fleet.control is not None:
+    if fleet.control is not None or fleet.finished is not None:
         return "things happen to it besides its load"
     if (fleet.traffic.after >= 0).any():
         return "requests wait for others"

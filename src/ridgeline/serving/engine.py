@@ -10,43 +10,28 @@ iteration, a running request is preempted; the token budget is given to prompts 
 something was preempted, requests are admitted from the head of the queue while slots, budget and cache allow; the first
 that is refused stops it. Then the iteration runs; at its end sequences finish, complete prompts emit their first token.
 
-All decoding sequences advance together, so that one counter, `step`, replaces the state of each: a sequence that joins
-with context `c` and `r` tokens to go keeps its `base` c - step and its finishing step. `residues[i]` counts those that
-need a block in iterations with step = i modulo the block size.
+What a batch holds is counted in `batch.py`.
 """
 
 from __future__ import annotations
 
 import math
 from array import array
-from collections import deque
 from collections.abc import Sequence
-from heapq import heappop, heappush
+from heapq import heappop
 
-from ridgeline.core.errors import DomainError
+from ridgeline.serving.batch import EPSILON, MASK, NEVER, PART, SHIFT, Batch
 from ridgeline.serving.prefix import PrefixCache
-from ridgeline.serving.queues import Fcfs, Queue
+from ridgeline.serving.queues import Fcfs, Queue, accounts_of
 from ridgeline.serving.rules import Log, Requests, Rules
-from ridgeline.serving.step_table import StepTimes
-
-PART = 0.7
-"""Share of the remaining output that SGLang keeps free at admission (sgl-project/sglang, schedule_policy.py)."""
-
-NEVER = math.inf
-SHIFT = 32
-"""A finish key is one whole number: step << SHIFT | request."""
-MASK = (1 << SHIFT) - 1
-
-EPSILON = 1e-9
-"""Tokens: what rounding may add to a length under speculation, where lengths are not whole."""
-
+from ridgeline.serving.step_table import StepTimes, steps_until
 
 Handed = tuple[tuple[int, int] | None, tuple[float, float] | None]
 """State of a request between engines: (tokens to compute anew, tokens to emit) if it has begun, and (context, seconds
 to load it) if its context is kept."""
 
 
-class Engine:
+class Engine(Batch):
     """One lane and the requests it serves. A driver sends `push`, and at each `end` calls `finish`, then `plan`.
 
     Attributes:
@@ -70,37 +55,28 @@ class Engine:
         longest_run: int = 1 << 60,
     ) -> None:
         """`longest_run` cuts runs of iterations: 1 advances one by one, with the same result."""
-        self.times, self.rules, self.requests, self.log = times, rules, requests, log
         self.queue: Queue = Fcfs() if queue is None else queue
-        self.prefix, self.longest_run = prefix, longest_run
+        super().__init__(rules, prefix, accounts_of(self.queue), longest_run)
+        self.times, self.requests, self.log = times, requests, log
+        # What a queue may have beside its order (see queues.py); None: it is never asked.
+        self._next_time = getattr(self.queue, "next_time", None)
+        self._victims = getattr(self.queue, "victims", None)
+        self._departed = getattr(self.queue, "departed", None)
         self.runs = array("d") if keep_runs else None
-        self.block, self.growth = rules.block_tokens, rules.growth if rules.growth != 1 else 1
-        self.separate, self.grows = rules.prompts == "prefill-first", rules.cache != "reserve"
-        self.capacity = self.free = rules.blocks
+        self.separate = rules.prompts == "prefill-first"
         self.used = 0.0  # at the start of the run under way
         self.watermark = math.floor(rules.watermark_frac * self.capacity)
         self.t = self.start = self.u = self.v = self.copying = self.front = self.area = self.busy = 0.0
         self.end = NEVER
-        self.k = self.n = self.iteration = self.step = self.events = self.preempted = self.waited = 0
+        self.k = self.iteration = self.events = self.preempted = self.waited = 0
         self.moving = 0  # decoding sequences that the run under way advances
         self.context: float = 0  # their total context in its first iteration
-        self.offset: float = 0  # total context of growing sequences = offset + fixed + growing * growth * step
-        self.growing = self.outstanding = 0  # iterations left, summed over decoding sequences = outstanding - n * step
-        self.promised = 0  # tokens to emit of sequences that still prefill
-        self.fixed: float = 0  # total context of sequences at their limit of kept tokens
-        self.residues = [0] * (2 * self.block)
         self.room = self.held = False
-        self.running: dict[int, tuple[int, int, int]] = {}
-        self.prefilling: dict[int, float] = {}  # request -> prompt tokens still to compute
-        self.joined: dict[int, tuple[float, int]] = {}  # decoding request -> (base, finishing step)
-        self.limits: dict[int, int] = {}  # decoding request -> step at which it reaches its kept tokens; -1 after
         self.redo: dict[int, tuple[int, int]] = {}  # queued again: (prompt, output) still to do
         self.ready: dict[int, tuple[float, float]] = {}  # queued with a computed context: (context, seconds to load)
         self.parked: dict[int, float] = {}  # prefilled here, decoding elsewhere: blocks held until they have moved
         self.eligible: dict[int, int] = {}  # request -> iteration from which a lagging scheduler sees it
         self.chunks: list[tuple[int, float]] = []
-        self.finishing: list[int] = []
-        self.limiting: list[int] = []
 
     # From the driver -----------------------------------------------------------------------------------------------
 
@@ -116,6 +92,10 @@ class Engine:
     def push(self, request: int, time: float) -> None:
         """A request arrives; it ends the run under way early if it could be admitted."""
         queue = self.queue
+        if self._accounts is not None:
+            # As at the last boundary before it.
+            past = min(steps_until(time - self.start, self.u, self.v), self.k) - 1 if self.k and self.moving else 0
+            self._accounts.settle(self.growth * (self.step + past))
         queue.push(request, time)
         if self.end == NEVER:
             self.start = self.end = self.t = max(time, self.t)
@@ -127,10 +107,16 @@ class Engine:
             if self.k:
                 boundary += min(steps_until(time - self.start, self.u, self.v), self.k)
             self.eligible[request] = self.iteration + boundary
-            if boundary < self.k and (self.held or (self.room and queue.peek() == request)):
+            if self.held and self._is_next(request):
+                self.cut(time)  # until it is seen, it stands before those that are held back
+            elif boundary < self.k and (self.held or (self.room and self._is_next(request))):
                 self._cut_at(boundary)
-        elif (self.room and self.k > 1 and queue.peek() == request) or (self.held and self.k > 1):
+        elif self.k > 1 and (self.held or (self.room and self._is_next(request))):
             self.cut(time)
+
+    def _is_next(self, request: int) -> bool:
+        """Whether a request that has just arrived may be served next; an order that moves is asked at the boundary."""
+        return self._accounts is not None or self.queue.peek() == request
 
     def cut(self, time: float) -> None:
         """End the run under way at its first boundary at or after `time`."""
@@ -147,6 +133,7 @@ class Engine:
         """A running request leaves at a boundary, with its context if it decodes."""
         prompt, left, _ = self.running[request]
         context, emitted = self._forget(request)
+        self._gone(request)
         if not emitted:
             return self.redo.pop(request, None), None
         self.redo.pop(request, None)
@@ -155,6 +142,7 @@ class Engine:
     def hand_back(self, request: int) -> Handed:
         """What a request that was taken out of the queue leaves with, for `accept` of another engine."""
         self.eligible.pop(request, None)
+        self._gone(request)
         return self.redo.pop(request, None), self.ready.pop(request, None)
 
     def accept(self, request: int, time: float, handed: Handed) -> None:
@@ -182,6 +170,10 @@ class Engine:
         lost = [*self.running]
         while self.queue:
             lost.append(self.queue.pop())
+        for request in lost:
+            if self._accounts is not None and request in self.joined:
+                self._accounts.decoding(request, -1, self.growth * self.step)
+            self._gone(request)
         for state in (self.running, self.prefilling, self.joined, self.limits, self.redo, self.ready, self.parked):
             state.clear()
         self.eligible.clear()
@@ -249,6 +241,9 @@ class Engine:
         """Form the next run at the boundary `t`."""
         running, prefilling, rules = self.running, self.prefilling, self.rules
         self.start = self.t
+        until = NEVER if self._next_time is None else self._next_time(self.t)
+        if self._accounts is not None:
+            self._accounts.settle(self.growth * self.step)
         self.chunks = chunks = []
         self.room = self.held = False
         need = self._needs(1) if self.grows and self.n else 0
@@ -265,10 +260,12 @@ class Engine:
         horizon = self.longest_run
         if short:
             horizon = 1
-        elif left > 0 and len(running) < rules.slots:
+        elif left > 0 and (len(running) < rules.slots or self._victims is not None):
             if self.queue:
                 horizon, left = self._admit(left, need, horizon)
-            self.room = left > 0 and len(running) < rules.slots
+            self.room = left > 0 and (len(running) < rules.slots or self._victims is not None)
+            if self._accounts is not None and self.room and self.queue:
+                horizon = min(horizon, max(1, int(min(self._accounts.holds() / self.growth, horizon))))
         if not running:
             self.end, self.k = NEVER, 0
             return
@@ -299,6 +296,8 @@ class Engine:
                 k = min(k, min([int(prefilling[r] // tokens) for r, tokens in chunks]))
         if self.copying:
             u, k, self.copying = u + self.copying, 1, 0.0
+        if until < NEVER and k > 1:
+            k = min(k, steps_until(until - self.t, u, v))
         self.used = self.capacity - self.free
         self.u, self.v, self.k = u, v, k
         self.end = self.t + (k * u + v * (k * (k - 1) // 2))
@@ -316,34 +315,47 @@ class Engine:
             self.eligible.clear()
         holding = bool(rules.wait_steps and self.n and self.waited < rules.wait_steps and not self.prefilling)
         part = rules.cache == "reserve-part"
-        kept = PART * (self.growth * (self.outstanding - self.n * self.step) + self.promised) if part else 0.0
+        kept = self._kept() if part else 0.0
         before, entered, tokens = left, [], 0.0
-        while queue and left > 0 and len(running) < rules.slots:
+        settled: set[int] = set()  # who has come or given way at this boundary stays where it is
+        while queue and left > 0 and (len(running) < rules.slots or self._victims is not None):
             request = queue.peek()
             wait = self.eligible.get(request, 0) - self.iteration if self.eligible else 0
             if wait > 0:
                 horizon = min(horizon, wait)
                 break
-            if request in self.ready:
-                joins = self._join_ready(request, self.free - need)
-                if not joins:
+            loaded = request in self.ready
+            if loaded:
+                private, now = self._ready_needs(request)
+                missing = private + now - (self.free - need)
+            else:
+                prompt, output = self._sizes(request)
+                hit = self.prefix.look_up(request, prompt) if self.prefix else self._given_hit(request)
+                compute = prompt - hit
+                if compute > left and running and not self._may_be_cut():
                     break
-                need += joins - 1
-                left -= 0 if self.separate else self.times.width
+                blocks = self._blocks(prompt + output) if not self.grows else self._blocks(prompt)
+                free = self.free - need - (self.prefix.pinning if self.prefix else 0)
+                private = missing = blocks - (self.prefix.shared if self.prefix else 0)
+                if running:
+                    missing += (kept + PART * output) / self.block + self.watermark if part else self.watermark
+                missing -= free
+            if missing > 0 or len(running) >= rules.slots or request in settled:
+                gone = self._give_way(request, missing, settled)
+                if not gone:
+                    if part and (self.block > 1 or self._victims is not None):
+                        horizon = 1  # the promise falls with every token, what is free only with every block
+                    break
+                horizon, holding, need = 1, False, self._needs(1) if self.grows else 0
+                left += 0 if self.separate else gone * self.times.width
+                kept = self._kept() if part else 0.0
                 continue
-            prompt, output = self._sizes(request)
-            hit = self.prefix.look_up(request, prompt) if self.prefix else self._given_hit(request)
-            compute = prompt - hit
-            if compute > left and running and not self._may_be_cut():
-                break
-            blocks = self._blocks(prompt + output) if not self.grows else self._blocks(prompt)
-            promise = (kept + PART * output) / self.block if part else 0.0
-            free = self.free - need - (self.prefix.pinning if self.prefix else 0)
-            private = blocks - (self.prefix.shared if self.prefix else 0)
-            if private + promise + self.watermark > free and (running or private > free):
-                if part and self.block > 1:
-                    horizon = 1  # the promise falls with every token, what is free only with every block
-                break
+            if loaded:
+                self._join_ready(request, private)
+                need += now
+                left -= 0 if self.separate else self.times.width
+                settled.add(request)
+                continue
             queue.pop()
             self._enter(request, prompt, output, private, compute)
             chunk = min(compute, left, rules.longest_chunk)
@@ -356,8 +368,8 @@ class Engine:
             for request in reversed(entered):
                 self._withdraw(request)
             self.held = True
-            # In a cache that fills, who could enter may change with every iteration.
-            fixed = not self.grows and not self.prefix
+            # In a cache that fills, or an order that moves, who could enter may change with every iteration.
+            fixed = not self.grows and not self.prefix and self._accounts is None
             return min(horizon, rules.wait_steps - self.waited) if fixed else 1, before
         if entered:
             self.waited = 0
@@ -392,6 +404,8 @@ class Engine:
         self.running[request] = (prompt, output, shared)
         self.prefilling[request] = compute
         self.promised += output
+        if self._accounts is not None and request not in self.log.preempted:
+            self._accounts.served(request, compute, 0)
         if self.log.admitted[request] != self.log.admitted[request]:
             self.log.admitted[request] = self.t
 
@@ -401,23 +415,28 @@ class Engine:
             self.log.admitted[request] = math.nan
         if request not in self.redo:
             self.log.found.pop(request, None)
+        if self._accounts is not None and request not in self.log.preempted:
+            self._accounts.served(request, -self.prefilling[request], 0)
         self._forget(request)
         self.chunks.pop()
         self.queue.push_front(request)
 
-    def _join_ready(self, request: int, free: float) -> float:
-        """A request with a computed context joins the batch: 1 plus the blocks it needs now; 0 if there is no room."""
-        context, loading = self.ready[request]
+    def _ready_needs(self, request: int) -> tuple[float, float]:
+        """Blocks that a request with a computed context needs to join, and those of its next iteration."""
+        context, _ = self.ready[request]
         kept = min(context, self.rules.kept_tokens)
-        _, left = self.redo[request]
-        blocks = self._blocks(kept + left + 1) if not self.grows else self._blocks(kept)
+        if not self.grows:
+            return self._blocks(kept + self.redo[request][1] + 1), 0.0
         now = 0.0
-        if self.grows and kept == context:
+        if kept == context and kept < self.rules.kept_tokens:
             now = self.growth if self.block == 1 else float(context % self.block == 0)
-        if blocks + now > free:
-            return 0.0
+        return self._blocks(kept), now
+
+    def _join_ready(self, request: int, blocks: float) -> None:
+        """A request with a computed context joins the batch."""
         self.queue.pop()
-        del self.ready[request], self.redo[request]
+        context, loading = self.ready.pop(request)
+        _, left = self.redo.pop(request)
         self._take(blocks)
         self.copying += loading
         # As if it had just been prefilled here and emitted its first token.
@@ -425,155 +444,54 @@ class Engine:
         if self.log.admitted[request] != self.log.admitted[request]:
             self.log.admitted[request] = self.t
         self._join(request, context, left)
-        return 1.0 + now
+
+    def _give_way(self, head: int, missing: float, settled: set[int]) -> int:
+        """Preempt what the queue offers for its head, if that frees a slot and the blocks that it lacks: how many.
+
+        Only sequences that decode give way, so that every turn of a request brings it a token at least.
+        """
+        if self._victims is None or head in settled:
+            return 0
+        chosen, freed = [], 0.0
+        for request in self._victims(self.running.keys(), self.t):
+            if request in self.joined and request not in settled:
+                chosen.append(request)
+                freed += self._held(request) + self._next_need(request)
+                if freed >= missing:
+                    break
+        if not chosen or freed < missing:
+            return 0
+        settled.update(chosen)
+        for request in chosen:
+            self._preempt(request)
+        return len(chosen)
 
     # Cache ---------------------------------------------------------------------------------------------------------
-
-    def _take(self, blocks: float) -> None:
-        """Blocks are in use from now on; cached prefixes that stand in them go."""
-        self.free -= blocks
-        if self.prefix:
-            self.prefix.trim(self.free)
-
-    def _blocks(self, tokens: float) -> float:
-        """Blocks that hold so many tokens."""
-        return tokens if self.block == 1 else -(-tokens // self.block)
-
-    def _needs(self, k: int) -> float:
-        """Blocks that decoding takes in the next `k` iterations."""
-        if self.block == 1:
-            return k * self.growing * self.growth
-        i = self.step % self.block
-        return self.growing * (k // self.block) + sum(self.residues[i : i + k % self.block])
-
-    def _iterations_that_fit(self) -> int:
-        """Iterations until the cache is short of blocks."""
-        free, growing = self.free, self.growing
-        if not growing:
-            return self.longest_run
-        if self.block == 1:
-            return int(free // (growing * self.growth))
-        cycles = int(free // growing)
-        k, free = cycles * self.block, free - cycles * growing
-        for i in range(self.step % self.block, self.step % self.block + self.block):
-            free -= self.residues[i]
-            if free < 0:
-                break
-            k += 1
-        return k
 
     def _make_room(self) -> float:
         """Preempt until the next iteration's blocks are there; returns how many it needs."""
         need = self._needs(1)
         while need > self.free:
-            request = next(reversed(self.running))
-            prompt, left, shared = self.running[request]
-            decoding = request in self.joined
-            blocks = self._held(request)
-            context, emitted = self._forget(request)
-            if decoding and self.rules.preemption == "swap":
-                self.redo[request] = (prompt + emitted, left - emitted)
-                loading = (blocks + shared) * self.rules.copy_s
-                self.ready[request] = (context, loading)
-                self.copying += loading
-            elif emitted:
-                self.redo[request] = (prompt + emitted, left - emitted)
-            self.queue.push_front(request)
-            self.log.preempted[request] = self.log.preempted.get(request, 0) + 1
-            self.preempted += 1
+            self._preempt(next(reversed(self.running)))
             need = self._needs(1)
         return need
 
-    def _held(self, request: int) -> float:
-        """Blocks of its own that a running request holds."""
-        prompt, left, shared = self.running[request]
-        joined = self.joined.get(request)
-        if not self.grows:
-            return self._blocks(prompt + left) - shared
-        if joined is None:
-            return self._blocks(prompt) - shared
-        return self._blocks(self._context(request)) - shared
-
-    def _context(self, request: int) -> float:
-        """Tokens of a decoding request in the cache."""
-        if self.limits.get(request) == -1:
-            return self.rules.kept_tokens
-        return self.joined[request][0] + self.growth * self.step
-
-    def _forget(self, request: int) -> tuple[float, int]:
-        """A running request gives back what it holds: its context and the tokens it has emitted since admission."""
-        self.free += self._held(request)
-        context, emitted = 0.0, 0
-        if self.prefilling.pop(request, None) is not None:
-            self.promised -= self.running[request][1]
-        else:
-            context = self._context(request)
-            _, key = self.joined[request]
-            left = self.running[request][1] - 1
-            emitted = 1 + max(int(left - (key - self.step) * self.growth + EPSILON), 0)
-            self._leave_batch(request)
-            self._drop_stale()
-        if self.prefix:
-            self.free += self.prefix.release(request)
-        del self.running[request]
-        return context, emitted
-
-    def _drop_stale(self) -> None:
-        """Keys of requests that left early go from the top of both heaps."""
-        heap, joined = self.finishing, self.joined
-        while heap and (heap[0] & MASK not in joined or joined[heap[0] & MASK][1] != heap[0] >> SHIFT):
-            heappop(heap)
-        while self.limiting and self.limits.get(self.limiting[0] & MASK) != self.limiting[0] >> SHIFT:
-            heappop(self.limiting)
+    def _preempt(self, request: int) -> None:
+        """A running request goes back to the queue; its context is lost or moves to the host."""
+        prompt, left, _ = self.running[request]
+        swaps = request in self.joined and self.rules.preemption == "swap"
+        context, emitted = self._forget(request)
+        if emitted:
+            self.redo[request] = (prompt + emitted, left - emitted)
+        if swaps:
+            loading = self._blocks(context) * self.rules.copy_s
+            self.ready[request] = (context, loading)
+            self.copying += loading
+        self.queue.push_front(request)
+        self.log.preempted[request] = self.log.preempted.get(request, 0) + 1
+        self.preempted += 1
 
     # The batch -----------------------------------------------------------------------------------------------------
-
-    def _join(self, request: int, context: float, left: int) -> None:
-        """A sequence with that context and `left` tokens to emit after its last one decodes from the next iteration."""
-        growth, step = self.growth, self.step
-        steps = left if growth == 1 else math.ceil(left / growth - EPSILON)
-        base, key = context - growth * step, step + steps
-        self.joined[request] = (base, key)
-        heappush(self.finishing, key << SHIFT | request)
-        self.n += 1
-        self.outstanding += key
-        kept = self.rules.kept_tokens
-        if kept < NEVER:
-            if context >= kept:
-                self.limits[request] = -1
-                self.fixed += kept
-                return
-            crossing = step + math.ceil((kept - context) / growth - EPSILON)
-            self.limits[request] = crossing
-            heappush(self.limiting, crossing << SHIFT | request)
-        self._grow(request, base, 1)
-
-    def _grow(self, request: int, base: float, sign: int) -> None:
-        """A sequence starts (1) or stops (-1) to take cache with every token."""
-        self.growing += sign
-        self.offset += sign * base
-        i = int(-base) % self.block if self.block > 1 else 0
-        self.residues[i] += sign
-        self.residues[i + self.block] += sign
-
-    def _leave_batch(self, request: int) -> None:
-        base, key = self.joined.pop(request)
-        self.n -= 1
-        self.outstanding -= key
-        if self.limits and self.limits.pop(request, 0) == -1:
-            self.fixed -= self.rules.kept_tokens
-        else:
-            self._grow(request, base, -1)
-
-    def _reach_limits(self, bound: int) -> None:
-        """Sequences that hold all the tokens they may keep stop growing."""
-        while self.limiting and self.limiting[0] < bound:
-            key = heappop(self.limiting)
-            request = key & MASK
-            if self.limits.get(request) == key >> SHIFT:
-                self._grow(request, self.joined[request][0], -1)
-                self.limits[request] = -1
-                self.fixed += self.rules.kept_tokens
 
     def _complete(self, bound: int, seen: float, done: list[int]) -> None:
         """Sequences whose last token this boundary brings leave."""
@@ -593,6 +511,8 @@ class Engine:
         del self.prefilling[request]
         prompt, left, _ = self.running[request]
         self.promised -= left
+        if self._accounts is not None:
+            self._accounts.served(request, 0, 1)
         if self.log.first[request] != self.log.first[request]:
             self.log.first[request] = seen
         if self.prefix:
@@ -622,8 +542,14 @@ class Engine:
             self.redo.pop(request, None)
         if self.eligible:
             self.eligible.pop(request, None)
+        self._gone(request)
         self.log.last[request] = seen
         done.append(request)
+
+    def _gone(self, request: int) -> None:
+        """It leaves for good, as far as the queue is concerned."""
+        if self._departed is not None:
+            self._departed(request)
 
     def _through_front_end(self, k: int, n: int, emitted: int) -> float:
         """When the client sees the last token of the run that ends, of `k` iterations: one server for all tokens, whose
@@ -635,49 +561,3 @@ class Engine:
         total = k * each + last
         self.front = max(self.front + total, self.start + self.u + total, self.end + each + last)
         return self.front
-
-
-def serve(engine: Engine, requests: Requests) -> None:
-    """One engine alone serves all requests: at their arrival times, or as a closed loop of clients.
-
-    Raises DomainError: a request that the cache can never hold.
-    """
-    count = len(requests.prompts)
-    for request in range(count):
-        if not engine.fits(request):
-            raise DomainError("a request is longer than the cache", at="cache_tokens", got=engine.rules.cache_tokens)
-    sent = engine.log.sent
-    if requests.arrivals is None:
-        clients = min(requests.clients, count)
-        sending: deque[tuple[float, int]] = deque((0.0, request) for request in range(clients))
-    else:
-        clients, sending = count, deque(zip(requests.arrivals, range(count), strict=True))
-    while True:
-        while sending and sending[0][0] <= engine.end:
-            time, request = sending.popleft()
-            sent[request] = time
-            engine.push(request, time)
-        if engine.end == NEVER:
-            return
-        for request in engine.finish():
-            if clients < count:
-                sending.append((engine.log.last[request], clients))
-                clients += 1
-        while sending and sending[0][0] <= engine.t:
-            time, request = sending.popleft()
-            sent[request] = time
-            engine.push(request, time)
-        engine.plan()
-
-
-def steps_until(wait_s: float, first_s: float, rise_s: float) -> int:
-    """Fewest iterations, the j-th lasting `first_s + j rise_s`, that take at least `wait_s`."""
-    if wait_s <= first_s:
-        return 1
-    b = first_s - rise_s / 2.0
-    k = math.ceil(2.0 * wait_s / (b + math.sqrt(b * b + 2.0 * rise_s * wait_s)))
-    while k > 1 and (k - 1) * first_s + rise_s * ((k - 1) * (k - 2) // 2) >= wait_s:
-        k -= 1
-    while k * first_s + rise_s * (k * (k - 1) // 2) < wait_s:
-        k += 1
-    return k

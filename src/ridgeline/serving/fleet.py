@@ -12,15 +12,17 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError
 from ridgeline.serving import compiled
-from ridgeline.serving.engine import NEVER, Engine, Handed
+from ridgeline.serving.batch import NEVER
+from ridgeline.serving.engine import Engine, Handed
 from ridgeline.serving.played import DONE, FAILED, REJECTED, UNFINISHED, Lane, Played, Runs, runs_of
+from ridgeline.serving.routers import Router
 from ridgeline.serving.rules import Log, Requests
 from ridgeline.sim import Simulation
 from ridgeline.workloads.traffic import Traffic
@@ -33,13 +35,6 @@ EVERY = 4096
 
 PATIENCE = 100_000
 """Events of control without any work after which requests that wait are left unfinished: nothing will serve them."""
-
-
-class Router(Protocol):
-    """Which member of a pool takes a request."""
-
-    def route(self, request: int, time: float, lanes: Sequence[Member]) -> int:
-        """Index of a lane that is up."""
 
 
 class Member:
@@ -90,6 +85,11 @@ class Member:
         """Cache blocks in all."""
         return self.engine.capacity
 
+    @property
+    def block_tokens(self) -> int:
+        """Tokens of a block."""
+        return self.engine.block
+
     def found_tokens(self, request: int) -> int:
         """Prompt tokens of the request that its cache holds."""
         prefix = self.engine.prefix
@@ -99,6 +99,10 @@ class Member:
         """It comes up."""
         self.close()
         self.up, self._since = True, time
+
+    def never_up(self) -> None:
+        """It was not up from the start after all."""
+        self.up, self._since = False, math.nan
 
     def stop(self, time: float) -> None:
         """It takes no more requests; it is down once it is empty."""
@@ -173,6 +177,7 @@ class Fleet:
         self.end = array("b", [UNFINISHED]) * rows
         self.lane = array("i", [-1]) * rows
         self.homeless: list[tuple[Pool, int, Handed | None]] = []
+        self.finished: list[int] | None = None  # requests that are complete, in order, if somebody asks
         self._told = {pool.name: getattr(pool.router, "changed", None) for pool in self.pools}
         self._ends: list[tuple[float, int]] = []
         self._released: list[tuple[float, int]] = []
@@ -333,6 +338,8 @@ class Fleet:
         """A request has ended; what waited for that is released."""
         self.end[request] = how
         self.ended += 1
+        if self.finished is not None and how == DONE:
+            self.finished.append(request)
         think = self.traffic.think_s
         if self.traffic.clients:
             if self._sent < len(self.traffic):

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ridgeline.core.seeding import stream
 from ridgeline.hardware.chip import Value
-from ridgeline.serving.engine import Engine, serve
+from ridgeline.serving.alone import serve
+from ridgeline.serving.engine import Engine
 from ridgeline.serving.load import Load, Procedure
 from ridgeline.serving.rules import Log, Requests, Rules
 from ridgeline.serving.step_table import StepTimes, sample
@@ -40,7 +41,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Traffic:
+class Benchmark:
     """Whole requests that a lane's clients send.
 
     `low_frac` is the shortest over the longest length (1: all equal). From request `unique` on prompts repeat earlier
@@ -77,7 +78,7 @@ def _lengths(nominal: int, low_frac: float, count: int, which: str) -> tuple[int
     return tuple(drawn.tolist())
 
 
-def run(times: StepTimes, rules: Rules, traffic: Traffic) -> Measured:
+def run(times: StepTimes, rules: Rules, traffic: Benchmark) -> Measured:
     """The means that are printed, and those of the settled part of the run."""
     requests = traffic.requests()
     log = Log(traffic.count)
@@ -143,7 +144,7 @@ def run_rows(
     waits = r.batch_waits(cases)
     known: dict[object, Measured] = {}
     for i in np.flatnonzero(made).tolist():
-        traffic = Traffic(
+        traffic = Benchmark(
             isl=max(round(cases["isl"][i]), 1),
             osl=max(round(cases["osl"][i]), 1),
             low_frac=procedure.low_frac,

@@ -3,7 +3,8 @@
 A prompt is cut into units of equally many tokens; a unit's id names the whole prefix up to its end (equal id: equal
 prefix), as vLLM's block hashes and Mooncake's traces do, so that a dictionary is a radix tree. Units that a running
 request uses are pinned. Others stay until their room is needed and go in the order of their last use, the deepest of a
-prefix first; with a second tier (host memory, a remote pool) they move there and can be loaded back at a cost.
+prefix first (other orders are in `kv.py`); with a second tier (host memory, a remote pool) they move there and can be
+loaded back at a cost.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from ridgeline.core.errors import DomainError
 
@@ -26,6 +28,28 @@ class Tier:
     load_s: float
 
 
+class Order(Protocol):
+    """Units that nothing pins, in the order in which they go: a mapping as far as the cache needs one.
+
+    It may have `touched(unit)`, which the cache calls whenever a request uses or computes the unit.
+    """
+
+    def __contains__(self, unit: object) -> bool:
+        """Whether it is among them."""
+
+    def __setitem__(self, unit: int, _: None) -> None:
+        """Nothing pins it any more."""
+
+    def __delitem__(self, unit: int) -> None:
+        """A request pins it."""
+
+    def popitem(self, last: bool = True) -> tuple[int, None]:
+        """The first to go (`last` is always False), which is forgotten."""
+
+    def clear(self) -> None:
+        """All are forgotten."""
+
+
 class PrefixCache:
     """Cached prefixes of one engine; sizes in its cache blocks.
 
@@ -34,14 +58,23 @@ class PrefixCache:
         evictable: blocks of units that nothing pins.
     """
 
-    def __init__(self, units: Units, *, unit_tokens: int, block_tokens: int, tiers: Sequence[Tier] = ()) -> None:
-        """`unit_tokens` is a multiple of `block_tokens`."""
+    def __init__(
+        self,
+        units: Units,
+        *,
+        unit_tokens: int,
+        block_tokens: int,
+        tiers: Sequence[Tier] = (),
+        order: Order | None = None,
+    ) -> None:
+        """`unit_tokens` is a multiple of `block_tokens`; without an order of eviction it is the least recently used."""
         if unit_tokens < 1 or unit_tokens % block_tokens:
             fix = "hash whole blocks: a multiple of block_tokens"
             raise DomainError("prefix units must be whole blocks", at="unit_tokens", got=unit_tokens, fix=fix)
         self._units, self.unit_tokens, self.blocks = units, unit_tokens, unit_tokens // block_tokens
         self._users: dict[int, int] = {}  # unit -> running requests that pin it
-        self._idle: OrderedDict[int, None] = OrderedDict()  # units that nothing pins, least recently used first
+        self._idle: Order = OrderedDict[int, None]() if order is None else order  # units that nothing pins
+        self._touched = getattr(self._idle, "touched", None)
         self._held: dict[int, list[int]] = {}  # request -> units it pins, in order
         self._tiers = list(tiers)
         self._stored: list[OrderedDict[int, None]] = [OrderedDict() for _ in tiers]
@@ -90,6 +123,8 @@ class PrefixCache:
             else:
                 continue  # loaded into blocks of the request's own; published with its prompt
             held.append(unit)
+            if self._touched is not None:
+                self._touched(unit)
         self._held[request] = held
         self.evictable -= self.pinning
         return self.shared, self._loading, self.pinning
@@ -104,6 +139,8 @@ class PrefixCache:
             users[unit] = 1
             held.append(unit)
             published += 1
+            if self._touched is not None:
+                self._touched(unit)
             for stored in self._stored:
                 stored.pop(unit, None)
         return published * self.blocks

@@ -1,8 +1,16 @@
 """Waiting requests in the order in which a scheduler serves them.
 
 A queue is asked once per admission, not once per iteration. `Fcfs` is what every engine does by default; `Keyed` serves
-the smallest key first, which gives priority, shortest-first and deadline orders; `Fair` serves the tenant that was
-served least (virtual token counter, Sheng et al., arXiv 2401.00588, algorithm 2).
+the smallest key first. Named schedulers are built on both in `schedulers.py`.
+
+Beside its order a queue may have any of the methods below; an engine looks for them once and asks only where they are:
+
+- `next_time(time) -> float`: it is `time`, a boundary; when will the order be another (inf: not by itself)? The engine
+  ends its run at the first boundary at or after that time.
+- `victims(running, time) -> sequence`: running requests that may give way to the head of the queue, first to go first.
+  The engine preempts as many as the head needs, or none if all would not be enough. `running` is oldest first.
+- `departed(request)`: it is complete, or has left for another lane: whatever was kept of it can go.
+- all of `Accounts`: an order by what tenants have been given.
 """
 
 from __future__ import annotations
@@ -10,7 +18,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Protocol
+from typing import Protocol, cast
 
 Key = Callable[[int, float], float]
 """(request, arrival time) -> what the queue orders by, smallest first."""
@@ -33,6 +41,27 @@ class Queue(Protocol):
 
     def __len__(self) -> int:
         """Requests that wait."""
+
+
+class Accounts(Protocol):
+    """A queue that orders by the tokens that requests were given. Its clock counts tokens of a decoding sequence."""
+
+    def settle(self, tokens: float) -> None:
+        """The clock now: every sequence that decodes has emitted so many tokens since the engine started."""
+
+    def served(self, request: int, prompt_tokens: float, output_tokens: float) -> None:
+        """Prompt tokens that its first admission computes (negative: withdrawn), or its first output token."""
+
+    def decoding(self, request: int, change: int, tokens: float) -> None:
+        """At this time of the clock it starts (1) or ceases (-1) to emit with it."""
+
+    def holds(self) -> float:
+        """Tokens on the clock for which the head of the queue stays the head, if none comes or goes."""
+
+
+def accounts_of(queue: Queue) -> Accounts | None:
+    """The queue as one that keeps accounts, if it does."""
+    return cast(Accounts, queue) if getattr(queue, "served", None) is not None else None
 
 
 class Fcfs:
@@ -93,6 +122,24 @@ class Keyed:
     def pop(self) -> int:
         """It, taken out."""
         return heappop(self._heap)[2]
+
+    def first_key(self) -> float:
+        """The smallest key; the queue is not empty."""
+        return self._heap[0][0]
+
+    def take(self, other: Keyed) -> None:
+        """The first of another such queue moves here, with its key."""
+        place = heappop(other._heap)
+        self._places[place[2]] = other._places.pop(place[2])
+        heappush(self._heap, place)
+
+    def __contains__(self, request: int) -> bool:
+        """Whether it has a place here, waiting or running."""
+        return request in self._places
+
+    def departed(self, request: int) -> None:
+        """Its place is not needed any more."""
+        self._places.pop(request, None)
 
     def __len__(self) -> int:
         """Requests that wait."""

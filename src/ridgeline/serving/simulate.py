@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +30,14 @@ from ridgeline.serving.deployment import (
 )
 from ridgeline.serving.disaggregated import moved_s
 from ridgeline.serving.engine import Engine
-from ridgeline.serving.fleet import Fleet, Member, Pool, Router
-from ridgeline.serving.prefix import PrefixCache, Tier
-from ridgeline.serving.queues import Fcfs, Queue
+from ridgeline.serving.facts import Facts
+from ridgeline.serving.fleet import Fleet, Member, Pool
+from ridgeline.serving.policies import policy
+from ridgeline.serving.power_table import PowerTable, sample_power
+from ridgeline.serving.prefix import PrefixCache
 from ridgeline.serving.rules import Log, Requests, Rules
 from ridgeline.serving.step_table import StepTimes, sample
+from ridgeline.serving.upkeep import Failures, Scaling, arm_failures
 from ridgeline.sim import Simulation
 from ridgeline.workloads.traffic import Traffic
 
@@ -44,49 +48,39 @@ SHORTEST = 32.0
 """Tokens: below this context the price of attention is its launch."""
 
 
-class RoundRobin:
-    """The lanes in turn, those that are up."""
-
-    blind = True
-    compiled = "round-robin"
-
-    def __init__(self) -> None:
-        """Begin with the first."""
-        self._next = 0
-
-    def route(self, request: int, time: float, lanes: Sequence[Member]) -> int:
-        """The next lane that is up."""
-        for _ in lanes:
-            place = self._next % len(lanes)
-            self._next = place + 1
-            if lanes[place].up:
-                return place
-        return -1
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """How the fleet is run, beyond what the case says.
+    """How the fleet is run, beyond what the case says; policies as `policies.policy` takes them.
 
     Attributes:
-        queue: makes the queue of one engine. router: makes the router of one pool.
+        scheduler: order of each engine's queue. router: which lane takes a request.
+        kv: what a sequence keeps of its cache. eviction: order in which prefixes leave. tiers: where they go to.
         preemption: recompute or swap.
         watermark_frac: share of the cache that admission keeps free.
         longest_chunk: most tokens of one prompt in an iteration.
-        kept_tokens: most tokens of a sequence that its cache keeps.
-        tiers: stores for evicted prefixes, beside the device.
-        longest: most tokens of prompt and output that are served (0: no limit).
+        longest: most tokens of prompt and output that are served.
+        autoscaler: how many of the case's replicas are up (""; all of them).
+        cold_start_s: from the decision to start a replica until it serves (None: its weights over the host's link).
+        failures: how replicas fail.
+        plugins: whether policies of installed distributions count.
+        seed: of policies and failures.
         keep_runs: keep each lane's runs, for timelines and per-token times.
     """
 
-    queue: Callable[[], Queue] = Fcfs
-    router: Callable[[], Router] = RoundRobin
+    scheduler: object = "fcfs"
+    router: object = "least-loaded"
+    kv: object = "full"
+    eviction: object = "lru"
+    tiers: Sequence[object] = ()
     preemption: str = "recompute"
     watermark_frac: float = 0.0
     longest_chunk: float = math.inf
-    kept_tokens: float = math.inf
-    tiers: Sequence[Tier] = ()
     longest: float = math.inf
+    autoscaler: object = ""
+    cold_start_s: float | None = None
+    failures: Failures | None = None
+    plugins: bool = True
+    seed: int = 0
     keep_runs: bool = True
 
 
@@ -96,17 +90,15 @@ def fleet_of(
     *,
     choices: Choices | None = None,
     disaggregated: bool = False,
-    control: Simulation | None = None,
     progress: Callable[[float, int], None] | None = None,
-) -> Fleet:
-    """The fleet that serves the traffic.
+) -> tuple[Fleet, dict[str, PowerTable]]:
+    """The fleet that serves the traffic, and the power of a chip of each of its pools.
 
     Args:
         d: one deployment; its isl and osl are the means of the traffic.
         traffic: the load.
         choices: policies.
         disaggregated: separate prefill and decode pools.
-        control: schedules failures and scaling.
         progress: told the time and the requests that have ended.
     Raises:
         PlanError, CapacityError: the plan is not legal, or the model does not fit.
@@ -119,7 +111,13 @@ def fleet_of(
         pools = [prefill, decode]
     else:
         pools = [build.pool("serving", "", d.cases["replicas"], None)]
-    return Fleet(traffic, build.requests, build.log, pools, control=control, longest=choices.longest, progress=progress)
+    control = Simulation(seed=choices.seed) if choices.autoscaler or choices.failures is not None else None
+    fleet = Fleet(
+        traffic, build.requests, build.log, pools, control=control, longest=choices.longest, progress=progress
+    )
+    if control is not None:
+        build.keep_up(fleet, control)
+    return fleet, build.powers
 
 
 class _Builder:
@@ -135,6 +133,44 @@ class _Builder:
         self.log = Log(len(traffic))
         self.units = units_of(traffic) if hashed else None
         self.lanes: dict[str, Lanes] = {}
+        self.powers: dict[str, PowerTable] = {}
+        many = traffic.classes[1:] or traffic.classes[0].priority
+        self.facts = Facts(
+            prompt_tokens=prompts,
+            output_tokens=outputs,
+            arrival_s=self.log.sent,
+            class_code=traffic.class_code.tolist() if many else None,
+            classes=traffic.classes,
+            tenant=traffic.tenant.tolist() if traffic.tenant.any() else None,
+            session=traffic.session.tolist() if (traffic.session >= 0).any() else None,
+            seed=choices.seed,
+        )
+
+    def policy(self, kind: str, chosen: object) -> Any:
+        """The object of a policy for this run."""
+        return policy(kind, chosen, plugins=self.choices.plugins)(self.facts)
+
+    def keep_up(self, fleet: Fleet, control: Simulation) -> None:
+        """Failures and scaling of every pool."""
+        choices = self.choices
+        if choices.failures is not None:
+            arm_failures(fleet, control, choices.failures)
+        if choices.autoscaler:
+            for pool in fleet.pools:
+                scaler = self.policy("autoscaler", choices.autoscaler)
+                Scaling(fleet, control, pool, scaler, cold_start_s=self._cold_start_s(pool.name))
+
+    def _cold_start_s(self, name: str) -> float:
+        given = self.choices.cold_start_s
+        if given is not None:
+            return given
+        port = self.d.machines.machines[0].chip.port("host")
+        if port is None:
+            fix = "give the time, for example --cold-start 60s"
+            raise DomainError(
+                "the catalogue has no host port of this chip to load weights over", at="cold_start", fix=fix
+            )
+        return float(np.ravel(np.asarray(self.lanes[name].memory.weights_bytes))[0] / port.bandwidth_bytes_per_s)
 
     def pool(self, name: str, prefix: str, workers: NDArray[np.float64], passes_to: Pool | None) -> Pool:
         """Lanes of one plan, and their router."""
@@ -150,15 +186,16 @@ class _Builder:
             raise CapacityError(problems.column()[0], at=f"{name} pool")
         self.lanes[name] = lanes
         rules = self._rules(lanes, asked, prefill_only=passes_to is not None)
-        times = self._times(lanes, rules)
+        times = self._times(name, lanes, rules)
         replicas, per = int(workers[0]), int(np.ravel(plan.dp * plan.pp)[0])
         chips = float(np.ravel(np.asarray(lanes.chips, float))[0]) / (replicas * per)
+        per_token = token_bytes(d, lanes)
         members = [
-            Member(self._engine(times, rules), replica=replica, chips=chips)
+            Member(self._engine(times, rules, per_token), replica=replica, chips=chips)
             for replica in range(replicas)
             for _ in range(per)
         ]
-        made = Pool(name=name, members=members, router=choices.router(), passes_to=passes_to)
+        made = Pool(name=name, members=members, router=self.policy("router", choices.router), passes_to=passes_to)
         if passes_to is not None:
             total = lanes.chips + self.lanes[passes_to.name].chips
             tokens = np.asarray(self.traffic.prompt_tokens, dtype=np.float64)
@@ -185,7 +222,7 @@ class _Builder:
             cache=r.cache_policy,
             cache_tokens=float(math.floor(cache_tokens(d, lanes))),
             block_tokens=block,
-            kept_tokens=choices.kept_tokens,
+            kept_tokens=self.policy("kv", choices.kv).tokens,
             watermark_frac=choices.watermark_frac,
             preemption=choices.preemption,
             copy_s=block * self._copy_s(lanes) if choices.preemption == "swap" else 0.0,
@@ -206,8 +243,8 @@ class _Builder:
             raise DomainError(what, at="preemption", got="swap", fix="take preemption recompute")
         return token_bytes(self.d, lanes) / port.bandwidth_bytes_per_s
 
-    def _times(self, lanes: Lanes, rules: Rules) -> StepTimes:
-        """The step table of a lane over the contexts that the traffic can bring."""
+    def _times(self, name: str, lanes: Lanes, rules: Rules) -> StepTimes:
+        """The step table of a lane over the contexts that the traffic can bring, and the power of its steps."""
         longest = float((self.traffic.prompt_tokens + self.traffic.output_tokens).max(initial=2))
         low = max(min(float(self.traffic.prompt_tokens.min(initial=1)), longest / WIDEN), SHORTEST)
         pieces = max(math.ceil(math.log(max(longest / low, 1.0)) / math.log(WIDEN)), 1)
@@ -221,20 +258,29 @@ class _Builder:
             budget=min(rules.token_budget, float(self.traffic.prompt_tokens.sum(initial=1))),
             marks=marks,
         )[0]
-        return replace(times, width=1.0) if rules.prefill_only else times
+        self.powers[name] = sample_power(
+            lanes.stepper, low=low, high=max(longest, low * 2.0), tokens=times.tokens[-1] * times.width
+        )
+        return times
 
-    def _engine(self, times: StepTimes, rules: Rules) -> Engine:
+    def _engine(self, times: StepTimes, rules: Rules, bytes_per_token: float) -> Engine:
         choices, prefix = self.choices, None
         if self.units is not None:
             unit = self.traffic.hash_tokens
-            tiers = [replace(tier) for tier in choices.tiers]
-            prefix = PrefixCache(self.units, unit_tokens=unit, block_tokens=rules.block_tokens, tiers=tiers)
+            stores = [self.policy("tier", tier) for tier in choices.tiers]
+            prefix = PrefixCache(
+                self.units,
+                unit_tokens=unit,
+                block_tokens=rules.block_tokens,
+                tiers=[store.tier(unit * bytes_per_token) for store in stores],
+                order=self.policy("eviction", choices.eviction),
+            )
         return Engine(
             times,
             rules,
             self.requests,
             self.log,
-            queue=choices.queue(),
+            queue=self.policy("scheduler", choices.scheduler),
             prefix=prefix,
             keep_runs=choices.keep_runs,
         )

@@ -35,6 +35,16 @@ TINY = 1e-6
 """Lower end of the bracket: a lane that decodes a millionth of a sequence is empty."""
 
 
+MOST_USED = 0.95
+"""Share of the token budget that prompts use, at most, when their backlog is estimated: a closed loop bounds it."""
+
+POINTS = 48
+"""Numbers of sequences at which a distribution of them is summed."""
+
+REGULAR = 0.25
+"""Backlog of prompts over that of random arrivals (M/D/1): completions of a batch come in turns."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What bounds a lane: sequences at once, and new tokens per iteration."""
@@ -129,7 +139,8 @@ def sample_times(stepper: Stepper, load: Load, limits: Limits) -> Times:
     slots = np.maximum(np.asarray(limits.slots, float), 1.0) + 0.0 * (prompt + context)
     room = np.maximum(limits.token_budget - slots, 1.0)
     chunk = np.minimum(prompt, room)
-    merged = np.clip(slots * prompt / np.maximum(load.iterations, 1e-9), chunk, np.maximum(room, chunk))
+    beside = slots / np.maximum(load.iterations, 1.0)
+    merged = np.clip((1.0 + beside) * prompt, chunk, np.maximum(room, chunk))
     none, one = np.zeros_like(slots), np.ones_like(slots)
     quarter = np.maximum(slots / 4.0, 1.0)
     # Decodes alone at three batches; a chunk alone; a chunk, and the merged prompts, beside a full batch,
@@ -204,6 +215,15 @@ class Lane:
         extra_s = spread * busy_s + np.maximum(per_request - spread, 0.0) * decode_s
         return np.where(per_request > 0, extra_s, self.chunks * busy_s)
 
+    @cached_property
+    def most_decoding(self) -> Column:
+        """Sequences that can decode while prompts enter no faster than the token budget takes them."""
+        budget, prompt = np.asarray(self.limits.token_budget, float), self.load.prompt
+        if self.separate:
+            return np.full_like(self.times.slots, np.inf)
+        # n prompt / iterations = budget - n; at least one, for prompts longer than the budget.
+        return np.maximum(budget / (1.0 + prompt / np.maximum(self.load.iterations, 1.0)), 1.0) + 0.0 * self.times.slots
+
     def prefill_s(self, n: Value) -> Column:
         """Time that one prompt's chunks take in the lane, decodes beside it where they share iterations."""
         return self.chunks * (self.times.alone_s if self.separate else self.times.mixed(n, self.times.chunk))
@@ -216,24 +236,42 @@ class Lane:
         return np.asarray((decode_s + self.others * stretch_s) / self.load.tokens_per_step)
 
     def first_token_s(self, n: Value, interval_s: Value) -> Column:
-        """From arrival at a free slot to the first token: missed iterations, prompts ahead, its own chunks.
+        """From arrival at a free slot to the first token: missed iterations, prompts beside and ahead, its own chunks.
 
-        `interval_s` is `self.interval_s(n)`, which the caller needs too.
+        Completions, and with them the arrivals of a closed loop, fall on the ends of iterations: what a prompt meets is
+        counted per iteration, not per second. `interval_s` is `self.interval_s(n)`, which the caller needs too.
         """
-        # A request that comes to an idle engine misses nothing: a lone client never waits.
+        n = np.maximum(n, 1e-9)
+        # A request that comes to an idle engine meets nobody: a lone client never waits.
         others = np.asarray(self.load.concurrency, float) - 1.0
         met = np.clip(np.where(others > -1.0, others, n), 0.0, 1.0)
-        rounds = np.maximum(self.load.iterations / np.maximum(n, 1e-9), self.chunks)
-        lag_s = met * self.runtime.admission_lag_steps * (interval_s / rounds)
-        own_s = self.prefill_s(n)
-        busy = np.clip(own_s / interval_s, 0.0, 0.95)
-        ahead_s = own_s * np.minimum(busy / (2.0 * (1.0 - busy)), np.maximum(n, 0.0) / 2.0)
-        together = np.minimum(self.group, np.maximum(n, 1.0))
-        wait_s: Value = (together - 1.0) / 2.0 * own_s
-        if not self.separate and np.any(together > 1.0):
-            one_s = self.times.mixed(n, self.times.chunk)
-            wait_s = np.maximum(self.times.mixed(n, together * self.times.chunk) - one_s, 0.0)
-        return lag_s + own_s + np.maximum(ahead_s, wait_s)
+        arriving = n / np.maximum(self.load.iterations, 1.0)  # requests per decode iteration
+        beside = met * np.maximum(arriving * (1.0 - 1.0 / np.maximum(n, 1.0)), self.group - 1.0)
+        beside = np.minimum(beside, np.maximum(n - 1.0, 0.0))
+        room = np.maximum(self.limits.token_budget - (0.0 if self.separate else n), self.times.chunk)
+        tokens = (1.0 + beside) * self.load.prompt
+        decoding = np.zeros_like(n) if self.separate else n
+        rounds = self.load.prompt / room
+        full_s = self.times.mixed(decoding, room)
+        own_s = np.where(
+            tokens <= room,
+            self.times.mixed(decoding, np.minimum(tokens, room)),
+            np.maximum(self.prefill_s(n), full_s) + beside / 2.0 * rounds * full_s,
+        )
+        used = np.minimum(0.0 if self.separate else arriving * rounds, MOST_USED)
+        backlog_s = met * REGULAR * used / (2.0 * (1.0 - used)) * np.maximum(rounds, 1.0) * full_s
+        missed_s = met * self.runtime.admission_lag_steps * self._missed_s(n, interval_s, arriving)
+        return np.asarray(missed_s + own_s + backlog_s)
+
+    def _missed_s(self, n: Value, interval_s: Value, arriving: Value) -> Column:
+        """The iteration that a lagging scheduler has already formed when a request arrives."""
+        if not self.separate:
+            return np.asarray(
+                interval_s * np.where(self.chunks > 1.0, np.minimum(arriving, 1.0 / self.chunks), arriving)
+            )
+        prompts_s = self.times.mixed(0.0 * n, np.maximum(arriving, 1.0) * self.load.prompt)
+        share = np.minimum(arriving, 1.0)
+        return np.asarray(share * prompts_s + (1.0 - share) * self.times.decode(n))
 
 
 def solve(stepper: Stepper, load: Load, limits: Limits, measured: Procedure) -> Steady:
@@ -258,19 +296,96 @@ def solve(stepper: Stepper, load: Load, limits: Limits, measured: Procedure) -> 
         if not np.any(rate > 0):
             return n + lane.first_token_s(n, interval_s) / interval_s - resident
         closed = n + lane.first_token_s(n, interval_s) / interval_s - resident
-        return np.where(rate > 0, 1.0 - rate * interval_s, closed)
+        return np.where(rate > 0, n * (1.0 - rate * interval_s), closed)
 
-    n = _root(excess, times.slots)
+    most = np.minimum(times.slots, lane.most_decoding)
+    n = _root(excess, most)
     overloaded = (rate > 0) & (rate * lane.interval_s(times.slots) > 1.0)
-    return _report(lane, n, measured, resident, overloaded)
+    if np.any(rate > 0):
+        return _report(lane, arrivals(lane, n, most, rate), measured, resident, overloaded)
+    return _report(lane, State(n=n), measured, resident, overloaded)
 
 
-def _report(lane: Lane, n: Column, measured: Procedure, resident: Column, overloaded: NDArray[np.bool_]) -> Steady:
-    load = lane.load
+def arrivals(lane: Lane, n: Column, most: Column, rate: Column) -> State:
+    """Random arrivals: the number of sequences moves, and what a prompt meets is counted per second.
+
+    Sequences that share a lane are a processor-sharing queue whose speed depends on their number, for which the numbers
+    are distributed as in the birth and death process with those rates, whatever the law of the lengths (Kelly,
+    Reversibility and Stochastic Networks, 1979, chapter 3).
+    """
+    rate = np.where(rate > 0, rate, np.nan)
+    mean = _mean_number(lane, np.where(rate > 0, n, 1.0), most, rate)
+    steps = np.maximum(lane.load.iterations, 1.0)
+    iteration_s = mean / (rate * steps)
+    tpot_s = iteration_s / lane.load.tokens_per_step
+    # An iteration takes the prompts that arrived during the one before.
+    each = rate * iteration_s
+    with_prompts = 1.0 - np.exp(-each)
+    decoding = np.zeros_like(mean) if lane.separate else mean
+    room = np.maximum(lane.limits.token_budget - decoding, lane.times.chunk)
+    rounds = lane.load.prompt / room
+    full_s = lane.times.mixed(decoding, room)
+    some_s = lane.times.mixed(decoding, np.minimum(each / with_prompts * lane.load.prompt, room))
+    plain_s = lane.times.decode(mean)
+    busy = 1.0 - np.exp(-mean)
+    left_s = (with_prompts * some_s**2 + (1.0 - with_prompts) * plain_s**2) / (
+        2.0 * (with_prompts * some_s + (1.0 - with_prompts) * plain_s)
+    )
+    tokens = (1.0 + each) * lane.load.prompt
+    own_s = np.where(
+        tokens <= room,
+        lane.times.mixed(decoding, np.minimum(tokens, room)),
+        np.maximum(lane.prefill_s(mean), full_s) + each / 2.0 * rounds * full_s,
+    )
+    # Prompts that an iteration has no room for: as many servers as prompts fit into one (Sakasegawa, 1977, for M/D/c).
+    used = np.minimum(rate * rounds * full_s, MOST_USED)
+    servers = np.maximum(1.0 / rounds, 1.0)
+    queued = used ** (np.sqrt(2.0 * (servers + 1.0)) - 1.0) / (2.0 * servers * (1.0 - used))
+    backlog_s = queued * np.maximum(rounds, 1.0) * full_s
+    wait_s = busy * (left_s + lane.runtime.admission_lag_steps * iteration_s)
+    return State(n=np.where(rate > 0, mean, n), open_ttft_s=wait_s + own_s + backlog_s, open_tpot_s=tpot_s)
+
+
+def _mean_number(lane: Lane, n: Column, most: Column, rate: Column) -> Column:
+    """Mean of the birth and death process with births at `rate` and a death every `interval_s(n)`.
+
+    It is summed over whole numbers around its mode `n`, or over points between them where it is wide.
+    """
+    near = np.maximum(n * 1.01, n + 0.01)
+    slack = np.log(lane.interval_s(n) / lane.interval_s(near)) / np.log(near / n)
+    width = 7.0 * np.sqrt(n / np.clip(slack, 0.02, 1.0)) + 8.0
+    low = np.floor(np.maximum(n - width, 0.0))
+    gap = np.maximum((np.minimum(n + width, np.maximum(most, 1.0)) - low) / (POINTS - 1), 1.0)
+    x = low + gap * np.arange(POINTS)[:, None]
+    log = np.log(rate * lane.interval_s(np.maximum(x, TINY)))
+    rise = gap * (log[1:] + log[:-1]) / 2.0 + (log[1:] - log[:-1]) / 2.0
+    rise = np.where(x[1:] > most + 0.5, -np.inf, rise)
+    weight = np.concatenate([np.zeros_like(rise[:1]), np.cumsum(rise, axis=0)])
+    weight = np.exp(weight - weight.max(axis=0))
+    return np.asarray((weight * x).sum(axis=0) / weight.sum(axis=0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Where a lane settles: decoding sequences; in an open loop also the mean times, NaN elsewhere."""
+
+    n: Column
+    open_ttft_s: Value = np.nan
+    open_tpot_s: Value = np.nan
+
+
+def _report(lane: Lane, state: State, measured: Procedure, resident: Column, overloaded: NDArray[np.bool_]) -> Steady:
+    load, n = lane.load, state.n
     concurrency, rate = np.asarray(load.concurrency, float), np.asarray(load.rate_per_s, float)
-    engine_ttft_s, tpot_s = lane.first_token_s(n, lane.interval_s(n)), lane.tpot_s(n)
+    interval_s = lane.interval_s(n)
+    tpot_s = np.where(rate > 0, state.open_tpot_s, lane.tpot_s(n))
     tpot_s = np.where(load.iterations > 0, tpot_s, 0.0)
     decoding_s = tpot_s * np.maximum(np.asarray(load.osl) - 1.0, 0.0)
+    engine_ttft_s = lane.first_token_s(n, interval_s)
+    # Where prompts fill the budget of every iteration, all who do not decode wait (Little's law).
+    filled_up = n >= lane.most_decoding * (1.0 - 1e-6)
+    engine_ttft_s = np.where(filled_up, np.maximum(resident * interval_s - decoding_s, engine_ttft_s), engine_ttft_s)
+    engine_ttft_s = np.where(rate > 0, state.open_ttft_s, engine_ttft_s)
     per_s = np.where(rate > 0, rate, resident / (engine_ttft_s + decoding_s))
     waiting = np.where(np.isfinite(concurrency) & (rate <= 0), np.maximum(concurrency - resident, 0.0), 0.0)
     steady_ttft_s = engine_ttft_s + waiting / per_s

@@ -260,3 +260,16 @@ def _apart(op: object) -> bool:
 
 def _column(value: Value, rows: int) -> Column:
     return np.broadcast_to(np.asarray(value, dtype=np.float64), (rows,))
+
+
+def steps_until(wait_s: float, first_s: float, rise_s: float) -> int:
+    """Fewest iterations, the j-th lasting `first_s + j rise_s`, that take at least `wait_s`."""
+    if wait_s <= first_s:
+        return 1
+    b = first_s - rise_s / 2.0
+    k = math.ceil(2.0 * wait_s / (b + math.sqrt(b * b + 2.0 * rise_s * wait_s)))
+    while k > 1 and (k - 1) * first_s + rise_s * ((k - 1) * (k - 2) // 2) >= wait_s:
+        k -= 1
+    while k * first_s + rise_s * (k * (k - 1) // 2) < wait_s:
+        k += 1
+    return k

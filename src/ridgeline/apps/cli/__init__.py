@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from ridgeline.apps.cli import bench, calibrate, catalogue, predict, validate
+from ridgeline.apps.cli import bench, calibrate, capacity, catalogue, predict, simulate, validate
 
 app = typer.Typer(
     name="ridgeline",
@@ -19,6 +19,8 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(predict.app, name="predict")
+app.add_typer(simulate.app, name="simulate")
+app.command("capacity", epilog=capacity.EXAMPLES)(capacity.capacity)
 app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("catalogue", epilog=catalogue.EXAMPLES)(catalogue.catalogue)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from ridgeline.costs.measurements import SetAside
+
+SHOWN = 10
+"""Rows set aside that the screen names."""
 
 EXAMPLES = """Examples:
 
@@ -34,11 +41,24 @@ def calibrate(
     if json:
         import json as encoder
 
-        typer.echo(encoder.dumps({"chip": chip, "errors": errors, "files": [str(file) for file in files]}, indent=2))
+        aside = [row.entry() for row in fitted.set_aside]
+        told = {"chip": chip, "errors": errors, "set_aside": aside, "files": [str(file) for file in files]}
+        typer.echo(encoder.dumps(told, indent=2))
     else:
         _print(chip, errors)
+    _tell(fitted.set_aside)
     for file in files:
         typer.echo(f"wrote {file}", err=True)
+
+
+def _tell(rows: Sequence[SetAside]) -> None:
+    """Which rows no fit saw."""
+    if rows:
+        typer.echo(f"set aside {len(rows)} rows that are faster than the hardware allows", err=True)
+    for row in rows[:SHOWN]:
+        typer.echo(f"  {row.said}", err=True)
+    if len(rows) > SHOWN:
+        typer.echo("  and more; the file lists all under provenance", err=True)
 
 
 def _print(chip: str, errors: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +12,14 @@ import typer
 
 from ridgeline.api.columns import NUMBER, TASKS, Column
 
-SHORT = {"request_rate_per_s": "--rate"}
+SHORT = {
+    "request_rate_per_s": "--rate",
+    "duration_s": "--duration",
+    "ttft_slo_s": "--ttft",
+    "tpot_slo_s": "--tpot",
+    "e2e_slo_s": "--e2e",
+    "cold_start_s": "--cold-start",
+}
 
 OnOption = Annotated[str, typer.Option("--on", metavar="MACHINE", help='machines: "8x h100-sxm", "4x dgx-h100"')]
 CaseOption = Annotated[Path | None, typer.Option("--case", metavar="FILE", help="one case as YAML or JSON; flags win")]
@@ -30,13 +37,17 @@ class Request:
     case: Mapping[str, Any]
     json: bool
 
+    def arguments(self, plan: str = "") -> dict[str, Any]:
+        """The case with its machines and plan, as the verbs of `api` take them."""
+        case = dict(self.case)
+        on, plan = self.on or str(case.pop("on", "")), plan or str(case.pop("plan", ""))
+        return {**case, "on": on, "plan": plan}
+
     def predict(self, plan: str = "") -> Any:
         """The prediction of the case."""
         from ridgeline.api.predict import predict
 
-        case = dict(self.case)
-        on, plan = self.on or str(case.pop("on", "")), plan or str(case.pop("plan", ""))
-        return predict(self.task, on=on, plan=plan, **case)
+        return predict(self.task, **self.arguments(plan))
 
     def tell(self, prediction: Any, **more: Any) -> None:
         """Print it, as a table or as JSON with `more` beside its own keys."""
@@ -54,22 +65,28 @@ class Request:
         return prediction
 
 
-def task_command(task: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def task_command(
+    task: str, *, tables: bool = True, more: Sequence[Column] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a command of `function(request, *, ...)`: it gets an option per column of the task and those of all tasks.
 
-    With `--cases` the table is evaluated and the function is not called.
+    With `--cases` (where there are `tables`) the table is evaluated and the function is not called. Columns of `more`
+    have options too, and join the case.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
         shared = list(inspect.signature(_shared, eval_str=True).parameters.values())
-        columns = [_parameter(column) for column in TASKS[task]]
+        shared = [parameter for parameter in shared if tables or parameter.name not in ("cases", "out")]
+        declared = (*more, *TASKS[task])
+        columns = [_parameter(column) for column in declared]
 
         def run(**given: Any) -> None:
-            on, case_file, cases, out, json = (given.pop(parameter.name) for parameter in shared)
-            named = {column.name: given.pop(column.name) for column in TASKS[task]}
-            if cases:
-                bulk(task, cases, out)
+            common = {parameter.name: given.pop(parameter.name) for parameter in shared}
+            on, case_file, json = common["on"], common["case_file"], common["json"]
+            named = {column.name: given.pop(column.name) for column in declared}
+            if common.get("cases"):
+                bulk(task, common["cases"], common["out"])
                 return
             case = {**(_case_of(case_file) if case_file else {}), **{k: v for k, v in named.items() if v is not None}}
             function(Request(task=task, on=on, case=case, json=json), **given)

@@ -28,6 +28,13 @@ def validate(
         str, typer.Option("--kinds", metavar="KIND,...", help="gemm, attention_prefill, ..., power, systems")
     ] = "",
     sample: Annotated[int, typer.Option("--sample", metavar="N", min=0, help="rows per kind; 0 is all")] = 0,
+    shape_families: Annotated[
+        bool | None,
+        typer.Option(
+            "--shape-families/--no-shape-families",
+            help="refit without whole families of shapes too [default: when all rows are scored]",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="print JSON instead of tables")] = False,
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="write a page with plots")] = None,
     markdown: Annotated[Path | None, typer.Option("--markdown", metavar="FILE", help="write docs/accuracy.md")] = None,
@@ -45,6 +52,7 @@ def validate(
 
     from ridgeline.api.accuracy import Accuracy, html_page
     from ridgeline.api.accuracy_page import markdown_page
+    from ridgeline.api.shape_families import can_refit, validate_shape_families
     from ridgeline.api.validate import baseline_of, data_folder, read_baseline, regressed, validate_kernels
     from ridgeline.core.files import writable_target, write_atomic
 
@@ -55,9 +63,10 @@ def validate(
     asked = tuple(kind.strip() for kind in kinds.split(",") if kind.strip())
     systems = not asked or "systems" in asked
     asked = tuple(kind for kind in asked if kind != "systems")
-    found = Accuracy(
-        validate_kernels(folder, asked, sample) if asked or not kinds else [], _systems(folder) if systems else []
-    )
+    kernels = validate_kernels(folder, asked, sample) if asked or not kinds else []
+    if shape_families if shape_families is not None else not sample and can_refit():
+        kernels += validate_shape_families(folder, asked) if asked or not kinds else []
+    found = Accuracy(kernels, _systems(folder) if systems else [])
     if json:
         typer.echo(encoder.dumps(found.to_dict(), indent=2))
     elif markdown is None or report is None:

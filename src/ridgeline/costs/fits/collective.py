@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ridgeline.core.dtypes import dtype
 from ridgeline.costs.collective import collective_s
-from ridgeline.costs.fits.common import Document, intervals_of, is_fit_half, source, write
+from ridgeline.costs.fits.common import Document, even, intervals_of, is_fit_half, sets_interval, source, write
 from ridgeline.costs.fits.robust import Knob, Sample, errors, fit, rounded
 from ridgeline.costs.machine_columns import BUS_KINDS, MachineColumns
 from ridgeline.costs.measurements import Measurements, read
@@ -130,7 +130,14 @@ class Cell:
 
     def half(self, *, fits: bool) -> Cell:
         """The rows that fits may see, or the others."""
-        rows = self.fits == fits
+        return self.part(self.fits == fits)
+
+    def spread(self) -> Cell:
+        """The rows that set intervals."""
+        return self.part(sets_interval(np.asarray(self.op.ranks), np.asarray(self.op.message_bytes)))
+
+    def part(self, rows: NDArray[np.bool_]) -> Cell:
+        """Some of the rows."""
         op = replace(
             self.op, message_bytes=np.asarray(self.op.message_bytes)[rows], ranks=np.asarray(self.op.ranks)[rows]
         )
@@ -237,19 +244,47 @@ def fit_families(data: Sequence[Cell]) -> dict[str, Family]:
     return done
 
 
-def scores(data: Sequence[Cell], families: Mapping[str, Family], *, rest: Mapping[str, Any]) -> dict[str, Array]:
-    """Priced over measured time on held-out rows, by "chip family" (eager calls apart)."""
-    found: dict[str, list[Array]] = {}
+def ratios(data: Sequence[Cell], families: Mapping[str, Family]) -> list[Array]:
+    """Priced over measured time of every cell."""
+    found = []
     for cell in data:
         known = {name: numbers(family, cell.chip, cell.generation) for name, family in families.items()}
-        known |= {name: {**known[name], **values} for name, values in rest.get(cell.chip, {}).items()}
-        held = cell.half(fits=False)
-        if not len(held.time_s):
-            continue
         own = None if cell.family in LIBRARIES else known[cell.family]
-        label = f"{cell.chip} {cell.family}{' eager' if cell.eager else ''}"
-        found.setdefault(label, []).append(held.priced_s(known[cell.library], own) / held.time_s)
+        found.append(cell.priced_s(known[cell.library], own) / cell.time_s)
+    return found
+
+
+def scores(data: Sequence[Cell], families: Mapping[str, Family]) -> dict[str, Array]:
+    """Priced over measured time on held-out rows, by "chip family" (eager calls apart)."""
+    found: dict[str, list[Array]] = {}
+    held = [half for half in (cell.half(fits=False) for cell in data) if len(half.time_s)]
+    for cell, ratio in zip(held, ratios(held, families), strict=True):
+        found.setdefault(f"{cell.chip} {cell.family}{' eager' if cell.eager else ''}", []).append(ratio)
     return {label: np.concatenate(parts) for label, parts in sorted(found.items())}
+
+
+class Spread:
+    """Measured over priced time of the rows that set intervals, by family and for all, by generation."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self._rows: dict[str, dict[str, list[Array]]] = {}
+
+    def add(self, data: Sequence[Cell], families: Mapping[str, Family]) -> None:
+        """Rows of cells, priced by those families."""
+        some = [part for part in (cell.spread() for cell in data) if len(part.time_s)]
+        for cell, ratio in zip(some, ratios(some, families), strict=True):
+            for name in (cell.family, "any"):
+                self._rows.setdefault(name, {}).setdefault(cell.generation, []).append(1.0 / ratio)
+
+    def intervals(self, *, evenly: bool) -> dict[str, list[float]]:
+        """[p10, p90] by family; `evenly` lets each generation weigh the same."""
+        if evenly:
+            return {name: even(groups) for name, groups in self._rows.items()}
+        return {
+            name: intervals_of(np.concatenate([part for parts in groups.values() for part in parts]))
+            for name, groups in self._rows.items()
+        }
 
 
 def fit_all(table: Measurements, command: str) -> Document:
@@ -258,17 +293,21 @@ def fit_all(table: Measurements, command: str) -> Document:
     families = fit_families(data)
     without: dict[str, dict[str, dict[str, float]]] = {}
     left_out: dict[str, Array] = {}
+    guessed, measured = Spread(), Spread()
     for chip in sorted({cell.chip for cell in data}):
         rest = fit_families([cell for cell in data if cell.chip != chip])
         generation = catalogue.chip(chip).generation
         without[chip] = {name: numbers(family, chip, generation) for name, family in rest.items()}
-        left_out |= scores([cell for cell in data if cell.chip == chip], rest, rest={})
-    known = scores(data, families, rest={})
+        mine = [cell for cell in data if cell.chip == chip]
+        left_out |= scores(mine, rest)
+        guessed.add(mine, rest)
+    measured.add(data, families)
+    known = scores(data, families)
     starts = {
         name: {**family, "generations": {}, "chips": {}, "default": {k: v.start for k, v in KNOBS[name].items()}}
         for name, family in families.items()
     }
-    before = scores(data, starts, rest={})
+    before = scores(data, starts)
 
     def summary(ratio: Array) -> dict[str, float]:
         return errors(ratio, np.ones_like(ratio))
@@ -277,15 +316,17 @@ def fit_all(table: Measurements, command: str) -> Document:
         label: {"before": summary(before[label]), "after": summary(ratio), "chip_left_out": summary(left_out[label])}
         for label, ratio in known.items()
     }
-    everything = np.concatenate([*known.values()])
-    unseen = np.concatenate([*left_out.values()])
+    by_regime = {"calibrated": measured.intervals(evenly=False), "datasheet": guessed.intervals(evenly=True)}
     return Document(
         kind="collective",
         command=command,
         data=[source(table.path, sum(len(cell.time_s) for cell in data))],
         errors=report,
         kernels=families,
-        intervals={"any": {"calibrated": intervals_of(1.0 / everything), "datasheet": intervals_of(1.0 / unseen)}},
+        intervals={
+            name: {regime: found[name] for regime, found in by_regime.items() if name in found}
+            for name in (*KNOBS, "any")
+        },
         without=without,
     )
 

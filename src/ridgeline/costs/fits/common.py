@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ridgeline.core.files import sha256_of, write_atomic
 from ridgeline.costs.fits.robust import rounded
+from ridgeline.costs.measurements import SetAside
 
 Array = NDArray[np.float64]
 SALT = np.uint64(0x51D9E1)
@@ -27,7 +28,10 @@ SALT = np.uint64(0x51D9E1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A coefficient file: see `coefficients.py` for `kernels`, `interval.py` for `intervals`."""
+    """A coefficient file: see `coefficients.py` for `kernels`, `interval.py` for `intervals`.
+
+    `set_aside` are rows of the table that were faster than the hardware allows, which the provenance lists.
+    """
 
     kind: str
     command: str
@@ -36,6 +40,7 @@ class Document:
     kernels: Mapping[str, Any]
     intervals: Mapping[str, Any] = field(default_factory=dict)
     without: Mapping[str, Any] = field(default_factory=dict)
+    set_aside: Sequence[SetAside] = ()
 
 
 def hash_unit(*columns: Array) -> Array:
@@ -55,6 +60,23 @@ def is_fit_half(*columns: Array) -> NDArray[np.bool_]:
     return hash_unit(*columns) < 0.5
 
 
+def sets_interval(*columns: Array) -> NDArray[np.bool_]:
+    """Which of the rows that no fit saw say how wide intervals are; the last quarter checks whether they cover."""
+    place = hash_unit(*columns)
+    quarter: NDArray[np.bool_] = (place >= 0.5) & (place < 0.75)
+    return quarter
+
+
+def chosen(half: str, *columns: Array) -> NDArray[np.bool_]:
+    """Rows of a part: `fit`, `held` (all that no fit saw), `spread` (those of them that set intervals) or `all`."""
+    if half == "all":
+        return np.ones(columns[0].shape, dtype=bool)
+    if half == "spread":
+        return sets_interval(*columns)
+    rows: NDArray[np.bool_] = is_fit_half(*columns) == (half == "fit")
+    return rows
+
+
 def sampled(rows: NDArray[np.bool_], limit: int, *columns: Array) -> NDArray[np.intp]:
     """Positions of at most `limit` of the rows, the same ones every time."""
     positions = np.flatnonzero(rows)
@@ -63,9 +85,24 @@ def sampled(rows: NDArray[np.bool_], limit: int, *columns: Array) -> NDArray[np.
     return chosen
 
 
-def intervals_of(ratio: Array) -> list[float]:
-    """[p10, p90] of measured over priced time, as the `intervals` section holds them."""
-    return [rounded(float(q)) for q in np.quantile(ratio, (0.1, 0.9))]
+def intervals_of(ratio: Array, weight: Array | None = None) -> list[float]:
+    """[p10, p90] of measured over priced time, as the `intervals` section holds them; rows may weigh unequally."""
+    if weight is None:
+        return [rounded(float(q)) for q in np.quantile(ratio, (0.1, 0.9))]
+    order = np.argsort(ratio, kind="stable")
+    reached = np.cumsum(weight[order]) - weight[order] / 2.0
+    return [rounded(float(q)) for q in np.interp((0.1, 0.9), reached / weight.sum(), ratio[order])]
+
+
+def even(groups: Mapping[str, Sequence[Array]]) -> list[float]:
+    """The interval of ratios by group, each group weighing the same whatever its rows.
+
+    Prices of a chip never measured are as wrong as those of the generations that were left out: two chips of one
+    generation, of which one stays in the fit, must not outvote a chip that is alone in its own.
+    """
+    rows = [row for row in (np.concatenate(parts) for parts in groups.values()) if row.size]
+    weight = np.concatenate([np.full(part.size, 1.0 / part.size) for part in rows])
+    return intervals_of(np.concatenate(rows), weight)
 
 
 def source(path: Path, rows: int) -> dict[str, Any]:
@@ -75,9 +112,12 @@ def source(path: Path, rows: int) -> dict[str, Any]:
 
 def write(document: Document, path: Path) -> None:
     """Write the YAML; the same document gives the same bytes."""
+    provenance = {"command": document.command, "data": list(document.data), "errors": document.errors}
+    if document.set_aside:
+        provenance["set_aside"] = [row.entry() for row in document.set_aside]
     data = {
         "kind": document.kind,
-        "provenance": {"command": document.command, "data": list(document.data), "errors": document.errors},
+        "provenance": provenance,
         "kernels": document.kernels,
         "intervals": document.intervals,
         "without": document.without,

@@ -21,6 +21,7 @@ from ridgeline.costs.fits.common import source
 from ridgeline.costs.fits.families import Family, Load, fit_all, show
 from ridgeline.costs.fits.robust import Array, Knob, Sample
 from ridgeline.costs.fits.tables import count_rows, distinct, gpus_of, read_rows
+from ridgeline.costs.power_runs import power_runs
 from ridgeline.costs.price import Setting
 from ridgeline.costs.room import Facts, facts_of, floor_of
 from ridgeline.hardware.catalogue import chip
@@ -33,16 +34,22 @@ KEY = ("tokens", "hidden", "inter", "topk", "experts", "tp", "ep")
 HOT = Setting(weights_cache="hot")
 
 KNOBS = {
-    "launch_us": Knob(start=18.0, low=3.0, high=150.0),
+    "launch_cycles": Knob(start=32900.0, low=5490.0, high=274000.0),
     "share": Knob(start=0.7, low=0.05, high=1.0, spread=0.5),
-    "overhead_rows": Knob(start=60.0, low=1.0, high=400.0),
-    "memory_share": Knob(start=0.8, low=0.2, high=1.0, spread=0.2),
+    "feed_bytes_per_clock": Knob(start=64.0, low=5.0, high=2000.0),
+    "memory_share": Knob(start=0.85, low=0.2, high=0.92, spread=0.05),
     "cache_share": Knob(start=0.5, low=0.02, high=1.0, spread=0.7),
     "cache_bytes_per_clock": Knob(start=32.0, low=4.0, high=200.0, spread=0.7),
     "local_passes": Knob(start=1.3, low=0.05, high=20.0),
     "global_passes": Knob(start=0.4, low=0.02, high=12.0),
-    "expert_us": Knob(start=0.15, low=0.005, high=4.0),
+    "expert_cycles": Knob(start=274.0, low=9.15, high=7320.0),
 }
+
+HABITS: Mapping[str, float] = {"pass_bytes_per_clock": 16.0}
+"""A pass over rows is bound by memory and by the units together: 16 bytes per clock and unit add as much time as memory
+does on H100. One chip cannot tell the two apart; of 6.4, 16 and no such term, 16 priced chips left out best."""
+
+(RUN,) = power_runs()
 
 ROWS: Mapping[str, str] = {
     "cutlass-16": "backend='trtllm' and dtype='bfloat16' and kernel<>'moe_torch_flow_nongated'",
@@ -51,7 +58,7 @@ ROWS: Mapping[str, str] = {
     "cutlass-w4": "backend='trtllm' and dtype='w4a16_mxfp4'",
     "cutlass-plain-16": "kernel='moe_torch_flow_nongated' and dtype='bfloat16'",
     "cutlass-plain-fp8": "kernel='moe_torch_flow_nongated' and dtype='fp8'",
-    "triton-16": "backend='vllm' and version<>'0.22.0' and dtype='bfloat16'",
+    "triton-16": f"backend='vllm' and version<>'{RUN.version}' and dtype='bfloat16'",
     "triton-fp8": "kernel='vllm_modeloptfp8moe_triton_tritonexperts'",
     "triton-fp8-block": "kernel='vllm_fp8moe_triton_tritonexperts'",
     "triton-w4": "kernel='vllm_gptossmxfp4moe_triton_oaitritonmxfp4expertsmonolithic'",
@@ -60,9 +67,9 @@ ROWS: Mapping[str, str] = {
     "marlin-int4": "kernel='vllm_compressedtensorswna16marlinmoe_marlin_marlinexperts'",
     "marlin-mxfp4": "kernel='vllm_gptossmxfp4moe_marlin_marlinexperts'",
     "marlin-mxfp4-wide": "kernel like 'vllm_compressedtensorsw4a4mxfp4moe_marlin%'",
-    "triton-16-v0.22": "version='0.22.0' and backend='vllm' and dtype='bfloat16'",
-    "triton-fp8-v0.22": "version='0.22.0' and backend='vllm' and dtype='fp8'",
-    "triton-fp8-block-v0.22": "version='0.22.0' and backend='vllm' and dtype='fp8_block'",
+    f"triton-16{RUN.suffix}": f"version='{RUN.version}' and backend='vllm' and dtype='bfloat16'",
+    f"triton-fp8{RUN.suffix}": f"version='{RUN.version}' and backend='vllm' and dtype='fp8'",
+    f"triton-fp8-block{RUN.suffix}": f"version='{RUN.version}' and backend='vllm' and dtype='fp8_block'",
     "generic": "dtype='bfloat16' and kernel<>'moe_torch_flow_nongated'",
 }
 """Which rows show which family."""
@@ -129,23 +136,27 @@ def predictor(op: Experts, facts: Facts) -> Callable[[Mapping[str, float]], Arra
     return predict
 
 
-def fit_experts(folder: Path) -> Mapping[str, Any]:
-    """Fit and write; returns errors by kernel and chip."""
-    file = folder / "moe.parquet"
-    families = [
+def expert_families(file: Path, only: str = "true") -> list[Family]:
+    """All families, from the rows for which `only` holds."""
+    return [
         Family(
             kernel=kernel,
-            gpus=gpus_of(file, where),
-            load=_samples(file, where),
+            gpus=gpus_of(file, f"{where} and {only}"),
+            load=_samples(file, f"{where} and {only}"),
             knobs=KNOBS,
-            habits={},
+            habits=HABITS,
             grid=None if kernel == "generic" else GRID,
             neighbours=12,
             borrowers={"blackwell": "hopper", "blackwell-ultra": "hopper"},
         )
         for kernel, where in ROWS.items()
     ]
-    return fit_all("experts", COMMAND, families, [source(file, count_rows(file))], TARGET, {})
+
+
+def fit_experts(folder: Path) -> Mapping[str, Any]:
+    """Fit and write; returns errors by kernel and chip."""
+    file = folder / "moe.parquet"
+    return fit_all("experts", COMMAND, expert_families(file), [source(file, count_rows(file))], TARGET, {})
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ridgeline.costs import residual
-from ridgeline.costs.fits.common import Document, intervals_of, write
+from ridgeline.costs.fits.common import Document, even, intervals_of, write
 from ridgeline.costs.fits.fill import table_of
 from ridgeline.costs.fits.robust import Array, Knob, Sample, errors, fit
 from ridgeline.costs.residual import Grid, Table
@@ -27,7 +27,7 @@ POOLED_ROWS, CHIP_ROWS, HELD_ROWS, ALL_ROWS = 500, 1500, 4000, 10**6
 """Rows per sample for pooled fits, for fits of one chip, for errors, and for residual tables."""
 
 Load = Callable[[str, str, int], tuple[Sample, ...]]
-"""(gpu, half, rows) -> samples of one chip."""
+"""(gpu, part of `common.chosen`, rows) -> samples of one chip."""
 
 
 Derive = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -39,6 +39,8 @@ class Family:
     """One kernel family: where it was measured, what is fitted, what its source code fixes.
 
     `borrowers` are generations that take the values of another generation, because their kernels descend from its.
+    `kin` names, for generations on which another family's kernel does the work, that family: an unmeasured chip takes
+    its values.
     """
 
     kernel: str
@@ -49,6 +51,7 @@ class Family:
     grid: Grid | None = None
     neighbours: int = 6
     borrowers: Mapping[str, str] = field(default_factory=dict)
+    kin: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,47 +65,77 @@ class Result:
     without: Mapping[str, Any]
 
 
-def fit_family(family: Family) -> Result:
-    """Fit one family and score it."""
-    pooled_rows = {gpu: family.load(gpu, "fit", POOLED_ROWS) for gpu in family.gpus}
-    default = _pool(family, pooled_rows, family.gpus, {})
-    generations = {name: _pool(family, pooled_rows, gpus, default) for name, gpus in _generations(family.gpus).items()}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Levels:
+    """Values pooled over all chips and over the chips of each generation, with the rows that gave them."""
+
+    rows: Mapping[str, tuple[Sample, ...]]
+    default: dict[str, float]
+    generations: dict[str, dict[str, float]]
+
+
+def fit_levels(family: Family) -> Levels:
+    """What chips have in common."""
+    rows = {gpu: family.load(gpu, "fit", POOLED_ROWS) for gpu in family.gpus}
+    default = _pool(family, rows, family.gpus, {})
+    generations = {name: _pool(family, rows, gpus, default) for name, gpus in _generations(family.gpus).items()}
+    return Levels(rows=rows, default=default, generations=generations)
+
+
+def fit_chip(family: Family, gpu: str, levels: Levels) -> tuple[dict[str, float], dict[str, Table]]:
+    """Values of one chip, pulled to its generation's, and its residual tables by variant."""
+    rows = family.load(gpu, "fit", CHIP_ROWS)
+    values = fit(family.knobs, rows, family.habits, levels.generations[chip_of(gpu).generation])
+    return values, residual_tables(family, gpu, values)
+
+
+def fit_family(family: Family, done: Mapping[str, Result]) -> Result:
+    """Fit one family and score it; `done` are the families before it."""
+    levels = fit_levels(family)
+    generations = levels.generations
     lent = {name: generations[lender] for name, lender in family.borrowers.items() if lender in generations}
+    for name, kin in family.kin.items():
+        entry = done[kin].entry if kin in done and name not in generations else {}
+        if entry:
+            lent[name] = entry["generations"].get(name, entry["default"])
     chips: dict[str, dict[str, float]] = {}
     tables: dict[str, Table] = {}
     scores: dict[str, Any] = {}
     without: dict[str, Any] = {}
-    ratios: dict[str, list[Array]] = {"calibrated": [], "datasheet": []}
+    known: list[Array] = []
+    guessed: dict[str, list[Array]] = {}
     for gpu in family.gpus:
         chip = chip_of(gpu)
-        chips[chip.name] = fit(
-            family.knobs, family.load(gpu, "fit", CHIP_ROWS), family.habits, generations[chip.generation]
-        )
-        mine = residual_tables(family, gpu, chips[chip.name])
+        chips[chip.name], mine = fit_chip(family, gpu, levels)
         tables.update({f"{chip.name}|{family.kernel}|{variant}": table for variant, table in mine.items()})
-        held = family.load(gpu, "held", HELD_ROWS)
+        held, spread = family.load(gpu, "held", HELD_ROWS), family.load(gpu, "spread", ALL_ROWS)
         stages = {
-            "start": _ratio(family, held, {name: knob.start for name, knob in family.knobs.items()}, {}),
-            "physics": _ratio(family, held, chips[chip.name], {}),
-            "with_residual": _ratio(family, held, chips[chip.name], mine),
+            "start": ratio_of(family, held, {name: knob.start for name, knob in family.knobs.items()}, {}),
+            "physics": ratio_of(family, held, chips[chip.name], {}),
+            "with_residual": ratio_of(family, held, chips[chip.name], mine),
         }
-        ratios["calibrated"].append(stages["with_residual"])
+        known.append(1.0 / ratio_of(family, spread, chips[chip.name], mine))
         rest = tuple(other for other in family.gpus if other != gpu)
         if rest:
-            without[chip.name] = _without(family, pooled_rows, rest, chip)
-            stages["chip_left_out"] = _ratio(family, held, without[chip.name], {})
-            ratios["datasheet"].append(stages["chip_left_out"])
+            relative = done.get(family.kin.get(chip.generation, ""))
+            borrowed = relative.without.get(chip.name) if relative else None
+            without[chip.name] = borrowed or _without(family, levels.rows, rest, chip)
+            stages["chip_left_out"] = ratio_of(family, held, without[chip.name], {})
+            guessed.setdefault(chip.generation, []).append(1.0 / ratio_of(family, spread, without[chip.name], {}))
         scores[chip.name] = {stage: errors(ratio, np.ones_like(ratio)) for stage, ratio in stages.items()}
     return Result(
         entry={
             "shared": dict(family.habits),
-            "default": default,
+            "default": levels.default,
             "generations": {**generations, **lent},
             "chips": chips,
         },
         tables=tables,
         errors=scores,
-        intervals={regime: intervals_of(1.0 / np.concatenate(rows)) for regime, rows in ratios.items() if rows},
+        intervals={
+            "calibrated": intervals_of(np.concatenate(known)),
+            **({"datasheet": even(guessed)} if guessed else {}),
+        },
         without=without,
     )
 
@@ -114,7 +147,9 @@ def fit_all(kind: str, command: str, families: Sequence[Family], data: Sequence[
     `facts` are entries of the file that are not fitted; `derived` makes families that were never measured out of those
     that were. Returns errors by kernel and chip.
     """
-    results = {family.kernel: fit_family(family) for family in families}
+    results: dict[str, Result] = {}
+    for family in families:
+        results[family.kernel] = fit_family(family, results)
     without: dict[str, dict[str, Any]] = {}
     for kernel, result in results.items():
         for chip, values in result.without.items():
@@ -205,7 +240,7 @@ def _generations(gpus: Sequence[str]) -> dict[str, list[str]]:
     return groups
 
 
-def _ratio(family: Family, held: Sequence[Sample], values: Mapping[str, float], tables: Mapping[str, Table]) -> Array:
+def ratio_of(family: Family, held: Sequence[Sample], values: Mapping[str, float], tables: Mapping[str, Table]) -> Array:
     """Priced over measured time of held-out rows, with residual tables where given."""
     known = {**family.habits, **values}
     parts = []
@@ -216,4 +251,4 @@ def _ratio(family: Family, held: Sequence[Sample], values: Mapping[str, float], 
                 dims = [np.asarray(dim)[place.rows] for dim in place.dims]
                 priced[place.rows] *= np.exp(residual.interpolate(tables[place.variant], dims))
         parts.append(np.maximum(priced, sample.floor_s) / sample.measured_s)
-    return np.concatenate(parts)
+    return np.concatenate(parts) if parts else np.zeros(0)

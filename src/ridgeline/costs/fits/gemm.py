@@ -18,7 +18,6 @@ from ridgeline.core.files import load_yaml
 from ridgeline.costs.fits.common import Document, intervals_of, source
 from ridgeline.costs.fits.gemm_cells import (
     LOOPS,
-    POWER_RUNS,
     Cell,
     Levels,
     Numbers,
@@ -34,6 +33,7 @@ from ridgeline.costs.gemm import KERNEL
 from ridgeline.costs.gemm_kernels import FAMILIES, lineage, loop_of
 from ridgeline.costs.interval import UNVALIDATED
 from ridgeline.costs.measurements import Measurements
+from ridgeline.costs.power_runs import was_sustained
 from ridgeline.costs.residual import Grid, Table, smooth
 from ridgeline.hardware import catalogue
 from ridgeline.hardware.chip import Chip
@@ -108,11 +108,9 @@ def fit_all(table: Measurements, priors: Path, command: str) -> tuple[Document, 
     """
     found = cells(table)
     chips = sorted({cell.chip.name for cell in found})
-    kernels = _fit_chips(found, chips)
-    sustained = _sustained_share(found, kernels)
-    _limit_power(kernels, found, sustained)
+    kernels, sustained = fit_measured(found)
     _add_heirs(kernels)
-    kernels.update({name: {"shared": numbers} for name, numbers in LOOPS.items()})
+    kernels.update(loops())
     without = {}
     for left_out in chips:
         fitted = _fit_chips(of_chips(found, [name for name in chips if name != left_out]), [])
@@ -136,6 +134,14 @@ def fit_all(table: Measurements, priors: Path, command: str) -> tuple[Document, 
         without=without,
     )
     return document, residuals
+
+
+def fit_measured(found: Sequence[Cell]) -> tuple[dict[str, Levels], float]:
+    """The numbers of every measured chip and family, and the share of a rate that a lasting load keeps."""
+    kernels = _fit_chips(found, sorted({cell.chip.name for cell in found}))
+    sustained = _sustained_share(found, kernels)
+    _limit_power(kernels, found, sustained)
+    return kernels, sustained
 
 
 def residuals_of(found: Sequence[tuple[Cell, Numbers]]) -> dict[str, Table]:
@@ -238,13 +244,14 @@ def _fit_chips(found: Sequence[Cell], chips: Sequence[str]) -> dict[str, Levels]
             continue
 
         def fixed(cell: Cell) -> Numbers:
-            return {**absent(), **numbers_for({**kernels, cell.kernel.name: {}, **_loops()}, cell)}
+            return {**absent(), **numbers_for({**kernels, cell.kernel.name: {}, **loops()}, cell)}
 
         kernels[family] = _with_absent(_fit_levels(mine, knobs_of(family), fixed, chips))
     return kernels
 
 
-def _loops() -> dict[str, Levels]:
+def loops() -> dict[str, Levels]:
+    """How the benchmark loops of the runtimes treat caches, as families of their own."""
     return {name: {"shared": numbers} for name, numbers in LOOPS.items()}
 
 
@@ -288,7 +295,7 @@ def _sustained_share(found: Sequence[Cell], kernels: Mapping[str, Levels]) -> fl
         return 1.0
     samples, shares = [], []
     for cell in long:
-        numbers = numbers_for({**kernels, **_loops()}, cell)
+        numbers = numbers_for({**kernels, **loops()}, cell)
         shares.append(numbers["compute_share"])
         samples.append(cell.as_sample(numbers))
     start = float(np.mean(shares))
@@ -333,11 +340,12 @@ def _summary(groups: Sequence[Scored]) -> tuple[dict[str, Any], dict[str, Any]]:
         name = f"{group.chip} {group.runtime} {group.version} {group.dtype}"
         scores.setdefault(name, {})[group.regime] = errors(group.priced_s, group.measured_s)
         alone = group.chip in lonely or group.regime != "datasheet" or not (lonely & measured[group.kernel])
-        if group.regime == "physics" or group.version in POWER_RUNS or not alone:
+        if group.regime == "physics" or was_sustained(group.runtime, group.version) or not alone:
             continue
         for family in (group.kernel, "any"):
             by_regime = ratios.setdefault(family, {})
-            by_regime.setdefault(group.regime, []).append(group.measured_s / group.priced_s)
+            some = group.rows(group.sets_interval)
+            by_regime.setdefault(group.regime, []).append(some.measured_s / some.priced_s)
     intervals = {
         family: {regime: intervals_of(np.concatenate(parts)) for regime, parts in by_regime.items()}
         for family, by_regime in ratios.items()

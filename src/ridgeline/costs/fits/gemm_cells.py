@@ -15,6 +15,7 @@ from ridgeline.costs.fits.robust import Sample
 from ridgeline.costs.gemm import KERNEL, price_with
 from ridgeline.costs.gemm_kernels import Kernel, kernel_of, lineage, loop_of
 from ridgeline.costs.measurements import Measurements
+from ridgeline.costs.power_runs import was_sustained
 from ridgeline.costs.price import Price, Setting
 from ridgeline.costs.residual import Table
 from ridgeline.hardware import catalogue
@@ -26,9 +27,6 @@ Array = NDArray[np.float64]
 Numbers = dict[str, float]
 Levels = dict[str, Any]
 """The values of one family: `default`, by lineage under `generations`, and by chip under `chips`."""
-
-POWER_RUNS = ("0.22.0",)
-"""Versions whose loops ran for seconds, so that the power limit held the clock down (README of the tables)."""
 
 LOOPS: Mapping[str, Numbers] = {
     "loop-trtllm": {"weight_buffers": 5.0, "fills_cache": 1.0, "output_buffers": 2.0},
@@ -52,7 +50,7 @@ class Cell:
     @property
     def sustained(self) -> bool:
         """Whether the run was long enough for the power limit."""
-        return self.runtime == "vllm" and self.version in POWER_RUNS
+        return was_sustained(self.runtime, self.version)
 
     @property
     def setting(self) -> Setting:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ridgeline.costs import residual
 from ridgeline.costs.coefficients import coefficient_file
+from ridgeline.costs.fits.common import sets_interval
 from ridgeline.costs.fits.gemm_cells import Cell, cells, numbers_for, numbers_without
 from ridgeline.costs.measurements import Measurements
 from ridgeline.costs.residual import Table
@@ -25,7 +26,8 @@ HOST_BOUND = 0.5
 class Scored:
     """Priced and measured seconds of one cell in one regime.
 
-    `size` names a size class per row; `apart` marks cells whose times the host or a long run's power limit set.
+    `size` names a size class per row, `sets_interval` the rows that say how wide intervals are; `apart` marks cells
+    whose times the host or a long run's power limit set.
     """
 
     kind: str
@@ -38,11 +40,18 @@ class Scored:
     priced_s: NDArray[np.float64]
     measured_s: NDArray[np.float64]
     size: NDArray[np.str_]
+    sets_interval: NDArray[np.bool_]
     apart: bool = False
 
     def rows(self, chosen: NDArray[np.bool_]) -> Scored:
         """A part of the group."""
-        return replace(self, priced_s=self.priced_s[chosen], measured_s=self.measured_s[chosen], size=self.size[chosen])
+        return replace(
+            self,
+            priced_s=self.priced_s[chosen],
+            measured_s=self.measured_s[chosen],
+            size=self.size[chosen],
+            sets_interval=self.sets_interval[chosen],
+        )
 
 
 def scored(table: Measurements) -> list[Scored]:
@@ -95,5 +104,6 @@ def _group(held: Cell, regime: str, numbers: Mapping[str, float], table: Table |
         priced_s=np.asarray(held.price(numbers, table).time_s, np.float64),
         measured_s=held.rows.time_s,
         size=size_class(held.rows.size("m")),
+        sets_interval=sets_interval(*(held.rows.size(name) for name in ("m", "n", "k"))),
         apart=apart,
     )

@@ -22,9 +22,10 @@ from ridgeline.costs.fits.robust import Array, Knob, Sample
 from ridgeline.costs.fits.tables import count_rows, distinct, gpus_of, read_rows
 from ridgeline.costs.mla import latent_form, latent_time
 from ridgeline.costs.mla_module import Block, LatentShape, Work, block_floor, block_places, block_time, block_work
+from ridgeline.costs.power_runs import power_runs
 from ridgeline.costs.room import Facts, facts_of, floor_of
 from ridgeline.hardware.catalogue import chip
-from ridgeline.hardware.chip import ChipColumns
+from ridgeline.hardware.chip import Chip, ChipColumns
 from ridgeline.workloads.ops import Attention
 
 COMMAND = "python -m ridgeline.costs.fits.mla"
@@ -42,9 +43,9 @@ LATENT_ROWS: Mapping[str, str] = {
 
 EAGER_KNOBS = {
     "host_us": Knob(start=150.0, low=20.0, high=600.0),
-    "launch_us": Knob(start=10.0, low=5.0, high=20.0, spread=0.1),
-    "combine_us": Knob(start=3.0, low=0.1, high=20.0, spread=0.1),
-    "cta_cycles": Knob(start=3000.0, low=100.0, high=60000.0, spread=0.3),
+    "launch_cycles": Knob(start=18300.0, low=9150.0, high=36600.0, spread=0.1),
+    "combine_cycles": Knob(start=5490.0, low=183.0, high=36600.0, spread=0.1),
+    "start_us": Knob(start=1.6, low=0.05, high=33.0, spread=0.3),
     "slots_per_unit": Knob(start=0.7, low=0.2, high=2.0, spread=0.2),
     "combine_passes": Knob(start=1.0, low=0.05, high=5.0, spread=0.2),
 }
@@ -55,7 +56,7 @@ DEEPSEEK = {"latent": 512.0, "rope": 64.0, "head_dim": 192.0, "v_head_dim": 128.
 
 
 MODULE_KNOBS = {
-    "launch_us": Knob(start=40.0, low=10.0, high=250.0),
+    "launch_cycles": Knob(start=73200.0, low=18300.0, high=458000.0),
     "linear_share": Knob(start=0.7, low=0.05, high=1.0, spread=0.4),
     "linear_memory_share": Knob(start=0.8, low=0.2, high=1.0, spread=0.2),
     "linear_cache_share": Knob(start=0.5, low=0.02, high=1.0, spread=0.7),
@@ -69,19 +70,21 @@ MODULE_SHAPE = {"hidden": 7168.0, "q_rank": 1536.0, "latent": 512.0, "rope": 64.
 ABSORBED_UP_TO = {"kv16": 512.0, "kv8": 128.0}
 """Longest prompt that vLLM 0.24 computes in the latent space on Hopper, by the kernels that its rows report."""
 
+(RUN,) = power_runs()
+
 MODULE_ROWS: Mapping[str, tuple[str, str]] = {
     "module-trtllm-expanded": ("prefill", "backend='trtllm' and kv_dtype='bfloat16' and isl>1"),
     "module-trtllm-expanded-kv8": ("prefill", "backend='trtllm' and kv_dtype='fp8' and isl>1"),
     "module-vllm-expanded": ("prefill", "version='0.24.0' and kernel='FLASH_ATTN' and kv_dtype='bfloat16'"),
     "module-vllm-expanded-kv8": ("prefill", "version='0.24.0' and kernel='FLASH_ATTN' and kv_dtype='fp8'"),
-    "module-vllm-expanded-v0.22": ("prefill", "version='0.22.0' and kv_dtype='bfloat16' and isl>512"),
-    "module-vllm-expanded-kv8-v0.22": ("prefill", "version='0.22.0' and kv_dtype='fp8' and isl>128"),
+    f"module-vllm-expanded{RUN.suffix}": ("prefill", f"version='{RUN.version}' and kv_dtype='bfloat16' and isl>512"),
+    f"module-vllm-expanded-kv8{RUN.suffix}": ("prefill", f"version='{RUN.version}' and kv_dtype='fp8' and isl>128"),
     "module-trtllm-absorbed": ("decode", "backend='trtllm' and kv_dtype='bfloat16'"),
     "module-trtllm-absorbed-kv8": ("decode", "backend='trtllm' and kv_dtype='fp8'"),
     "module-vllm-absorbed": ("decode", "version='0.24.0' and kv_dtype='bfloat16'"),
     "module-vllm-absorbed-kv8": ("decode", "version='0.24.0' and kv_dtype='fp8'"),
-    "module-vllm-absorbed-v0.22": ("decode", "version='0.22.0' and kv_dtype='bfloat16'"),
-    "module-vllm-absorbed-kv8-v0.22": ("decode", "version='0.22.0' and kv_dtype='fp8'"),
+    f"module-vllm-absorbed{RUN.suffix}": ("decode", f"version='{RUN.version}' and kv_dtype='bfloat16'"),
+    f"module-vllm-absorbed-kv8{RUN.suffix}": ("decode", f"version='{RUN.version}' and kv_dtype='fp8'"),
 }
 """Whole blocks: which rows show which family. The short prompts that vLLM absorbs are scored, not fitted."""
 
@@ -169,18 +172,21 @@ def _module_samples(file: Path, phase: str, where: str, kernel: str) -> Load:
             narrow = f"{mine} and dtype='{query}' and kv_dtype='{kv}' and gemm_dtype='{linears}'"
             columns = read_rows(file, key, narrow, half, rows)
             block = block_rows(columns, phase, kv, query, linears)
-            work = block_work(block, LatentShape(**MODULE_SHAPE), ChipColumns((chip(gpu),)), kernel)
-            found.append(
-                Sample(
-                    measured_s=columns["latency_ms"] / 1e3,
-                    predict=_block_predictor(work),
-                    floor_s=block_floor(work, hot=True),
-                    places=tuple(block_places(work)),
-                )
-            )
+            found.append(block_sample(block, columns["latency_ms"] / 1e3, chip(gpu), kernel))
         return tuple(found)
 
     return load
+
+
+def block_sample(block: Block, measured_s: Array, on: Chip, kernel: str) -> Sample:
+    """Measured blocks of the measured shape, as a family computes them."""
+    work = block_work(block, LatentShape(**MODULE_SHAPE), ChipColumns((on,)), kernel)
+    return Sample(
+        measured_s=measured_s,
+        predict=_block_predictor(work),
+        floor_s=block_floor(work, hot=True),
+        places=tuple(block_places(work)),
+    )
 
 
 def _block_predictor(work: Work) -> Callable[[Mapping[str, float]], Array]:

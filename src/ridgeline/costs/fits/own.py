@@ -8,7 +8,7 @@ families, the rows do not say which one ran: the one that explains them best sta
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -27,8 +27,9 @@ from ridgeline.costs.fits.common import is_fit_half, sampled
 from ridgeline.costs.fits.families import CHIP_ROWS
 from ridgeline.costs.fits.fill import table_of
 from ridgeline.costs.fits.robust import Array, Knob, Sample, errors, fit
-from ridgeline.costs.measurements import SIZES, Measurements, need_rows, refuse_faster_than
+from ridgeline.costs.measurements import SIZES, Measurements, SetAside, need_rows, too_fast
 from ridgeline.costs.mla import latent_form, latent_kernels
+from ridgeline.costs.mla_module import Block, module_kernels, short_prompts
 from ridgeline.costs.price import Setting
 from ridgeline.costs.residual import Grid, Table
 from ridgeline.costs.room import facts_of, floor_of
@@ -75,13 +76,14 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitted:
-    """One kind's numbers by family, residual tables by key, and errors before and after by families."""
+    """One kind's numbers by family, residual tables by key, errors before and after by families, and rows set aside."""
 
     kind: str
     rows: int
     kernels: Mapping[str, Numbers]
     tables: Mapping[str, Table]
     errors: Mapping[str, Any]
+    set_aside: Sequence[SetAside] = ()
 
 
 def pieces_of(table: Measurements, chip: Chip) -> list[Piece]:
@@ -90,15 +92,19 @@ def pieces_of(table: Measurements, chip: Chip) -> list[Piece]:
 
 
 def fit_pieces(pieces: Sequence[Piece], chip: Chip) -> list[Fitted]:
-    """Fit every family that the pieces show, by kind of coefficient file.
+    """Fit every family that the pieces show, by kind of coefficient file. Rows faster than the chip are set aside.
 
-    Raises: SpecError: too few rows. DomainError: rows faster than the chip. MissingExtraError: scipy is missing.
+    Raises: SpecError: too few rows. DomainError: most rows faster than the chip. MissingExtraError: scipy is missing.
     """
-    for piece in pieces:
-        refuse_faster_than(np.asarray(piece.sample(piece.rows, piece.families[0]).floor_s), piece.rows)
+    if not pieces:
+        return []
+    bounds = [np.asarray(piece.sample(piece.rows, piece.families[0]).floor_s) for piece in pieces]
+    checked = too_fast([(bound, piece.rows) for bound, piece in zip(bounds, pieces, strict=True)])
+    possible = [replace(p, rows=p.rows.rows(kept)) for p, (kept, _) in zip(pieces, checked, strict=True)]
     results = []
-    for kind in sorted({piece.kind for piece in pieces}):
-        mine = [piece for piece in pieces if piece.kind == kind]
+    for kind in sorted({piece.kind for piece in possible if len(piece.rows)}):
+        mine = [piece for piece in possible if piece.kind == kind and len(piece.rows)]
+        aside = [row for p, (_, rows) in zip(pieces, checked, strict=True) if p.kind == kind for row in rows]
         parts = [_fit_rivals(kind, families, mine, chip) for families in _rivals(mine)]
         results.append(
             Fitted(
@@ -107,6 +113,7 @@ def fit_pieces(pieces: Sequence[Piece], chip: Chip) -> list[Fitted]:
                 kernels={name: values for part in parts for name, values in part.kernels.items()},
                 tables={key: values for part in parts for key, values in part.tables.items()},
                 errors={label: scores for part in parts for label, scores in part.errors.items()},
+                set_aside=aside,
             )
         )
     return results
@@ -172,6 +179,7 @@ def _knobs(kind: str, kernel: str) -> dict[str, Knob]:
     known = KNOBS.get(kind) or {
         **(attention.DECODE_KNOBS if "absorbed" in kernel else attention.PREFILL_KNOBS),
         **(mla.EAGER_KNOBS if "host_us" in fitted else {}),
+        **(mla.MODULE_KNOBS if kernel.startswith("module-") else {}),
     }
     return {name: knob for name, knob in known.items() if name in fitted}
 
@@ -258,19 +266,43 @@ def _attention_pieces(table: Measurements, chip: Chip) -> list[Piece]:
     if phase == "prefill":
         whole = whole.rows(whole.size("isl") > 1)
     found = []
-    labels = ("op", "runtime", "version", "dtype", "kv_dtype")
-    for (name, runtime, version, query, kv), mine in whole.groups(*labels) if len(whole) else ():
+    labels = ("op", "runtime", "version", "dtype", "kv_dtype", "gemm_dtype")
+    for (name, runtime, version, query, kv, linears), mine in whole.groups(*labels) if len(whole) else ():
         rows, setting, cache = whole.rows(mine), _setting(runtime, version), kv or query
         if name == "mla":
             op = mla.latent_rows(_columns(rows, SIZES[table.kind]), phase, cache)
             make = partial(_latent_sample, phase=phase, kv=cache, chip=chip, host=setting.runtime == "vllm")
             found.append(Piece(kind="mla", families=latent_kernels(op, chip, setting), rows=rows, sample=make))
+        elif name == "mla_module":
+            found += _block_pieces(rows, phase, (cache, query, linears or query), chip, setting)
         elif name in ("", "attention"):
             op = _attention_op(rows, phase, cache, query)
             menu = (prefill_menu if phase == "prefill" else decode_menu)(op, chip, setting)
             make = partial(_attention_sample, phase=phase, kv=cache, query=query, chip=chip)
             found += [Piece(kind=table.kind, families=f, rows=part, sample=make) for f, part in _split(rows, menu)]
     return found
+
+
+def _block_pieces(
+    rows: Measurements, phase: str, formats: tuple[str, str, str], chip: Chip, setting: Setting
+) -> list[Piece]:
+    """Whole latent blocks. Short prompts that a runtime computes as decode are scored by its numbers, not fitted."""
+    block = _block(rows, phase, formats)
+    absorbed = phase == "decode"
+    kept = rows if absorbed else rows.rows(~np.broadcast_to(short_prompts(block, chip, setting), len(rows)))
+    if not len(kept):
+        return []
+    families = module_kernels(block, chip, setting, absorbed=absorbed)
+    make = partial(_block_sample, phase=phase, formats=formats, chip=chip)
+    return [Piece(kind="mla", families=families, rows=kept, sample=make)]
+
+
+def _block(rows: Measurements, phase: str, formats: tuple[str, str, str]) -> Block:
+    return mla.block_rows(_columns(rows, SIZES[rows.kind]), phase, *formats)
+
+
+def _block_sample(rows: Measurements, kernel: str, *, phase: str, formats: tuple[str, str, str], chip: Chip) -> Sample:
+    return mla.block_sample(_block(rows, phase, formats), rows.time_s, chip, kernel)
 
 
 def _attention_op(rows: Measurements, phase: str, kv: str, query: str) -> Any:

@@ -12,7 +12,7 @@ from ridgeline.core.errors import SpecError
 from ridgeline.costs.fits.collective import KNOBS, LIBRARIES, SOURCES, SWITCH_KNOBS, Cell, cells, fitted
 from ridgeline.costs.fits.own import ROWS_PER_NUMBER, Fitted, Numbers, unmeasured
 from ridgeline.costs.fits.robust import Array, errors
-from ridgeline.costs.measurements import Measurements, need_rows, refuse_faster_than
+from ridgeline.costs.measurements import Measurements, need_rows, too_fast
 from ridgeline.hardware.chip import Chip
 
 KIND = "collective"
@@ -21,14 +21,17 @@ KIND = "collective"
 def fit_collectives(table: Measurements, chip: Chip) -> Fitted:
     """Fit every family that the rows show, all of one chip.
 
-    Raises: SpecError: no known kernel, or too few rows. DomainError: rows faster than the links.
+    Rows faster than the links are set aside.
+
+    Raises: SpecError: no known kernel, or too few rows. DomainError: most rows faster than the links.
     """
     found = cells(table)
     if not found:
         got = ", ".join(np.unique(table.label("kernel")))
         raise SpecError("no rows of a known kernel", at=table.path.name, got=got, fix=f"column kernel: {[*SOURCES]}")
-    for cell in found:
-        refuse_faster_than(cell.floor_s(unmeasured(KIND, cell.library, chip)), cell.rows)
+    checked = too_fast([(cell.floor_s(unmeasured(KIND, cell.library, chip)), cell.rows) for cell in found])
+    aside = [row for _, rows in checked for row in rows]
+    found = [cell.part(kept) for cell, (kept, _) in zip(found, checked, strict=True) if np.any(kept)]
     kernels: dict[str, Numbers] = {}
     scores: dict[str, Any] = {}
     for family in (name for name in KNOBS if any(cell.family == name for cell in found)):
@@ -43,7 +46,7 @@ def fit_collectives(table: Measurements, chip: Chip) -> Fitted:
         kernels[family] = {**start, **values}
         scores[family] = _scores(mine, start, kernels[family], below)
     rows = sum(len(cell.time_s) for cell in found)
-    return Fitted(kind=KIND, rows=rows, kernels=kernels, tables={}, errors=scores)
+    return Fitted(kind=KIND, rows=rows, kernels=kernels, tables={}, errors=scores, set_aside=aside)
 
 
 def _knobs(family: str, chosen: Sequence[Cell]) -> list[str]:

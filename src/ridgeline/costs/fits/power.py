@@ -18,17 +18,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.dtypes import dtype, scheme
-from ridgeline.costs.fits.common import Document, intervals_of, is_fit_half, source, write
+from ridgeline.costs.fits.common import Document, intervals_of, is_fit_half, sets_interval, source, write
+from ridgeline.costs.fits.mla import block_rows, latent_rows
 from ridgeline.costs.fits.robust import Knob, Sample, errors, fit, rounded
 from ridgeline.costs.measurements import SIZES, Measurements, columns_of, read
-from ridgeline.costs.power import NARROW, demand_share, kernel_of
-from ridgeline.costs.price import work
+from ridgeline.costs.mla_module import price_mla_module
+from ridgeline.costs.power import NARROW, demand_share, law_of
+from ridgeline.costs.price import Price, Setting, work
 from ridgeline.hardware import catalogue
+from ridgeline.hardware.chip import ChipColumns, Value
 from ridgeline.workloads.ops import Attention, Experts, Matmul, Op
 
 Array = NDArray[np.float64]
 
 TABLES = ("gemm", "attention_prefill", "attention_decode", "moe")
+
+LAWS = ("matmul", "attention", "block", "experts")
+
+LEFT_OUT = "kind left out"
+"""In the report: what the pooled law of all other kinds says of a kind, which is all that one measured chip can show of
+how far coefficients in units of TDP carry."""
 
 LONG_S = 5e-4
 """Shorter kernels are not trustworthy: equal shapes differ by a factor of 1.3 to 2 in the tail."""
@@ -66,6 +75,12 @@ class Cell:
     u_bytes: Array
     u_flops: Array
     fits: NDArray[np.bool_]
+    spreads: NDArray[np.bool_]
+
+    def ratio(self, values: Mapping[str, float], rows: NDArray[np.bool_]) -> Array:
+        """Priced over measured power of the rows."""
+        priced: Array = np.minimum(self.demand({**SHARED, **values}, rows), SHARED["cap"]) / self.share[rows]
+        return priced
 
     def demand(self, values: Mapping[str, float], rows: NDArray[np.bool_]) -> Array:
         """Priced share of TDP of the rows, before the cap."""
@@ -93,26 +108,44 @@ def cells(tables: Sequence[Measurements]) -> list[Cell]:
         if "power_w" not in table.columns:
             continue
         known = (table.size("power_w") > 0) & (table.time_s > LONG_S)
-        for (gpu, number, kv, form), rows in table.groups("chip", "dtype", "kv_dtype", "op"):
+        labels = ("chip", "dtype", "kv_dtype", "op", "gemm_dtype", "runtime", "version")
+        for (gpu, number, kv, form, linears, *release), rows in table.groups(*labels):
             part = table.rows(rows & known)
             if len(part) and form in ("", "attention"):
-                found.append(_cell(gpu, part, _op(part, number, kv)))
+                op = _op(part, number, kv)
+                found.append(_cell(gpu, part, op, law_of(op), work(op)))
+            elif len(part) and form == "mla_module":
+                attention, price = _block(gpu, part, (number, kv, linears), *release)
+                done = (price.flops, price.read_bytes, price.write_bytes)
+                found.append(_cell(gpu, part, attention, law_of(attention, price.kernel), done))
     return found
 
 
-def _cell(gpu: str, part: Measurements, op: Op) -> Cell:
+def _cell(gpu: str, part: Measurements, op: Op, law: str, done: tuple[Value, Value, Value]) -> Cell:
     chip = catalogue.chip(gpu)
-    flops, reads, writes = work(op)
+    flops, reads, writes = done
     moved = np.broadcast_to(np.asarray(reads) + writes, part.time_s.shape)
     return Cell(
         chip=chip.name,
-        law=kernel_of(op),
+        law=law,
         narrow=op.compute in NARROW,
         share=part.size("power_w") / chip.tdp_w,
         u_bytes=moved / part.time_s / chip.dram.bandwidth_bytes_per_s,
         u_flops=np.asarray(flops) / part.time_s / chip.peak_flops_per_s(op.compute),
         fits=is_fit_half(*columns_of(part, SIZES[part.kind])),
+        spreads=sets_interval(*columns_of(part, SIZES[part.kind])),
     )
+
+
+def _block(gpu: str, part: Measurements, formats: tuple[str, str, str], runtime: str, version: str) -> tuple[Op, Price]:
+    """Whole latent blocks: their attention, and the work that their price counts."""
+    number, kv, linears = formats
+    phase = part.kind.removeprefix("attention_")
+    names = ("batch", "isl" if phase == "prefill" else "kv_len", "heads")
+    columns = dict(zip(names, columns_of(part, names), strict=True))
+    block = block_rows(columns, phase, kv, number, linears)
+    setting = Setting(runtime=runtime, version=version, weights_cache="hot")
+    return latent_rows(columns, phase, kv), price_mla_module(block, ChipColumns((catalogue.chip(gpu),)), setting)
 
 
 def _op(part: Measurements, number: str, kv: str) -> Op:
@@ -147,23 +180,24 @@ def fit_all(tables: Sequence[Measurements], command: str) -> Document:
     kernels: dict[str, Any] = {}
     report: dict[str, Any] = {}
     ratios: list[Array] = []
-    for law in ("matmul", "attention", "experts"):
+    spreads: list[Array] = []
+    for law in LAWS:
         mine = [cell for cell in data if cell.law == law]
-        values = fitted(mine)
+        values, foreign = fitted(mine), fitted([cell for cell in data if cell.law != law])
         chips = dict.fromkeys(sorted({cell.chip for cell in mine}), values)
         kernels[law] = {"shared": dict(SHARED), "default": values, "chips": chips}
         for chip in chips:
             held = [cell for cell in mine if cell.chip == chip]
-            priced = np.concatenate(
-                [np.minimum(cell.demand({**SHARED, **values}, ~cell.fits), SHARED["cap"]) for cell in held]
-            )
-            measured = np.concatenate([cell.share[~cell.fits] for cell in held])
-            report[f"{chip} {law}"] = errors(priced, measured)
-            ratios.append(measured / priced)
-    report["all"] = errors(1.0 / np.concatenate(ratios), np.ones(sum(ratio.size for ratio in ratios)))
+            ratio = np.concatenate([cell.ratio(values, ~cell.fits) for cell in held])
+            beyond = np.concatenate([cell.ratio(foreign, ~cell.fits) for cell in held])
+            report[f"{chip} {law}"] = errors(ratio, np.ones_like(ratio))
+            report[f"{chip} {law}, {LEFT_OUT}"] = errors(beyond, np.ones_like(beyond))
+            ratios.append(ratio)
+            spreads += [1.0 / cell.ratio(values, cell.spreads) for cell in held]
+    report["all"] = errors(np.concatenate(ratios), np.ones(sum(ratio.size for ratio in ratios)))
     kernels["transfer"] = {"shared": dict(TRANSFER), "default": {}}
     kernels["serving"] = {"shared": dict(SERVING), "default": {}}
-    spread = intervals_of(np.concatenate(ratios))
+    spread = intervals_of(np.concatenate(spreads))
     return Document(
         kind="power",
         command=command,

@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from ridgeline.costs.fits.common import hash_unit, is_fit_half
+from ridgeline.costs.fits.common import chosen, hash_unit
 from ridgeline.costs.measurements import SIZES
 
 
@@ -34,9 +34,9 @@ def count_rows(file: Path) -> int:
 
 
 def read_rows(file: Path, key: Sequence[str], where: str, half: str, limit: int) -> dict[str, Any]:
-    """Sizes `key` and `latency_ms` of rows of one half (`fit`, `held`): the first `limit` by the hash of their sizes.
+    """Sizes `key` and `latency_ms` of rows of one part: the first `limit` by the hash of their sizes.
 
-    Halves are those of `common.is_fit_half` over the sizes that `measurements` checks, so that every user of the tables
+    Parts are those of `common.chosen` over the sizes that `measurements` checks, so that every user of the tables
     means the same rows by them.
     """
     names = ", ".join(f'"{name}"' for name in (*key, "latency_ms"))
@@ -47,7 +47,7 @@ def read_rows(file: Path, key: Sequence[str], where: str, half: str, limit: int)
         table = connection.execute(query).fetchnumpy()
     columns = {name: values.astype(float) for name, values in table.items()}
     sizes = [columns.get(name, np.zeros_like(columns["latency_ms"])) for name in SIZES[file.stem]]
-    wanted = is_fit_half(*sizes) == (half == "fit")
+    wanted = chosen(half, *sizes)
     order_by = np.argsort(hash_unit(*(columns[name] for name in reversed(key))), kind="stable")
-    chosen = order_by[wanted[order_by]][:limit]
-    return {name: values[chosen] for name, values in columns.items()}
+    first = order_by[wanted[order_by]][:limit]
+    return {name: values[first] for name, values in columns.items()}

@@ -14,8 +14,8 @@ from ridgeline.core.errors import SpecError
 from ridgeline.core.seeding import stream
 from ridgeline.workloads.traffic.arrivals import Arrivals
 from ridgeline.workloads.traffic.lengths import Law
-from ridgeline.workloads.traffic.readers import LENGTHS_ONLY
 from ridgeline.workloads.traffic.mixing import mix
+from ridgeline.workloads.traffic.readers import LENGTHS_ONLY
 from ridgeline.workloads.traffic.requests import RequestClass, Traffic, spread
 from ridgeline.workloads.traffic.sessions import Sessions, plain, play
 

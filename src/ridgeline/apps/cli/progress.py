@@ -1,0 +1,30 @@
+"""A sign of life for runs that take more than a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ridgeline.api.simulate import Progress
+
+
+@contextmanager
+def progress(title: str, quiet: bool) -> Iterator[Progress | None]:
+    """A bar of requests that have ended, and the median so far; none where the answer is for a program."""
+    if quiet:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+
+        def tell(time_s: float, ended: int, total: int, so_far: str) -> None:
+            words = f"{title}, {time_s:,.0f} s simulated{', ' if so_far else ''}{so_far}"
+            bar.update(task, completed=ended, total=total, description=words)
+
+        yield tell

@@ -1,0 +1,72 @@
+"""`ridgeline simulate`: what happens under load, over time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ridgeline.api.columns import FLEETS, LOADS
+from ridgeline.apps.cli.flags import Request, task_command
+from ridgeline.apps.cli.predict import PlanOption
+from ridgeline.apps.cli.progress import progress
+
+app = typer.Typer(
+    help="What happens under load, over time, with queues, failures and policies?",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+EXAMPLES = """Examples:
+
+  ridgeline simulate serving --model meta-llama/Llama-3.1-70B --on "8x h100-sxm" --tp 8 --trace conv.parquet --rate 8/s
+
+  ridgeline simulate serving --model Qwen/Qwen3-32B --on "4x h200-sxm" --arrivals "poisson(4/s)" --prompt 2000 \\
+    --output "lognormal(mean=300, sigma=0.6)" --ttft 1s --tpot 40ms --router least-loaded --report run.html
+
+  ridgeline simulate serving --model meta-llama/Llama-3.1-8B --on h100-sxm --isl 1024 --osl 256 --concurrency 64 --json
+"""
+
+ReportOption = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="write a page with plots: .html")]
+TimelineOption = Annotated[
+    Path | None,
+    typer.Option("--timeline", metavar="FILE", help="write requests, runs and windows: .parquet, .csv or .duckdb"),
+]
+PerfettoOption = Annotated[
+    Path | None, typer.Option("--perfetto", metavar="FILE", help="write a trace for ui.perfetto.dev: .json")
+]
+UntilOption = Annotated[str, typer.Option("--until", metavar="TIME", help="end after so much simulated time")]
+PluginsOption = Annotated[bool, typer.Option("--plugins/--no-plugins", help="policies of installed distributions")]
+
+
+@app.callback()
+def simulate() -> None:
+    """Play a system over time."""
+
+
+@app.command("serving", epilog=EXAMPLES)
+@task_command("serving", tables=False, more=(*LOADS, *FLEETS))
+def serving(
+    request: Request,
+    *,
+    plan: PlanOption = "",
+    until: UntilOption = "",
+    report: ReportOption = None,
+    timeline: TimelineOption = None,
+    perfetto: PerfettoOption = None,
+    plugins: PluginsOption = True,
+) -> None:
+    """A fleet of engines serves requests one by one: latencies, goodput, queues, memory, power, cost, and why."""
+    from ridgeline.api.simulate import simulate as play
+
+    with progress("simulate serving", request.json) as told:
+        simulated = play("serving", until=until, plugins=plugins, progress=told, **request.arguments(plan))
+    request.tell(simulated)
+    for path, write in (
+        (report, simulated.write_page),
+        (timeline, simulated.write_timeline),
+        (perfetto, simulated.write_perfetto),
+    ):
+        if path is not None:
+            typer.echo(f"wrote {write(path)}", err=True)

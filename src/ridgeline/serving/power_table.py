@@ -1,0 +1,125 @@
+"""Board power of runs of iterations: what a lane moves and computes, sampled once, under the law of `costs.power`.
+
+FLOPs and weight bytes depend on the tokens that pass through an iteration (a mixture of experts reads more experts with
+more tokens), bytes of the KV cache on sequences and their total context. As `ridgeline predict` does, prompt tokens are
+charged the FLOPs of as many decoding tokens without a past. Boards alone: no host, no fans, no losses of the supply.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ridgeline.costs.power import gap_power_w, serving_power_w
+from ridgeline.hardware.chip import Chip, ChipColumns
+from ridgeline.serving.deployment import NARROW_BITS
+from ridgeline.serving.played import Column, Runs
+from ridgeline.serving.run_windows import run_times_s
+from ridgeline.serving.step_table import TOKENS
+from ridgeline.serving.stepper import Stepper
+from ridgeline.workloads.model import Batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PowerTable:
+    """What the iterations of one kind of lane move and compute, per chip. Lists are parallel to `tokens`.
+
+    Attributes:
+        tokens: merged tokens of an iteration.
+        weight_bytes, flops, kv_bytes: of an iteration in which so many sequences without a past decode a token.
+        flops_per_context, kv_bytes_per_context: what each token of total context adds.
+        width: tokens that a decoding sequence brings to an iteration.
+        narrow: factor of the FLOPs (half for weights of at most 8 bits).
+        mixture: whether tokens are routed to experts.
+        chip: of the lane.
+    """
+
+    tokens: Column
+    weight_bytes: Column
+    flops: Column
+    kv_bytes: Column
+    flops_per_context: float
+    kv_bytes_per_context: float
+    width: float
+    narrow: float
+    mixture: bool
+    chip: Chip
+
+    @property
+    def static_w(self) -> float:
+        """Power of a chip whose kernels are resident and have nothing to do: requests wait for the host, W."""
+        return max(float(gap_power_w(ChipColumns((self.chip,)))), self.chip.idle_w)
+
+    def power_w(self, runs: Runs) -> Column:
+        """Mean power of a chip during each run, W: the law at the mean iteration of the run."""
+        k, n = runs["iterations"], runs["sequences"]
+        iteration_s = run_times_s(runs) / np.maximum(k, 1.0)
+        tokens = n * self.width + runs["prompt_tokens"]
+        context = runs["context_tokens"] + n * (k - 1.0) / 2.0
+        weights, flops = (self._at(column, tokens) for column in (self.weight_bytes, self.flops))
+        cached = self._at(self.kv_bytes, tokens) + self.kv_bytes_per_context * context
+        computed = flops + self.flops_per_context * context
+        bandwidth, peak = self.chip.dram.bandwidth_bytes_per_s, self.chip.peak_flops_per_s("bf16")
+        power = serving_power_w(
+            weight_load=weights / (iteration_s * bandwidth),
+            kv_load=cached / (iteration_s * bandwidth),
+            flop_load=self.narrow * computed / (iteration_s * peak),
+            mixture=self.mixture,
+            chips=ChipColumns((self.chip,)),
+        )
+        watts: Column = np.clip(np.broadcast_to(power, runs.shape), self.chip.idle_w, self.chip.tdp_w)
+        return watts
+
+    def _at(self, column: Column, tokens: Column) -> Column:
+        """Between the points of the grid; beyond it the last slope goes on."""
+        inside: Column = np.interp(tokens, self.tokens, column)
+        slope = (column[-1] - column[-2]) / (self.tokens[-1] - self.tokens[-2])
+        beyond: Column = np.maximum(tokens - self.tokens[-1], 0.0) * slope
+        return inside + beyond
+
+
+def sample_power(stepper: Stepper, *, low: float, high: float, tokens: float) -> PowerTable:
+    """Count bytes and FLOPs of a lane on the grid, all at once.
+
+    Args:
+        stepper: of one deployment.
+        low: shortest context of a sequence, tokens; between it and `high` bytes and FLOPs are affine.
+        high: longest context.
+        tokens: most tokens of an iteration.
+    """
+    grid = _grid(tokens)
+    high = max(high, low + 1.0)
+    points = grid.size
+    context = np.repeat([max(low, 1.0), high], points)
+    many = stepper.repeated(2 * points)
+    step = many.step(Batch(decode_seqs=np.tile(grid, 2), decode_context=context))
+    shape = (2, points)
+    weights, flops, cached = (
+        np.broadcast_to(np.asarray(value, np.float64), (2 * points,)).reshape(shape)
+        for value in (step.role_bytes("weights"), step.flops, step.role_bytes("kv"))
+    )
+    more = grid[-1] * (high - max(low, 1.0))
+    slopes = [max(float(column[1, -1] - column[0, -1]) / more, 0.0) for column in (flops, cached)]
+    index = stepper.machines.index
+    bits = np.asarray(stepper.model.precision.ffn.weight.bits).flat[0]
+    return PowerTable(
+        tokens=grid,
+        weight_bytes=weights[0],
+        flops=np.maximum(flops[0] - slopes[0] * grid * max(low, 1.0), 0.0),
+        kv_bytes=np.maximum(cached[0] - slopes[1] * grid * max(low, 1.0), 0.0),
+        flops_per_context=slopes[0],
+        kv_bytes_per_context=slopes[1],
+        width=1.0 + float(np.asarray(stepper.drafts).flat[0]),
+        narrow=0.5 if bits <= NARROW_BITS else 1.0,
+        mixture=bool(step.has_experts),
+        chip=stepper.machines.machines[0 if index is None else int(index[0])].chip,
+    )
+
+
+def _grid(tokens: float) -> Column:
+    """The grid of step times up to the first point that is not below `tokens`, doubled on if need be."""
+    grid = [float(t) for t in TOKENS]
+    while grid[-1] < tokens:
+        grid.append(grid[-1] * 2.0)
+    return np.array([t for i, t in enumerate(grid) if i < 2 or grid[i - 1] < tokens])
