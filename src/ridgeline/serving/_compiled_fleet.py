@@ -1,7 +1,7 @@
 """The compiled driver: arrivals, routing and ends of runs in the order of `fleet.Fleet`.
 
-It stops and says why when Python has something to do (`RUNS_FULL`, `NO_DRAWS`, `MORE`) and goes on when called again: all
-state is in the arrays.
+It stops and says why when Python has something to do (`RUNS_FULL`, `NO_DRAWS`, `MORE`) and goes on when called again:
+all state is in the arrays.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numba import njit
 from ridgeline.serving import _compiled_batch, _compiled_lane, _compiled_state
 from ridgeline.serving._compiled_batch import fits
 from ridgeline.serving._compiled_lane import finish, plan, push
-from ridgeline.serving._compiled_state import Array, Record, World, kernel
+from ridgeline.serving._compiled_state import OPTIONS, Array, Record, World, kernel
 from ridgeline.serving.batch import NEVER
 from ridgeline.serving.played import DONE, REJECTED
 
@@ -212,9 +212,9 @@ def _entry(sources: str) -> Driver:
         return loop(w, until_s, events)
 
     try:
-        return cast(Driver, njit(cache=True, _nrt=False)(advance))
+        return cast(Driver, njit(cache=True, **OPTIONS)(advance))
     except RuntimeError:  # no folder for it can be written
-        return cast(Driver, njit(advance))
+        return cast(Driver, njit(**OPTIONS)(advance))
 
 
 def _digest() -> str:

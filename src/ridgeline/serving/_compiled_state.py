@@ -1,9 +1,9 @@
 """What the compiled core of the serving engine works on: records, arrays, and the table of step times.
 
-Lengths and counts of tokens are float64, which holds whole numbers exactly. A running request has a *node*; all nodes of
-a lane form a list, oldest first, and those that prefill a second one, whose first `chunks` nodes have a chunk in the run
-under way. The queue is a stack of nodes that came back to its front, then a chain of fresh requests through `behind`.
-Only `compiled.py` imports the modules `_compiled_*`, and late: numba takes half a second.
+Lengths and counts of tokens are float64, which holds whole numbers exactly. A running request has a *node*; all nodes
+of a lane form a list, oldest first, and those that prefill a second one, whose first `chunks` nodes have a chunk in the
+run under way. The queue is a stack of nodes that came back to its front, then a chain of fresh requests through
+`behind`. Only `compiled.py` imports the modules `_compiled_*`, and late: numba takes half a second.
 """
 
 from __future__ import annotations
@@ -92,9 +92,23 @@ class World(NamedTuple):
     chunk_grid: Array  # [(chunks, extra_s, prefix_s), sizes]
 
 
+def _options() -> dict[str, Any]:
+    """Division by zero is not looked for, nor are references counted: nothing is allocated, and whoever calls keeps the
+    arrays. Counting would cost four fifths of the speed; numba has the option for its own use, so it may be gone.
+    """
+    try:
+        cast(Any, njit)(_nrt=False)(lambda: None)
+    except (KeyError, TypeError):
+        return {"error_model": "numpy"}
+    return {"error_model": "numpy", "_nrt": False}
+
+
+OPTIONS = _options()
+
+
 def kernel(function: F) -> F:
-    """Compiled when a compiled function first calls it; division by zero is not looked for."""
-    return cast(F, njit(error_model="numpy", _nrt=False)(function))
+    """Compiled when a compiled function first calls it."""
+    return cast(F, njit(**OPTIONS)(function))
 
 
 # Step times ----------------------------------------------------------------------------------------------------------

@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 ENGINES = ("auto", "python", "compiled")
 
 WORTH_IT = 200_000
-"""Requests from which `auto` compiles: below, plain Python is done before numba has been imported and its cache read."""
+"""Requests from which `auto` compiles: below, Python is done before numba has been imported and its cache read."""
 
 ROUTERS = ("alone", "round-robin", "two-choices", "least-loaded")
 """Values of a router's attribute `compiled`. `two-choices` has a method `uniforms` that gives the next draws in [0, 1)
-in the order of their use: two per request, of which the first chooses among all lanes but the last, the second among all;
-if they agree, the second is the last lane."""
+in the order of their use: two per request, of which the first chooses among all lanes but the last, the second among
+all; if they agree, the second is the last lane."""
 
 SLICE = 1 << 18
 """Events between two looks at the progress and at Ctrl-C."""
@@ -226,10 +226,10 @@ def _router(fleet: Fleet) -> tuple[int, NDArray[np.float64], array[int]]:
             draws = np.concatenate([draws, router.uniforms()])  # type: ignore[attr-defined]
     elif kind == "given":
         given = array("i", [0]) * len(traffic)
-        sizes = zip(fleet.requests.prompts, fleet.requests.outputs, traffic.arrival_s.data, strict=True)
+        sizes = zip(fleet.requests.prompts, fleet.requests.outputs, fleet.arrivals, strict=True)
         for request, (prompt, output, time) in enumerate(sizes):
             if prompt + output <= fleet.longest:
-                given[request] = router.route(request, time, fleet.members)
+                given[request] = fleet.choose(fleet.pools[0], request, time)
     return (*ROUTERS, "given").index(kind), draws, given
 
 
