@@ -15,15 +15,15 @@ from ridgeline.costs.price import Setting
 from ridgeline.hardware.catalogue import chip
 from ridgeline.hardware.machine import machine_of
 from ridgeline.plans import Plan
-from ridgeline.serving.answers import answers
-from ridgeline.serving.energy import attributed
-from ridgeline.serving.gaps import gaps_of
-from ridgeline.serving.perfetto import write_trace
-from ridgeline.serving.played import Lane, Played, run_ends_s, runs_of
-from ridgeline.serving.power_table import sample_power
-from ridgeline.serving.run_statistics import RunStatistics
+from ridgeline.serving.record.answers import answers
+from ridgeline.serving.record.energy import attributed
+from ridgeline.serving.record.gaps import gaps_of
+from ridgeline.serving.record.perfetto import write_trace
+from ridgeline.serving.record.played import Lane, Played, run_ends_s, runs_of
+from ridgeline.serving.record.power_table import sample_power
+from ridgeline.serving.record.run_statistics import RunStatistics
+from ridgeline.serving.record.series import windows_of
 from ridgeline.serving.runtime import runtime
-from ridgeline.serving.series import windows_of
 from ridgeline.serving.stepper import Stepper
 from ridgeline.workloads.catalogue import model
 

@@ -16,9 +16,9 @@ from _timing import measure, report
 from ridgeline.api.tasks import predict_table
 from ridgeline.core.seeding import stream
 from ridgeline.serving.alone import serve
-from ridgeline.serving.engine import Engine
-from ridgeline.serving.rules import Log, Requests, Rules
-from ridgeline.serving.step_table import StepTimes
+from ridgeline.serving.engine.engine import Engine
+from ridgeline.serving.engine.rules import Log, Requests, Rules
+from ridgeline.serving.engine.step_table import StepTimes
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.serving.reference import simulate

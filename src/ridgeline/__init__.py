@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ridgeline.hardware.catalogue import chip, node
     from ridgeline.hardware.machine import machine
     from ridgeline.plans import Plan, parse_plan
-    from ridgeline.serving.checking import check_policy
+    from ridgeline.serving.policies.checking import check_policy
     from ridgeline.workloads.catalogue import model
 
 __all__ = [

@@ -15,9 +15,9 @@ from tests.serving.test_step_table import stepper_of
 from ridgeline.api.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, Line, Mark, line_chart
 from ridgeline.api.simulation_page import simulation_page, write_page
 from ridgeline.core.errors import FileFormatError
-from ridgeline.serving.answers import answers
-from ridgeline.serving.latency import Promise
-from ridgeline.serving.power_table import sample_power
+from ridgeline.serving.record.answers import answers
+from ridgeline.serving.record.latency import Promise
+from ridgeline.serving.record.power_table import sample_power
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(1)>'
 SVG = "{http://www.w3.org/2000/svg}"

@@ -11,8 +11,8 @@ from tests.golden.test_simulation_screen import known_answers
 from tests.serving.played_cases import random_played, with_unserved
 
 from ridgeline.api.simulation_view import MARK, cell, plain, told
-from ridgeline.serving.answers import answers
-from ridgeline.serving.latency import Promise, latency_of
+from ridgeline.serving.record.answers import answers
+from ridgeline.serving.record.latency import Promise, latency_of
 
 
 def test_every_class_has_its_column_and_no_line_is_wider_than_the_screen() -> None:

@@ -10,9 +10,9 @@ import numpy as np
 from tests.serving.test_answers import loaded
 
 from ridgeline.api.simulation_view import plain
-from ridgeline.serving.answer_values import Answers
-from ridgeline.serving.answers import answers
-from ridgeline.serving.latency import Promise
+from ridgeline.serving.record.answer_values import Answers
+from ridgeline.serving.record.answers import answers
+from ridgeline.serving.record.latency import Promise
 
 GOLDEN = Path(__file__).with_name("simulation_screen.txt")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.serving.reference import Seq
 
-from ridgeline.serving.facts import Facts
+from ridgeline.serving.policies.facts import Facts
 
 
 class Line:

@@ -8,8 +8,8 @@ import numpy as np
 from tests.serving.reference import Reference, Seq, Store
 from tests.serving.test_engine import TIMES, Scenario, scenario
 
-from ridgeline.serving.engine import Engine
-from ridgeline.serving.played import DONE, REJECTED, UNFINISHED, Lane, Played, runs_of
+from ridgeline.serving.engine.engine import Engine
+from ridgeline.serving.record.played import DONE, REJECTED, UNFINISHED, Lane, Played, runs_of
 
 CHIPS = 2.0
 

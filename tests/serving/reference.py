@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ridgeline.serving.batch import PART
-from ridgeline.serving.rules import Requests, Rules
-from ridgeline.serving.step_table import StepTimes
+from ridgeline.serving.engine.rules import Requests, Rules
+from ridgeline.serving.engine.step_table import StepTimes
 
 
 @dataclass

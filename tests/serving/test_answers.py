@@ -15,13 +15,13 @@ from tests.serving.test_step_table import stepper_of
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
-from ridgeline.serving.answers import answers
-from ridgeline.serving.bound import bound_of
-from ridgeline.serving.latency import LEVELS, Promise, latency_of
-from ridgeline.serving.played import DONE, Played
-from ridgeline.serving.power_table import PowerTable, sample_power
-from ridgeline.serving.rules import Requests, Rules
-from ridgeline.serving.series import WINDOW_COLUMNS, windows_of
+from ridgeline.serving.engine.rules import Requests, Rules
+from ridgeline.serving.record.answers import answers
+from ridgeline.serving.record.bound import bound_of
+from ridgeline.serving.record.latency import LEVELS, Promise, latency_of
+from ridgeline.serving.record.played import DONE, Played
+from ridgeline.serving.record.power_table import PowerTable, sample_power
+from ridgeline.serving.record.series import WINDOW_COLUMNS, windows_of
 
 EXACT = 1e-9
 SEEDS = range(30)

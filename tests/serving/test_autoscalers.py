@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pytest
 
 from ridgeline.core.errors import DomainError, UnitError
-from ridgeline.serving import autoscalers
-from ridgeline.serving.autoscalers import Autoscaler
-from ridgeline.serving.facts import Facts
+from ridgeline.serving.policies import autoscalers
+from ridgeline.serving.policies.autoscalers import Autoscaler
+from ridgeline.serving.policies.facts import Facts
 
 FACTS = Facts(prompt_tokens=(), output_tokens=())
 

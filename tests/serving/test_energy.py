@@ -13,11 +13,11 @@ from tests.serving.test_step_table import stepper_of
 from ridgeline.core.errors import DomainError
 from ridgeline.costs.power import serving_power_w
 from ridgeline.hardware.chip import ChipColumns
-from ridgeline.serving.energy import attributed, energy_j
-from ridgeline.serving.played import Lane, Played, runs_of
-from ridgeline.serving.power_table import PowerTable, sample_power
-from ridgeline.serving.run_windows import run_times_s
-from ridgeline.serving.series import windows_of
+from ridgeline.serving.record.energy import attributed, energy_j
+from ridgeline.serving.record.played import Lane, Played, runs_of
+from ridgeline.serving.record.power_table import PowerTable, sample_power
+from ridgeline.serving.record.run_windows import run_times_s
+from ridgeline.serving.record.series import windows_of
 from ridgeline.workloads.model import Batch
 
 EXACT = 1e-9

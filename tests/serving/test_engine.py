@@ -13,14 +13,14 @@ from tests.serving.reference import Reference, Store
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
-from ridgeline.serving import kv, schedulers
 from ridgeline.serving.alone import serve
-from ridgeline.serving.engine import Engine
-from ridgeline.serving.facts import Facts
-from ridgeline.serving.played import run_ends_s, runs_of
-from ridgeline.serving.prefix import PrefixCache
-from ridgeline.serving.rules import CACHES, PREEMPTIONS, PROMPTS, Log, Requests, Rules
-from ridgeline.serving.step_table import StepTimes, steps_until
+from ridgeline.serving.engine.engine import Engine
+from ridgeline.serving.engine.prefix import PrefixCache
+from ridgeline.serving.engine.rules import CACHES, PREEMPTIONS, PROMPTS, Log, Requests, Rules
+from ridgeline.serving.engine.step_table import StepTimes, steps_until
+from ridgeline.serving.policies import kv, schedulers
+from ridgeline.serving.policies.facts import Facts
+from ridgeline.serving.record.played import run_ends_s, runs_of
 
 SCENARIOS = 150
 EXACT = 1e-9

@@ -15,12 +15,12 @@ from tests.serving.test_engine import EXACT, TIMES, scenario
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
 from ridgeline.serving.alone import serve
-from ridgeline.serving.engine import Engine
-from ridgeline.serving.facts import Facts
-from ridgeline.serving.fleet import Fleet, Member, Pool
-from ridgeline.serving.played import DONE, FAILED, REJECTED, UNFINISHED, Played
-from ridgeline.serving.routers import RoundRobin
-from ridgeline.serving.rules import Log, Requests, Rules
+from ridgeline.serving.engine.engine import Engine
+from ridgeline.serving.engine.rules import Log, Requests, Rules
+from ridgeline.serving.fleet.fleet import Fleet, Member, Pool
+from ridgeline.serving.policies.facts import Facts
+from ridgeline.serving.policies.routers import RoundRobin
+from ridgeline.serving.record.played import DONE, FAILED, REJECTED, UNFINISHED, Played
 from ridgeline.sim import Simulation
 from ridgeline.workloads.traffic import Traffic
 

@@ -15,9 +15,9 @@ from tests.serving.played_cases import random_played, with_unserved
 from tests.serving.test_step_table import stepper_of
 
 from ridgeline.core.errors import DomainError, FileFormatError
-from ridgeline.serving.perfetto import Excerpt, write_trace
-from ridgeline.serving.played import run_ends_s
-from ridgeline.serving.power_table import sample_power
+from ridgeline.serving.record.perfetto import Excerpt, write_trace
+from ridgeline.serving.record.played import run_ends_s
+from ridgeline.serving.record.power_table import sample_power
 
 PHASES = {"M", "X", "C", "b", "e"}
 MICRO = 1e6
@@ -114,7 +114,7 @@ def test_a_trace_that_fails_half_way_leaves_the_old_file(tmp_path: Path, monkeyp
         yield {"ph": "M"}
         raise RuntimeError("cut")
 
-    monkeypatch.setattr("ridgeline.serving.perfetto._events", broken)
+    monkeypatch.setattr("ridgeline.serving.record.perfetto._events", broken)
     with pytest.raises(RuntimeError, match="cut"):
         write_trace(random_played(1), path)
     assert path.read_text() == "old"

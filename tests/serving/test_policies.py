@@ -11,16 +11,16 @@ import pytest
 
 import ridgeline
 from ridgeline.core.errors import DomainError, PolicyError, RidgelineError, SpecError, UnitError, UnknownNameError
-from ridgeline.serving import policies
 from ridgeline.serving.alone import serve
-from ridgeline.serving.autoscalers import QueueLength
-from ridgeline.serving.checking import check_policy
-from ridgeline.serving.engine import Engine
-from ridgeline.serving.facts import Facts
-from ridgeline.serving.policies import BUNDLED, KINDS, known, policy
-from ridgeline.serving.queues import Fcfs
-from ridgeline.serving.rules import Log, Requests, Rules
-from ridgeline.serving.trials import _TIMES
+from ridgeline.serving.engine.engine import Engine
+from ridgeline.serving.engine.queues import Fcfs
+from ridgeline.serving.engine.rules import Log, Requests, Rules
+from ridgeline.serving.policies import registry as policies
+from ridgeline.serving.policies.autoscalers import QueueLength
+from ridgeline.serving.policies.checking import check_policy
+from ridgeline.serving.policies.facts import Facts
+from ridgeline.serving.policies.registry import BUNDLED, KINDS, known, policy
+from ridgeline.serving.policies.trials import _TIMES
 
 FACTS = Facts(prompt_tokens=[10] * 50, output_tokens=[5] * 50)
 SETTINGS = {

@@ -10,8 +10,8 @@ import pytest
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
-from ridgeline.serving import routers
-from ridgeline.serving.facts import Facts
+from ridgeline.serving.policies import routers
+from ridgeline.serving.policies.facts import Facts
 
 LANES = 20
 

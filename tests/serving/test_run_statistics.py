@@ -13,10 +13,10 @@ from tests.serving.test_engine import scenario
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
-from ridgeline.serving.gaps import Gaps, gaps_of, join
-from ridgeline.serving.played import RUN_COLUMNS, Runs, runs_of
-from ridgeline.serving.run_statistics import SUMS, RunStatistics
-from ridgeline.serving.run_windows import iterations_after, part_of, pieces_of, run_times_s
+from ridgeline.serving.record.gaps import Gaps, gaps_of, join
+from ridgeline.serving.record.played import RUN_COLUMNS, Runs, runs_of
+from ridgeline.serving.record.run_statistics import SUMS, RunStatistics
+from ridgeline.serving.record.run_windows import iterations_after, part_of, pieces_of, run_times_s
 from ridgeline.sim.histogram import LogHistogram
 
 EXACT = 1e-9

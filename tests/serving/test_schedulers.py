@@ -13,13 +13,13 @@ from tests.serving.test_engine import CLASSES, EXACT, SCHEDULERS, TIMES, Promise
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
-from ridgeline.serving import schedulers
 from ridgeline.serving.alone import serve
 from ridgeline.serving.batch import NEVER
-from ridgeline.serving.engine import Engine
-from ridgeline.serving.facts import Facts, Noise
-from ridgeline.serving.queues import Keyed, Queue
-from ridgeline.serving.rules import Log, Requests, Rules
+from ridgeline.serving.engine.engine import Engine
+from ridgeline.serving.engine.queues import Keyed, Queue
+from ridgeline.serving.engine.rules import Log, Requests, Rules
+from ridgeline.serving.policies import schedulers
+from ridgeline.serving.policies.facts import Facts, Noise
 
 SCENARIOS = 80
 

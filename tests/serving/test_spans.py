@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ridgeline.core.seeding import stream
-from ridgeline.serving.spans import present, shared_time, spread, union
+from ridgeline.serving.record.spans import present, shared_time, spread, union
 
 EXACT = 1e-9
 

@@ -13,8 +13,8 @@ from ridgeline.costs.price import Setting
 from ridgeline.hardware.catalogue import chip
 from ridgeline.hardware.machine import machine_of
 from ridgeline.plans import Plan
+from ridgeline.serving.engine.step_table import StepTimes, sample
 from ridgeline.serving.runtime import runtime
-from ridgeline.serving.step_table import StepTimes, sample
 from ridgeline.serving.stepper import Stepper
 from ridgeline.workloads.catalogue import model
 from ridgeline.workloads.model import Batch

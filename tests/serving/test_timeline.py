@@ -12,11 +12,11 @@ from tests.serving.test_step_table import stepper_of
 
 from ridgeline.core.database import write_tables
 from ridgeline.core.errors import FileFormatError
-from ridgeline.serving.energy import energy_j
-from ridgeline.serving.played import RUN_COLUMNS
-from ridgeline.serving.power_table import sample_power
-from ridgeline.serving.series import WINDOW_COLUMNS
-from ridgeline.serving.timeline import timeline_of, write_timeline
+from ridgeline.serving.record.energy import energy_j
+from ridgeline.serving.record.played import RUN_COLUMNS
+from ridgeline.serving.record.power_table import sample_power
+from ridgeline.serving.record.series import WINDOW_COLUMNS
+from ridgeline.serving.record.timeline import timeline_of, write_timeline
 
 TABLES = ("requests", "runs", "windows")
 

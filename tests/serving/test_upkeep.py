@@ -7,10 +7,10 @@ import pytest
 from tests.serving.test_fleet import LeastLoaded, check, fleet_of, traffic_of
 
 from ridgeline.core.errors import DomainError
-from ridgeline.serving.autoscalers import Concurrency, Fixed, QueueLength
-from ridgeline.serving.facts import Facts
-from ridgeline.serving.played import DONE, FAILED, Played
-from ridgeline.serving.upkeep import Failures, Scaling, arm_failures
+from ridgeline.serving.fleet.upkeep import Failures, Scaling, arm_failures
+from ridgeline.serving.policies.autoscalers import Concurrency, Fixed, QueueLength
+from ridgeline.serving.policies.facts import Facts
+from ridgeline.serving.record.played import DONE, FAILED, Played
 from ridgeline.sim import Simulation
 
 NOBODY = Facts(prompt_tokens=(), output_tokens=())

@@ -68,7 +68,7 @@ class Capacity:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        from ridgeline.serving.latency import finite
+        from ridgeline.serving.record.latency import finite
 
         return {
             "task": "capacity",

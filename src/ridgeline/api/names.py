@@ -6,7 +6,7 @@ from ridgeline.core.errors import RidgelineError
 from ridgeline.hardware.catalogue import chip, node
 from ridgeline.hardware.machine import machine
 from ridgeline.plans import Plan, parse_plan
-from ridgeline.serving.checking import check_policy
+from ridgeline.serving.policies.checking import check_policy
 from ridgeline.workloads.catalogue import model
 
 __all__ = [

@@ -19,16 +19,16 @@ from ridgeline.core import units
 from ridgeline.core.cases import Cases
 from ridgeline.core.errors import SpecError, UnknownNameError, did_you_mean
 from ridgeline.core.tables import from_mapping
-from ridgeline.serving.answer_values import Answers
-from ridgeline.serving.answers import answers
 from ridgeline.serving.deployment import Deployment
+from ridgeline.serving.fleet.build import Choices, fleet_of
+from ridgeline.serving.fleet.upkeep import parse_failures
 from ridgeline.serving.load import procedure
 from ridgeline.serving.measure import MOST_REQUESTS, Benchmark
-from ridgeline.serving.played import Played
-from ridgeline.serving.power_table import PowerTable
 from ridgeline.serving.predict import deployment_of
-from ridgeline.serving.simulate import Choices, fleet_of
-from ridgeline.serving.upkeep import parse_failures
+from ridgeline.serving.record.answer_values import Answers
+from ridgeline.serving.record.answers import answers
+from ridgeline.serving.record.played import Played
+from ridgeline.serving.record.power_table import PowerTable
 from ridgeline.workloads.traffic import RequestClass, Traffic, load_traffic, make_traffic
 
 USUAL_REQUESTS = 2_000
@@ -193,7 +193,7 @@ class Simulated:
 
     def write_timeline(self, path: str | os.PathLike[str]) -> str:
         """Requests, runs and windows as tables: NAME.duckdb, or a file per table beside NAME.parquet or NAME.csv."""
-        from ridgeline.serving.timeline import write_timeline
+        from ridgeline.serving.record.timeline import write_timeline
 
         names = [one.name for one in self.traffic.classes]
         code = self.traffic.class_code
@@ -202,7 +202,7 @@ class Simulated:
 
     def write_perfetto(self, path: str | os.PathLike[str]) -> str:
         """A trace that opens in ui.perfetto.dev; returns what it holds and what it leaves out."""
-        from ridgeline.serving.perfetto import write_trace
+        from ridgeline.serving.record.perfetto import write_trace
 
         return f"{os.fspath(path)}: {write_trace(self.played, path, powers=self.powers)}"
 

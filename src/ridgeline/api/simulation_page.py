@@ -14,11 +14,11 @@ from ridgeline.api.charts import Axis, Line, Mark, line_chart
 from ridgeline.api.simulation_view import FLEET, LATENCIES, MARK, RATES, any_indicative, groups, told
 from ridgeline.core import units
 from ridgeline.core.files import write_atomic
-from ridgeline.serving.answer_values import Answers
-from ridgeline.serving.latency import LEVELS, Latency, tpot_of
-from ridgeline.serving.played import DONE, Column, Played
-from ridgeline.serving.power_table import PowerTable
-from ridgeline.serving.series import windows_of
+from ridgeline.serving.record.answer_values import Answers
+from ridgeline.serving.record.latency import LEVELS, Latency, tpot_of
+from ridgeline.serving.record.played import DONE, Column, Played
+from ridgeline.serving.record.power_table import PowerTable
+from ridgeline.serving.record.series import windows_of
 
 WINDOWS = 300
 """Of the time series."""

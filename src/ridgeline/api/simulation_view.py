@@ -12,8 +12,8 @@ from rich.text import Text
 
 from ridgeline.api.show import human
 from ridgeline.core import units
-from ridgeline.serving.answer_values import Answers, ClassAnswer, Stretch
-from ridgeline.serving.latency import LEVELS, Latency, Objectives
+from ridgeline.serving.record.answer_values import Answers, ClassAnswer, Stretch
+from ridgeline.serving.record.latency import LEVELS, Latency, Objectives
 
 MARK = "~"
 """Before a percentile whose sample is smaller than MLPerf asks for."""

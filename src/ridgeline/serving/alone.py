@@ -6,8 +6,8 @@ from collections import deque
 
 from ridgeline.core.errors import DomainError
 from ridgeline.serving.batch import NEVER
-from ridgeline.serving.engine import Engine
-from ridgeline.serving.rules import Requests
+from ridgeline.serving.engine.engine import Engine
+from ridgeline.serving.engine.rules import Requests
 
 
 def serve(engine: Engine, requests: Requests) -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from heapq import heappop, heappush
 
-from ridgeline.serving.prefix import PrefixCache
-from ridgeline.serving.queues import Accounts
-from ridgeline.serving.rules import Rules
+from ridgeline.serving.engine.prefix import PrefixCache
+from ridgeline.serving.engine.queues import Accounts
+from ridgeline.serving.engine.rules import Rules
 
 PART = 0.7
 """Share of the remaining output that SGLang keeps free at admission (sgl-project/sglang, schedule_policy.py)."""

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from ridgeline.core.seeding import stream
 from ridgeline.hardware.chip import Value
 from ridgeline.serving.alone import serve
-from ridgeline.serving.engine import Engine
+from ridgeline.serving.engine.engine import Engine
+from ridgeline.serving.engine.rules import Log, Requests, Rules
+from ridgeline.serving.engine.step_table import StepTimes, sample
 from ridgeline.serving.load import Load, Procedure
-from ridgeline.serving.rules import Log, Requests, Rules
-from ridgeline.serving.step_table import StepTimes, sample
 from ridgeline.serving.stepper import Stepper
 
 Column = NDArray[np.float64]

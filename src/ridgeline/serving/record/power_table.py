@@ -14,9 +14,9 @@ import numpy as np
 from ridgeline.costs.power import gap_power_w, serving_power_w
 from ridgeline.hardware.chip import Chip, ChipColumns
 from ridgeline.serving.deployment import NARROW_BITS
-from ridgeline.serving.played import Column, Runs
-from ridgeline.serving.run_windows import run_times_s
-from ridgeline.serving.step_table import TOKENS
+from ridgeline.serving.engine.step_table import TOKENS
+from ridgeline.serving.record.played import Column, Runs
+from ridgeline.serving.record.run_windows import run_times_s
 from ridgeline.serving.stepper import Stepper
 from ridgeline.workloads.model import Batch
 

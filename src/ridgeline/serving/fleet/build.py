@@ -29,15 +29,15 @@ from ridgeline.serving.deployment import (
     Pool as Lanes,
 )
 from ridgeline.serving.disaggregated import moved_s
-from ridgeline.serving.engine import Engine
-from ridgeline.serving.facts import Facts
-from ridgeline.serving.fleet import Fleet, Member, Pool
-from ridgeline.serving.policies import policy
-from ridgeline.serving.power_table import PowerTable, sample_power
-from ridgeline.serving.prefix import PrefixCache
-from ridgeline.serving.rules import Log, Requests, Rules
-from ridgeline.serving.step_table import StepTimes, sample
-from ridgeline.serving.upkeep import Failures, Scaling, arm_failures
+from ridgeline.serving.engine.engine import Engine
+from ridgeline.serving.engine.prefix import PrefixCache
+from ridgeline.serving.engine.rules import Log, Requests, Rules
+from ridgeline.serving.engine.step_table import StepTimes, sample
+from ridgeline.serving.fleet.fleet import Fleet, Member, Pool
+from ridgeline.serving.fleet.upkeep import Failures, Scaling, arm_failures
+from ridgeline.serving.policies.facts import Facts
+from ridgeline.serving.policies.registry import policy
+from ridgeline.serving.record.power_table import PowerTable, sample_power
 from ridgeline.sim import Simulation
 from ridgeline.workloads.traffic import Traffic
 

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError
-from ridgeline.serving.answer_values import Answers, ClassAnswer, Stretch
-from ridgeline.serving.bound import bound_of
-from ridgeline.serving.energy import PROMPT_POOL, alive_of, attributed, energy_j, table_of
-from ridgeline.serving.gaps import Gaps, gaps_of, join
-from ridgeline.serving.latency import (
+from ridgeline.serving.record.answer_values import Answers, ClassAnswer, Stretch
+from ridgeline.serving.record.bound import bound_of
+from ridgeline.serving.record.energy import PROMPT_POOL, alive_of, attributed, energy_j, table_of
+from ridgeline.serving.record.gaps import Gaps, gaps_of, join
+from ridgeline.serving.record.latency import (
     Latency,
     Objectives,
     Promise,
@@ -30,12 +30,12 @@ from ridgeline.serving.latency import (
     tpot_of,
     warm_up_of,
 )
-from ridgeline.serving.played import DONE, FAILED, REJECTED, UNFINISHED, Column, Lane, Played
-from ridgeline.serving.power_table import PowerTable
-from ridgeline.serving.run_statistics import cache_shares
-from ridgeline.serving.run_windows import part_of
-from ridgeline.serving.series import flight_of, queue_of
-from ridgeline.serving.spans import present
+from ridgeline.serving.record.played import DONE, FAILED, REJECTED, UNFINISHED, Column, Lane, Played
+from ridgeline.serving.record.power_table import PowerTable
+from ridgeline.serving.record.run_statistics import cache_shares
+from ridgeline.serving.record.run_windows import part_of
+from ridgeline.serving.record.series import flight_of, queue_of
+from ridgeline.serving.record.spans import present
 from ridgeline.sim.timeline import window_means
 
 ALL = "all"

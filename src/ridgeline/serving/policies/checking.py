@@ -18,10 +18,10 @@ import numpy as np
 
 from ridgeline.core.errors import PolicyError, SpecError
 from ridgeline.core.seeding import stream
-from ridgeline.serving.facts import Facts
-from ridgeline.serving.guards import NEEDED
-from ridgeline.serving.policies import BUNDLED, Policy, policy
-from ridgeline.serving.trials import CHECKS, REQUESTS, Findings
+from ridgeline.serving.policies.facts import Facts
+from ridgeline.serving.policies.guards import NEEDED
+from ridgeline.serving.policies.registry import BUNDLED, Policy, policy
+from ridgeline.serving.policies.trials import CHECKS, REQUESTS, Findings
 
 SLOW_S = 200e-6
 """Per decision: the engine itself takes some 10 us per request."""

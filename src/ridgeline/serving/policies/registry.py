@@ -17,9 +17,9 @@ from ridgeline.core import units
 from ridgeline.core.errors import PolicyError, RidgelineError, SpecError, UnknownNameError, did_you_mean
 from ridgeline.core.names import Names
 from ridgeline.core.notation import Call, parse_call
-from ridgeline.serving import autoscalers, kv, routers, schedulers
-from ridgeline.serving.facts import Facts
-from ridgeline.serving.guards import NEEDED, guarded
+from ridgeline.serving.policies import autoscalers, kv, routers, schedulers
+from ridgeline.serving.policies.facts import Facts
+from ridgeline.serving.policies.guards import NEEDED, guarded
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

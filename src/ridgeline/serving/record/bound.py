@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ridgeline.serving.energy import PROMPT_POOL, alive_of
-from ridgeline.serving.played import Column, Lane, Played
-from ridgeline.serving.run_windows import part_of
-from ridgeline.serving.spans import present
+from ridgeline.serving.record.energy import PROMPT_POOL, alive_of
+from ridgeline.serving.record.played import Column, Lane, Played
+from ridgeline.serving.record.run_windows import part_of
+from ridgeline.serving.record.spans import present
 
 RARELY = 0.1
 """Share of the time in iterations below which requests that wait are no queue."""

@@ -20,11 +20,11 @@ import numpy as np
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.files import atomic_path
-from ridgeline.serving.energy import table_of
-from ridgeline.serving.played import REJECTED, Lane, Played, run_ends_s
-from ridgeline.serving.power_table import PowerTable
-from ridgeline.serving.run_statistics import cache_shares
-from ridgeline.serving.series import queue_of
+from ridgeline.serving.record.energy import table_of
+from ridgeline.serving.record.played import REJECTED, Lane, Played, run_ends_s
+from ridgeline.serving.record.power_table import PowerTable
+from ridgeline.serving.record.run_statistics import cache_shares
+from ridgeline.serving.record.series import queue_of
 
 MICRO = 1e6
 """Timestamps of the format are microseconds."""

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from ridgeline.core.database import write_tables
 from ridgeline.core.tables import Labels, encode
-from ridgeline.serving.energy import attributed, table_of
-from ridgeline.serving.played import RUN_COLUMNS, Played, run_ends_s
-from ridgeline.serving.power_table import PowerTable
-from ridgeline.serving.series import windows_of
+from ridgeline.serving.record.energy import attributed, table_of
+from ridgeline.serving.record.played import RUN_COLUMNS, Played, run_ends_s
+from ridgeline.serving.record.power_table import PowerTable
+from ridgeline.serving.record.series import windows_of
 
 ENDS = ("done", "rejected", "unfinished", "failed")
 WINDOWS = 500

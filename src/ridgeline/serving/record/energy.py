@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError, did_you_mean
-from ridgeline.serving.played import Column, Lane, Played, run_ends_s
-from ridgeline.serving.power_table import PowerTable
-from ridgeline.serving.run_windows import part_of, run_times_s
-from ridgeline.serving.spans import Spans, shared_time, spread, union
+from ridgeline.serving.record.played import Column, Lane, Played, run_ends_s
+from ridgeline.serving.record.power_table import PowerTable
+from ridgeline.serving.record.run_windows import part_of, run_times_s
+from ridgeline.serving.record.spans import Spans, shared_time, spread, union
 
 PROMPT_POOL = "prefill"
 """A pool of this name computes prompts and hands over; a request's lane is the one that emits its last token."""

@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ridgeline.serving.gaps import Gaps
-from ridgeline.serving.played import DONE, Column, Played
+from ridgeline.serving.record.gaps import Gaps
+from ridgeline.serving.record.played import DONE, Column, Played
 from ridgeline.sim.histogram import LogHistogram
 from ridgeline.sim.statistics import (
     BATCHES,

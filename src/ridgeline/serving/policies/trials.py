@@ -13,12 +13,12 @@ import numpy as np
 from ridgeline.core.errors import PolicyError, RidgelineError
 from ridgeline.core.seeding import stream
 from ridgeline.serving.batch import NEVER
-from ridgeline.serving.engine import Engine
-from ridgeline.serving.facts import Facts
-from ridgeline.serving.policies import Policy
-from ridgeline.serving.prefix import PrefixCache
-from ridgeline.serving.rules import Log, Requests, Rules
-from ridgeline.serving.step_table import StepTimes
+from ridgeline.serving.engine.engine import Engine
+from ridgeline.serving.engine.prefix import PrefixCache
+from ridgeline.serving.engine.rules import Log, Requests, Rules
+from ridgeline.serving.engine.step_table import StepTimes
+from ridgeline.serving.policies.facts import Facts
+from ridgeline.serving.policies.registry import Policy
 
 REQUESTS = 400
 LANES = 7

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
-from ridgeline.serving.facts import Facts
+from ridgeline.serving.policies.facts import Facts
 
 
 class LaneView(Protocol):

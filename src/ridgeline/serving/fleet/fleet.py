@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from ridgeline.core.errors import DomainError
 from ridgeline.serving import apart, compiled
 from ridgeline.serving.batch import NEVER
-from ridgeline.serving.engine import Engine, Handed
-from ridgeline.serving.played import DONE, FAILED, REJECTED, UNFINISHED, Lane, Played, Runs, runs_of
-from ridgeline.serving.routers import Router
-from ridgeline.serving.rules import Log, Requests
+from ridgeline.serving.engine.engine import Engine, Handed
+from ridgeline.serving.engine.rules import Log, Requests
+from ridgeline.serving.policies.routers import Router
+from ridgeline.serving.record.played import DONE, FAILED, REJECTED, UNFINISHED, Lane, Played, Runs, runs_of
 from ridgeline.sim import Simulation
 from ridgeline.workloads.traffic import Traffic
 

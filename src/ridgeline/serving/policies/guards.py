@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from ridgeline.core.errors import PolicyError, RidgelineError
-from ridgeline.serving.autoscalers import MOST
-from ridgeline.serving.routers import LaneView
+from ridgeline.serving.policies.autoscalers import MOST
+from ridgeline.serving.policies.routers import LaneView
 
 _FIX = "run ridgeline.check_policy on it"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ridgeline.serving.played import Column, Runs, run_ends_s
+from ridgeline.serving.record.played import Column, Runs, run_ends_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from ridgeline.serving.bound import Bound
-from ridgeline.serving.latency import Latency, Objectives, WarmUp, finite
+from ridgeline.serving.record.bound import Bound
+from ridgeline.serving.record.latency import Latency, Objectives, WarmUp, finite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from ridgeline.core import units
 from ridgeline.core.errors import DomainError, SpecError
 from ridgeline.core.notation import parse_call
-from ridgeline.serving.autoscalers import Autoscaler
-from ridgeline.serving.fleet import Fleet, Member, Pool
+from ridgeline.serving.fleet.fleet import Fleet, Member, Pool
+from ridgeline.serving.policies.autoscalers import Autoscaler
 from ridgeline.sim import Simulation
 
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from ridgeline.core.errors import DomainError
-from ridgeline.serving.gaps import gaps_of
-from ridgeline.serving.played import Column, Runs
-from ridgeline.serving.run_windows import pieces_of, run_times_s
+from ridgeline.serving.record.gaps import gaps_of
+from ridgeline.serving.record.played import Column, Runs
+from ridgeline.serving.record.run_windows import pieces_of, run_times_s
 from ridgeline.sim.histogram import LogHistogram
 
 SUMS = ("iterations", "decode_tokens", "prompt_tokens", "busy_s", "sequence_s", "cache_s", "energy_j")

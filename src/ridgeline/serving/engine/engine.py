@@ -21,10 +21,10 @@ from collections.abc import Sequence
 from heapq import heappop
 
 from ridgeline.serving.batch import EPSILON, MASK, NEVER, PART, SHIFT, Batch
-from ridgeline.serving.prefix import PrefixCache
-from ridgeline.serving.queues import Fcfs, Queue, accounts_of
-from ridgeline.serving.rules import Log, Requests, Rules
-from ridgeline.serving.step_table import StepTimes, steps_until
+from ridgeline.serving.engine.prefix import PrefixCache
+from ridgeline.serving.engine.queues import Fcfs, Queue, accounts_of
+from ridgeline.serving.engine.rules import Log, Requests, Rules
+from ridgeline.serving.engine.step_table import StepTimes, steps_until
 
 Handed = tuple[tuple[int, int] | None, tuple[float, float] | None]
 """State of a request between engines: (tokens to compute anew, tokens to emit) if it has begun, and (context, seconds

@@ -12,8 +12,8 @@ from heapq import heappop, heappush
 from typing import Any
 
 from ridgeline.core.errors import DomainError
-from ridgeline.serving.facts import Facts
-from ridgeline.serving.prefix import Order, Tier
+from ridgeline.serving.engine.prefix import Order, Tier
+from ridgeline.serving.policies.facts import Facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from ridgeline.core import units
 from ridgeline.core.errors import DomainError
-from ridgeline.serving.facts import Facts
+from ridgeline.serving.policies.facts import Facts
 
 MOST = 1_000_000
 """Replicas: beyond, a number is a mistake."""

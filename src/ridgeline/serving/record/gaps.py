@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError
-from ridgeline.serving.played import Column, Runs, run_ends_s
-from ridgeline.serving.run_windows import run_times_s
+from ridgeline.serving.record.played import Column, Runs, run_ends_s
+from ridgeline.serving.record.run_windows import run_times_s
 from ridgeline.sim.histogram import LogHistogram
 
 BINS_PER_DOUBLING = 128

@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
 
 from ridgeline.core.errors import DomainError
-from ridgeline.serving.facts import Facts, Noise
-from ridgeline.serving.queues import Fcfs, Keyed, Queue
+from ridgeline.serving.engine.queues import Fcfs, Keyed, Queue
+from ridgeline.serving.policies.facts import Facts, Noise
 
 Scheduler = Callable[[Facts], Queue]
 

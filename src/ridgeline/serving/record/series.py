@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError
-from ridgeline.serving.energy import alive_of, residents, rest_j, table_of
-from ridgeline.serving.played import DONE, REJECTED, Column, Played
-from ridgeline.serving.power_table import PowerTable
-from ridgeline.serving.run_statistics import SUMS, RunStatistics
+from ridgeline.serving.record.energy import alive_of, residents, rest_j, table_of
+from ridgeline.serving.record.played import DONE, REJECTED, Column, Played
+from ridgeline.serving.record.power_table import PowerTable
+from ridgeline.serving.record.run_statistics import SUMS, RunStatistics
 from ridgeline.sim.timeline import population, window_means
 
 MOST_WINDOWS = 1_000_000
