@@ -12,9 +12,9 @@ from tests.serving.test_compiled import assert_equal, case_of, fleet_for, router
 from tests.serving.test_fleet import RULES, LeastLoaded, check, traffic_of
 
 from ridgeline.core.errors import DomainError
-from ridgeline.serving import apart
-from ridgeline.serving.fleet import Fleet
-from ridgeline.serving.played import DONE, REJECTED, UNFINISHED, Played
+from ridgeline.serving.fleet import apart
+from ridgeline.serving.fleet.fleet import Fleet
+from ridgeline.serving.record.played import DONE, REJECTED, UNFINISHED, Played
 from ridgeline.sim import Simulation
 
 

@@ -13,16 +13,17 @@ from tests.serving.test_fleet import RULES, LeastLoaded, check, round_robin, tra
 
 from ridgeline.core.errors import DomainError, MissingExtraError
 from ridgeline.core.seeding import stream
-from ridgeline.serving import compiled, routers
 from ridgeline.serving.alone import serve
-from ridgeline.serving.engine import Engine
-from ridgeline.serving.facts import Facts
-from ridgeline.serving.fleet import Fleet, Member, Pool
-from ridgeline.serving.played import DONE, REJECTED, UNFINISHED, Played
-from ridgeline.serving.prefix import PrefixCache
-from ridgeline.serving.queues import Keyed
-from ridgeline.serving.rules import Log, Requests, Rules
-from ridgeline.serving.step_table import StepTimes
+from ridgeline.serving.compiled import play as compiled
+from ridgeline.serving.engine.engine import Engine
+from ridgeline.serving.engine.prefix import PrefixCache
+from ridgeline.serving.engine.queues import Keyed
+from ridgeline.serving.engine.rules import Log, Requests, Rules
+from ridgeline.serving.engine.step_table import StepTimes
+from ridgeline.serving.fleet.fleet import Fleet, Member, Pool
+from ridgeline.serving.policies import routers
+from ridgeline.serving.policies.facts import Facts
+from ridgeline.serving.record.played import DONE, REJECTED, UNFINISHED, Played
 from ridgeline.sim import Simulation
 from ridgeline.workloads.traffic import Traffic
 

@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError
-from ridgeline.serving import apart, compiled
 from ridgeline.serving.batch import NEVER
+from ridgeline.serving.compiled import play as compiled
 from ridgeline.serving.engine.engine import Engine, Handed
 from ridgeline.serving.engine.rules import Log, Requests
+from ridgeline.serving.fleet import apart
 from ridgeline.serving.policies.routers import Router
 from ridgeline.serving.record.played import DONE, FAILED, REJECTED, UNFINISHED, Lane, Played, Runs, runs_of
 from ridgeline.sim import Simulation

@@ -3,7 +3,7 @@
 A router is a function or class that takes the `Facts` of the run and gives an object with `route`; further parameters
 are keywords. Beside `route` it may have `changed(lane, load)`, which the driver calls whenever the requests of a lane
 became more or fewer; `blind`: true of one that looks at no state but `up`, whose lanes can be played one by one; and
-`compiled`: the name of its rule in the compiled core (`compiled.ROUTERS`).
+`compiled`: the name of its rule in the compiled core (`compiled/play.py`).
 """
 
 from __future__ import annotations

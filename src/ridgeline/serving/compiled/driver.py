@@ -14,12 +14,12 @@ from typing import cast
 import numpy as np
 from numba import njit
 
-from ridgeline.serving import _compiled_batch, _compiled_lane, _compiled_state
-from ridgeline.serving._compiled_batch import fits
-from ridgeline.serving._compiled_lane import finish, plan, push
-from ridgeline.serving._compiled_state import OPTIONS, Array, Record, World, kernel
 from ridgeline.serving.batch import NEVER
-from ridgeline.serving.played import DONE, REJECTED
+from ridgeline.serving.compiled import batch, lane, state
+from ridgeline.serving.compiled.batch import fits
+from ridgeline.serving.compiled.lane import finish, plan, push
+from ridgeline.serving.compiled.state import OPTIONS, Array, Record, World, kernel
+from ridgeline.serving.record.played import DONE, REJECTED
 
 FLEET = np.dtype(
     [(name, np.int64) for name in ("next", "sent", "ended", "turn", "drawn", "waiting", "runs")] + [("now", np.float64)]
@@ -218,7 +218,7 @@ def _entry(sources: str) -> Driver:
 
 
 def _digest() -> str:
-    files = (__file__, *(module.__file__ for module in (_compiled_state, _compiled_batch, _compiled_lane)))
+    files = (__file__, *(module.__file__ for module in (state, batch, lane)))
     return hashlib.sha256(b"".join(Path(str(file)).read_bytes() for file in files)).hexdigest()
 
 

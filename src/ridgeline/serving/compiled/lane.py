@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 
-from ridgeline.serving._compiled_batch import (
+from ridgeline.serving.batch import EPSILON, NEVER, PART, SHIFT
+from ridgeline.serving.compiled.batch import (
     add_prompt,
     add_running,
     blocks_of,
@@ -24,8 +25,7 @@ from ridgeline.serving._compiled_batch import (
     needs,
     new_node,
 )
-from ridgeline.serving._compiled_state import PREFILL_FIRST, WHOLE, Record, World, kernel, prompt_times, steps_until
-from ridgeline.serving.batch import EPSILON, NEVER, PART, SHIFT
+from ridgeline.serving.compiled.state import PREFILL_FIRST, WHOLE, Record, World, kernel, prompt_times, steps_until
 
 # Ends of runs --------------------------------------------------------------------------------------------------------
 

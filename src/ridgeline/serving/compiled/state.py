@@ -3,7 +3,7 @@
 Lengths and counts of tokens are float64, which holds whole numbers exactly. A running request has a *node*; all nodes
 of a lane form a list, oldest first, and those that prefill a second one, whose first `chunks` nodes have a chunk in the
 run under way. The queue is a stack of nodes that came back to its front, then a chain of fresh requests through
-`behind`. Only `compiled.py` imports the modules `_compiled_*`, and late: numba takes half a second.
+`behind`. Only `play.py` imports the compiled modules, and late: numba takes half a second.
 """
 
 from __future__ import annotations

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ridgeline.serving.played import REJECTED
+from ridgeline.serving.record.played import REJECTED
 
 if TYPE_CHECKING:
-    from ridgeline.serving.fleet import Fleet, Member
+    from ridgeline.serving.fleet.fleet import Fleet, Member
 
 WINDOW = 1024
 """Requests of a lane, on average, between two changes of lane."""

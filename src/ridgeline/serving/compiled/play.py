@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError, MissingExtraError
 from ridgeline.serving.batch import NEVER
-from ridgeline.serving.engine import Engine
-from ridgeline.serving.played import RUN_COLUMNS, runs_of
-from ridgeline.serving.queues import Fcfs
-from ridgeline.serving.rules import PROMPTS
+from ridgeline.serving.engine.engine import Engine
+from ridgeline.serving.engine.queues import Fcfs
+from ridgeline.serving.engine.rules import PROMPTS
+from ridgeline.serving.record.played import RUN_COLUMNS, runs_of
 
 if TYPE_CHECKING:
-    from ridgeline.serving._compiled_state import World
-    from ridgeline.serving.fleet import Fleet
+    from ridgeline.serving.compiled.state import World
+    from ridgeline.serving.fleet.fleet import Fleet
 
 ENGINES = ("auto", "python", "compiled")
 
@@ -113,7 +113,7 @@ def chosen(fleet: Fleet, engine: str) -> bool:
 
 def play(fleet: Fleet, until_s: float = math.inf) -> None:
     """Serve until nothing is left to do, or that time, into the log and the engines of the fleet."""
-    from ridgeline.serving import _compiled_fleet as driver
+    from ridgeline.serving.compiled import driver
 
     world = _world(fleet)
     f = world.fleet
@@ -145,8 +145,7 @@ def _fixed(values: Sequence[Any] | NDArray[Any], kind: type[np.generic]) -> NDAr
 
 
 def _world(fleet: Fleet) -> World:
-    from ridgeline.serving import _compiled_fleet as driver
-    from ridgeline.serving import _compiled_state as state
+    from ridgeline.serving.compiled import driver, state
 
     first, count, rows = fleet.members[0].engine, len(fleet.members), len(fleet.traffic)
     rules, slots, traffic, requests = first.rules, _slots(first, rows), fleet.traffic, fleet.requests
