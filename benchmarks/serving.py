@@ -15,7 +15,7 @@ import numpy as np
 from _timing import measure, report
 from ridgeline.api.tasks import predict_table
 from ridgeline.core.seeding import stream
-from ridgeline.serving.alone import serve
+from ridgeline.serving.engine.alone import serve
 from ridgeline.serving.engine.engine import Engine
 from ridgeline.serving.engine.rules import Log, Requests, Rules
 from ridgeline.serving.engine.step_table import StepTimes

@@ -1,6 +1,7 @@
 """ridgeline: predict, simulate and optimise what AI workloads cost on computing hardware.
 
-`rl.predict(...)` answers for one case, `rl.predict_table(...)` for many. Start with docs/index.md.
+`rl.predict(...)` answers for one case, `rl.predict_table(...)` for many, `rl.simulate(...)` plays a load over time.
+Start with docs/index.md.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from ridgeline.api.capacity import Capacity, capacity
     from ridgeline.api.predict import Prediction, predict
+    from ridgeline.api.simulate import Simulated, simulate
     from ridgeline.api.tasks import predict_table
     from ridgeline.core.errors import RidgelineError
     from ridgeline.hardware.catalogue import chip, node
@@ -16,19 +19,27 @@ if TYPE_CHECKING:
     from ridgeline.plans import Plan, parse_plan
     from ridgeline.serving.policies.checking import check_policy
     from ridgeline.workloads.catalogue import model
+    from ridgeline.workloads.traffic import Traffic, load_traffic, make_traffic
 
 __all__ = [
+    "Capacity",
     "Plan",
     "Prediction",
     "RidgelineError",
+    "Simulated",
+    "Traffic",
+    "capacity",
     "check_policy",
     "chip",
+    "load_traffic",
     "machine",
+    "make_traffic",
     "model",
     "node",
     "parse_plan",
     "predict",
     "predict_table",
+    "simulate",
 ]
 
 

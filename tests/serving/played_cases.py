@@ -86,7 +86,7 @@ class Watched(Reference):
 
 def token_times(case: Scenario) -> list[list[float]]:
     """When each request's tokens came out."""
-    store = Store(case.units.__getitem__, case.unit_tokens) if case.units else None
+    store = Store(case.units.__getitem__, case.unit_tokens, case.eviction) if case.units else None
     watched = Watched(TIMES, case.rules, case.requests, store, case.line())
     watched.run()
     return [watched.emitted[i] for i in range(len(case.requests.prompts))]

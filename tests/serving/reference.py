@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ridgeline.serving.batch import PART
+from ridgeline.serving.engine.batch import PART
 from ridgeline.serving.engine.rules import Requests, Rules
 from ridgeline.serving.engine.step_table import StepTimes
 

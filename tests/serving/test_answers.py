@@ -21,6 +21,7 @@ from ridgeline.serving.record.bound import bound_of
 from ridgeline.serving.record.latency import LEVELS, Promise, latency_of
 from ridgeline.serving.record.played import DONE, Played
 from ridgeline.serving.record.power_table import PowerTable, sample_power
+from ridgeline.serving.record.run_statistics import RunStatistics
 from ridgeline.serving.record.series import WINDOW_COLUMNS, windows_of
 
 EXACT = 1e-9
@@ -262,3 +263,41 @@ def test_classes_that_do_not_match_the_requests_are_refused() -> None:
         answers(played, class_code=np.full(played.arrival_s.size, 2))
     with pytest.raises(DomainError, match="width"):
         windows_of(played, width_s=1e-9)
+
+
+def test_a_run_that_does_not_tell_where_warm_up_ends_leaves_out_a_tenth_and_says_so() -> None:
+    played = loaded(3.0)
+    flat = np.concatenate([stream(0, "flat").uniform(0.1, 0.2, 380), np.full(20, 0.15)])
+    odd = replace(played, first_s=played.arrival_s + flat, last_s=played.arrival_s + flat + 1.0, end_s=played.end_s + 2)
+    found = answers(odd)
+    assert found.warm_up.requests == 40
+    assert not found.warm_up.settled
+    assert any("too short" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_runs_that_are_summed_up_and_not_kept_answer_the_same(seed: int, power: PowerTable) -> None:
+    played, powers = random_played(seed), {"serving": power}
+    statistics = RunStatistics(window_s=0.01)
+    for lane in played.lanes:
+        for runs in np.array_split(lane.runs, 3):
+            size = {"blocks": lane.blocks, "block_tokens": lane.block_tokens}
+            statistics.add(runs, power_w=lane.chips * power.power_w(runs), **size)  # type: ignore[arg-type]
+    bare = replace(played, lanes=tuple(replace(lane, runs=lane.runs[:0]) for lane in played.lanes))
+    kept = answers(played, powers=powers, warm_up=0.2)
+    summed = answers(bare, powers=powers, warm_up=0.2, streamed={"serving": statistics})
+    for name in ("batch", "kv_use_frac", "energy_j", "power_w", "output_tokens_per_s_per_chip"):
+        assert getattr(summed.whole, name) == pytest.approx(getattr(kept.whole, name), rel=EXACT), name
+        assert getattr(summed.steady, name) == pytest.approx(getattr(kept.steady, name), rel=0.05), name
+    assert summed.whole.busy_frac == pytest.approx(kept.whole.busy_frac, rel=EXACT)
+    assert summed.whole.kv_use_peak_frac == pytest.approx(kept.whole.kv_use_peak_frac)
+    one, two = summed.whole.overall, kept.whole.overall
+    assert (one.ttft_s, one.tpot_s, one.e2e_s) == (two.ttft_s, two.tpot_s, two.e2e_s)
+    assert one.itl_s is not None
+    assert any("not kept" in note for note in summed.notes)
+    assert math.isnan(summed.whole.power_peak_w_per_chip)
+    json.dumps(summed.to_dict(), allow_nan=False)
+    with pytest.raises(DomainError, match="kept"):
+        answers(bare, powers=powers)
+    with pytest.raises(DomainError, match="kept"):
+        answers(played, powers=powers, streamed={"serving": statistics})

@@ -13,8 +13,8 @@ from tests.serving.test_fleet import RULES, LeastLoaded, check, round_robin, tra
 
 from ridgeline.core.errors import DomainError, MissingExtraError
 from ridgeline.core.seeding import stream
-from ridgeline.serving.alone import serve
 from ridgeline.serving.compiled import play as compiled
+from ridgeline.serving.engine.alone import serve
 from ridgeline.serving.engine.engine import Engine
 from ridgeline.serving.engine.prefix import PrefixCache
 from ridgeline.serving.engine.queues import Keyed

@@ -13,7 +13,7 @@ from tests.serving.reference import Reference, Store
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
-from ridgeline.serving.alone import serve
+from ridgeline.serving.engine.alone import serve
 from ridgeline.serving.engine.engine import Engine
 from ridgeline.serving.engine.prefix import PrefixCache
 from ridgeline.serving.engine.rules import CACHES, PREEMPTIONS, PROMPTS, Log, Requests, Rules

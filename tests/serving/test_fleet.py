@@ -14,7 +14,7 @@ from tests.serving.test_engine import EXACT, TIMES, scenario
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
-from ridgeline.serving.alone import serve
+from ridgeline.serving.engine.alone import serve
 from ridgeline.serving.engine.engine import Engine
 from ridgeline.serving.engine.rules import Log, Requests, Rules
 from ridgeline.serving.fleet.fleet import Fleet, Member, Pool

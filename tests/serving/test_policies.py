@@ -11,7 +11,7 @@ import pytest
 
 import ridgeline
 from ridgeline.core.errors import DomainError, PolicyError, RidgelineError, SpecError, UnitError, UnknownNameError
-from ridgeline.serving.alone import serve
+from ridgeline.serving.engine.alone import serve
 from ridgeline.serving.engine.engine import Engine
 from ridgeline.serving.engine.queues import Fcfs
 from ridgeline.serving.engine.rules import Log, Requests, Rules

@@ -13,8 +13,8 @@ from tests.serving.test_engine import CLASSES, EXACT, SCHEDULERS, TIMES, Promise
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
-from ridgeline.serving.alone import serve
-from ridgeline.serving.batch import NEVER
+from ridgeline.serving.engine.alone import serve
+from ridgeline.serving.engine.batch import NEVER
 from ridgeline.serving.engine.engine import Engine
 from ridgeline.serving.engine.queues import Keyed, Queue
 from ridgeline.serving.engine.rules import Log, Requests, Rules

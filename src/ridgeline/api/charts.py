@@ -166,6 +166,9 @@ def _legend(lines: Sequence[Line]) -> list[str]:
     parts, x = [], float(LEFT)
     for i, line in enumerate(lines):
         name = line.name if len(line.name) <= 24 else line.name[:23] + "…"
+        if x + 14 + 6.2 * len(name) > WIDTH - RIGHT - 50:
+            parts.append(f'<text x="{x:.0f}" y="{HEIGHT - 7}">{len(lines) - i} more</text>')
+            break
         parts.append(f'<rect x="{x:.0f}" y="{HEIGHT - 12}" width="10" height="3" fill="{_colour(i)}"/>')
         parts.append(f'<text x="{x + 14:.0f}" y="{HEIGHT - 7}">{html.escape(name)}</text>')
         x += 26 + 6.2 * len(name)

@@ -1,6 +1,8 @@
 """Every name that `import ridgeline as rl` shows, in one place to be loaded when the first of them is used."""
 
+from ridgeline.api.capacity import Capacity, capacity
 from ridgeline.api.predict import Prediction, predict
+from ridgeline.api.simulate import Simulated, simulate
 from ridgeline.api.tasks import predict_table
 from ridgeline.core.errors import RidgelineError
 from ridgeline.hardware.catalogue import chip, node
@@ -8,17 +10,25 @@ from ridgeline.hardware.machine import machine
 from ridgeline.plans import Plan, parse_plan
 from ridgeline.serving.policies.checking import check_policy
 from ridgeline.workloads.catalogue import model
+from ridgeline.workloads.traffic import Traffic, load_traffic, make_traffic
 
 __all__ = [
+    "Capacity",
     "Plan",
     "Prediction",
     "RidgelineError",
+    "Simulated",
+    "Traffic",
+    "capacity",
     "check_policy",
     "chip",
+    "load_traffic",
     "machine",
+    "make_traffic",
     "model",
     "node",
     "parse_plan",
     "predict",
     "predict_table",
+    "simulate",
 ]

@@ -105,7 +105,9 @@ def case_values(task: str, *, on: str, plan: str, case: Mapping[str, Any]) -> di
             given.setdefault("node", machines.node.name)
         if "chips" in columns:
             given.setdefault("chips", machines.count)
-    values = {name: cell_value(columns[name], value) for name, value in given.items() if value is not None}
+    values = {
+        columns[name].name: cell_value(columns[name], value) for name, value in given.items() if value is not None
+    }
     if machines is not None and task == "serving":
         values.update(_fill_machine(values, machines.count))
     return values

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ridgeline.core.seeding import stream
 from ridgeline.hardware.chip import Value
-from ridgeline.serving.alone import serve
+from ridgeline.serving.engine.alone import serve
 from ridgeline.serving.engine.engine import Engine
 from ridgeline.serving.engine.rules import Log, Requests, Rules
 from ridgeline.serving.engine.step_table import StepTimes, sample

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from ridgeline.serving.batch import EPSILON, MASK, SHIFT
 from ridgeline.serving.compiled.state import Record, World, kernel
+from ridgeline.serving.engine.batch import EPSILON, MASK, SHIFT
 
 # The heap of finish keys ---------------------------------------------------------------------------------------------
 

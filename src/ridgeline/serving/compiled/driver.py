@@ -14,11 +14,11 @@ from typing import cast
 import numpy as np
 from numba import njit
 
-from ridgeline.serving.batch import NEVER
 from ridgeline.serving.compiled import batch, lane, state
 from ridgeline.serving.compiled.batch import fits
 from ridgeline.serving.compiled.lane import finish, plan, push
 from ridgeline.serving.compiled.state import OPTIONS, Array, Record, World, kernel
+from ridgeline.serving.engine.batch import NEVER
 from ridgeline.serving.record.played import DONE, REJECTED
 
 FLEET = np.dtype(

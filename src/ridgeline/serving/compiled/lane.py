@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 
-from ridgeline.serving.batch import EPSILON, NEVER, PART, SHIFT
 from ridgeline.serving.compiled.batch import (
     add_prompt,
     add_running,
@@ -26,6 +25,7 @@ from ridgeline.serving.compiled.batch import (
     new_node,
 )
 from ridgeline.serving.compiled.state import PREFILL_FIRST, WHOLE, Record, World, kernel, prompt_times, steps_until
+from ridgeline.serving.engine.batch import EPSILON, NEVER, PART, SHIFT
 
 # Ends of runs --------------------------------------------------------------------------------------------------------
 

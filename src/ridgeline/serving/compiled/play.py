@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError, MissingExtraError
-from ridgeline.serving.batch import NEVER
+from ridgeline.serving.engine.batch import NEVER
 from ridgeline.serving.engine.engine import Engine
 from ridgeline.serving.engine.queues import Fcfs
 from ridgeline.serving.engine.rules import PROMPTS

@@ -20,7 +20,7 @@ from array import array
 from collections.abc import Sequence
 from heapq import heappop
 
-from ridgeline.serving.batch import EPSILON, MASK, NEVER, PART, SHIFT, Batch
+from ridgeline.serving.engine.batch import EPSILON, MASK, NEVER, PART, SHIFT, Batch
 from ridgeline.serving.engine.prefix import PrefixCache
 from ridgeline.serving.engine.queues import Fcfs, Queue, accounts_of
 from ridgeline.serving.engine.rules import Log, Requests, Rules

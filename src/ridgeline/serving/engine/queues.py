@@ -7,7 +7,7 @@ Beside its order a queue may have any of the methods below; an engine looks for 
 
 - `next_time(time) -> float`: it is `time`, a boundary; when will the order be another (inf: not by itself)? The engine
   ends its run at the first boundary at or after that time.
-- `victims(running, time) -> sequence`: running requests that may give way to the head of the queue, first to go first.
+- `victims(running, time) -> iterable`: running requests that may give way to the head of the queue, first to go first.
   The engine preempts as many as the head needs, or none if all would not be enough. `running` is oldest first.
 - `departed(request)`: it is complete, or has left for another lane: whatever was kept of it can go.
 - all of `Accounts`: an order by what tenants have been given.

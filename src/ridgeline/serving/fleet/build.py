@@ -146,6 +146,8 @@ class _Builder:
             seed=choices.seed,
         )
 
+        self.stores = [self.policy("tier", tier) for tier in choices.tiers]
+
     def policy(self, kind: str, chosen: object) -> Any:
         """The object of a policy for this run."""
         return policy(kind, chosen, plugins=self.choices.plugins)(self.facts)
@@ -267,12 +269,11 @@ class _Builder:
         choices, prefix = self.choices, None
         if self.units is not None:
             unit = self.traffic.hash_tokens
-            stores = [self.policy("tier", tier) for tier in choices.tiers]
             prefix = PrefixCache(
                 self.units,
                 unit_tokens=unit,
                 block_tokens=rules.block_tokens,
-                tiers=[store.tier(unit * bytes_per_token) for store in stores],
+                tiers=[store.tier(unit * bytes_per_token) for store in self.stores],
                 order=self.policy("eviction", choices.eviction),
             )
         return Engine(

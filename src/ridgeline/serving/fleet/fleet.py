@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError
-from ridgeline.serving.batch import NEVER
 from ridgeline.serving.compiled import play as compiled
+from ridgeline.serving.engine.batch import NEVER
 from ridgeline.serving.engine.engine import Engine, Handed
 from ridgeline.serving.engine.rules import Log, Requests
 from ridgeline.serving.fleet import apart

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable
 from heapq import heapify, heappop, heappush, heapreplace
 
 from ridgeline.core.errors import DomainError
@@ -158,7 +158,7 @@ class PriorityPreemptive(Keyed):
         super().departed(request)
         self._back(request)
 
-    def victims(self, running: Collection[int], time: float) -> Sequence[int]:
+    def victims(self, running: Collection[int], time: float) -> Iterable[int]:
         """Running ones below the head."""
         level = self._facts.class_of(self.peek()).priority
         if min(self._levels, default=level) >= level:
@@ -179,6 +179,7 @@ class Rotation:
         _require(0 < quantum_s < math.inf, "a quantum is a time above 0", "quantum_s", quantum_s, "give for example 1s")
         self._facts, self._quantum_s = facts, quantum_s
         self._turn = self._places = 0
+        self._spent: deque[tuple[int, int, int, int]] | None = None  # of this quantum, once asked for
         self._heap: list[tuple[int, int, int]] = []
         self._since: dict[int, int] = {}  # request that is out -> the quantum in which it came to run
         self._place: dict[int, int] = {}  # and the place that it had
@@ -194,7 +195,8 @@ class Rotation:
             turn -= 1
         while (turn + 1) * quantum <= time:
             turn += 1
-        self._turn = turn
+        if turn != self._turn:
+            self._turn, self._spent = turn, None
         return (turn + 1) * quantum if self._heap else math.inf
 
     def push(self, request: int, time: float) -> None:
@@ -225,12 +227,16 @@ class Rotation:
         self._since.pop(request, None)
         self._place.pop(request, None)
 
-    def victims(self, running: Collection[int], time: float) -> Sequence[int]:
+    def victims(self, running: Collection[int], time: float) -> Iterable[int]:
         """Spent ones that are not above the head: lowest priority first, then who has run longest."""
-        level = self._level(self.peek())
-        turn, since = self._turn, self._since
-        ages = [(self._level(r), since[r], i, r) for i, r in enumerate(running) if since.get(r, turn) < turn]
-        return [request for other, _, _, request in sorted(ages) if other <= level]
+        turn, since, level = self._turn, self._since, self._level
+        if self._spent is None:
+            ages = ((level(r), since[r], i, r) for i, r in enumerate(running) if since.get(r, turn) < turn)
+            self._spent = deque(sorted(ages))
+        while self._spent and since.get(self._spent[0][3], turn) >= turn:
+            self._spent.popleft()
+        head = level(self.peek())
+        return (r for other, _, _, r in self._spent if other <= head and since.get(r, turn) < turn)
 
     def __len__(self) -> int:
         """Requests that wait."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from ridgeline.core.errors import PolicyError, RidgelineError
 from ridgeline.core.seeding import stream
-from ridgeline.serving.batch import NEVER
+from ridgeline.serving.engine.batch import NEVER
 from ridgeline.serving.engine.engine import Engine
 from ridgeline.serving.engine.prefix import PrefixCache
 from ridgeline.serving.engine.rules import Log, Requests, Rules

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError
 from ridgeline.serving.record.answer_values import Answers, ClassAnswer, Stretch
-from ridgeline.serving.record.bound import bound_of
-from ridgeline.serving.record.energy import PROMPT_POOL, alive_of, attributed, energy_j, table_of
+from ridgeline.serving.record.bound import UNKNOWN, bound_of
+from ridgeline.serving.record.energy import PROMPT_POOL, alive_of, attributed, energy_j, table_of, watts_of
 from ridgeline.serving.record.gaps import Gaps, gaps_of, join
 from ridgeline.serving.record.latency import (
     Latency,
@@ -33,9 +33,10 @@ from ridgeline.serving.record.latency import (
 from ridgeline.serving.record.played import DONE, FAILED, REJECTED, UNFINISHED, Column, Lane, Played
 from ridgeline.serving.record.power_table import PowerTable
 from ridgeline.serving.record.run_statistics import cache_shares
-from ridgeline.serving.record.run_windows import part_of
+from ridgeline.serving.record.run_windows import time_in
 from ridgeline.serving.record.series import flight_of, queue_of
 from ridgeline.serving.record.spans import present
+from ridgeline.serving.record.streamed import Streamed, streamed_energy_j, streamed_gaps, sums_between
 from ridgeline.sim.timeline import window_means
 
 ALL = "all"
@@ -58,11 +59,12 @@ def answers(
     grows: bool = True,
     host_step_s: float = 0.0,
     host_sequence_s: float = 0.0,
+    streamed: Streamed | None = None,
 ) -> Answers:
     """Answer everything about a run.
 
     Args:
-        played: the run, with its runs of iterations.
+        played: the run, with its runs of iterations, or with `streamed` in their place.
         classes: objectives of each class of requests (none: one class without promises).
         class_code: class of each request, index into `classes`.
         powers: of each pool; without, power and energy are NaN.
@@ -73,13 +75,20 @@ def answers(
         grows: whether the cache grows with the sequences, see `RunStatistics.add`.
         host_step_s: host time within an iteration.
         host_sequence_s: and of each sequence in it.
+        streamed: of a run whose runs of iterations were not kept: the sums of each pool. Times between tokens are then
+            those of all classes and of the whole run, and bills of requests, peak power and the bound are not known.
     """
     told = tuple(classes) or (Promise(name=ALL),)
     code = np.zeros(played.arrival_s.size, np.intp) if class_code is None else np.asarray(class_code)
     if code.shape != played.arrival_s.shape or (code.size and not 0 <= code.min() <= code.max() < len(told)):
         raise DomainError("one class per request, out of those given", at="class_code", got=code.shape)
     played, code = _by_arrival(played, code)
-    run = _Run(played, told, code, powers, rent_usd_per_chip_s, confidence, growth, grows)
+    if any(lane.busy_s > 0 and not lane.runs.size for lane in played.lanes) != (streamed is not None):
+        fix = "give `streamed` if, and only if, runs of iterations were not kept"
+        raise DomainError("runs of iterations are kept or summed up", at="streamed", fix=fix)
+    if streamed is not None and not {lane.pool for lane in played.lanes} <= set(streamed):
+        raise DomainError("sums of a pool are missing", at="streamed", got=sorted(streamed))
+    run = _Run(played, told, code, powers, rent_usd_per_chip_s, confidence, growth, grows, streamed)
     removed = warm_up_of(played, warm_up)
     arrived = played.arrival_s[np.isfinite(played.arrival_s)]
     last = float(arrived.max()) if arrived.size else played.end_s
@@ -89,7 +98,7 @@ def answers(
         whole=run.stretch(0.0, played.end_s),
         steady=run.stretch(removed.until_s, end),
         warm_up=removed,
-        bound=bound_of(played, removed.until_s, end, **host),
+        bound=bound_of(played, removed.until_s, end, **host) if streamed is None else UNKNOWN,
         objectives=told,
         notes=run.notes(removed),
     )
@@ -118,12 +127,16 @@ class _Run:
         confidence: float,
         growth: float,
         grows: bool,
+        streamed: Streamed | None,
     ) -> None:
         self.played, self.classes, self.code, self.powers = played, classes, code, powers
         self.rent, self.confidence, self.growth, self.grows = rent, confidence, growth, grows
+        self.streamed = streamed
         self.good = kept(played, classes, code)
         self.tpot_s = tpot_of(played)
-        self.bills_j = attributed(played, powers).per_request_j if powers else None
+        # Power of runs is asked for several times, and is as costly as the rest.
+        self.watts = watts_of(played, powers) if powers else []
+        self.bills_j = attributed(played, powers, self.watts).per_request_j if powers and streamed is None else None
         everybody = np.ones(code.size, dtype=np.bool_)
         self.groups: list[tuple[str, Mask]] = [(ALL, everybody)]
         self.groups += [(each.name, code == i) for i, each in enumerate(classes)] if len(classes) > 1 else []
@@ -156,7 +169,7 @@ class _Run:
         overall = groups[0]
         up = [float(np.diff(alive_of(lane).until(np.array([start_s, end_s])))[0]) for lane in p.lanes]
         chip_s = sum(lane.chips * time for lane, time in zip(p.lanes, up, strict=True))
-        energy = energy_j(p, self.powers, start_s, end_s) if self.powers else math.nan
+        energy = self._energy_j(start_s, end_s)
         tokens = overall.output_tokens_per_s * lasting
         return Stretch(
             start_s=start_s,
@@ -192,7 +205,7 @@ class _Run:
             **ends,
             ttft_s=self._latency(p.first_s - p.arrival_s, done),
             tpot_s=self._latency(self.tpot_s, done),
-            itl_s=gap_latency(within, ends["done"], self.confidence),
+            itl_s=self._gap_latency(name, within, ends["done"]),
             e2e_s=self._latency(p.last_s - p.arrival_s, done),
             queue_s=self._latency(p.admitted_s - p.arrival_s, there),
             request_per_s=np.count_nonzero(ended) / lasting,
@@ -204,6 +217,18 @@ class _Run:
             prefix_hit_frac=_ratio(found, asked),
             energy_j_per_request=math.nan if self.bills_j is None else _ratio(self.bills_j[there].sum(), requests),
         )
+
+    def _energy_j(self, start_s: float, end_s: float) -> float:
+        if not self.powers:
+            return math.nan
+        if self.streamed is not None:
+            return streamed_energy_j(self.played, self.powers, self.streamed, start_s, end_s)
+        return energy_j(self.played, self.powers, start_s, end_s, self.watts)
+
+    def _gap_latency(self, name: str, gaps: Gaps, requests: int) -> Latency | None:
+        if self.streamed is not None:
+            return streamed_gaps(self.streamed, requests, self.confidence) if name == ALL else None
+        return gap_latency(gaps, requests, self.confidence)
 
     def _latency(self, values: Column, mask: Mask) -> Latency | None:
         chosen = values[mask]
@@ -240,10 +265,12 @@ class _Run:
 
     def _fleet(self, start_s: float, end_s: float, up_s: list[float]) -> dict[str, Any]:
         """Batch, cache and utilisation."""
+        if self.streamed is not None:
+            return self._streamed_fleet(self.streamed, start_s, end_s, up_s)
         sequences = cached = peak = total = 0.0
         busy: dict[str, list[float]] = {}
         for lane, up in zip(self.played.lanes, up_s, strict=True):
-            _, time_s = part_of(lane.runs, start_s, end_s)
+            time_s = time_in(lane.runs, start_s, end_s)
             used, rise = _cache(lane, self.growth, self.grows)
             grown = rise * np.maximum(lane.runs["iterations"] - 1.0, 0.0)
             total += float(time_s.sum())
@@ -260,14 +287,27 @@ class _Run:
             "busy_frac": {pool: _ratio(*sums) for pool, sums in busy.items()},
         }
 
+    def _streamed_fleet(self, streamed: Streamed, start_s: float, end_s: float, up_s: list[float]) -> dict[str, Any]:
+        """The same from sums."""
+        up: dict[str, float] = {}
+        for lane, time in zip(self.played.lanes, up_s, strict=True):
+            up[lane.pool] = up.get(lane.pool, 0.0) + time
+        sums = {pool: sums_between(each, start_s, end_s) for pool, each in streamed.items()}
+        busy = sum(each["busy_s"] for each in sums.values())
+        return {
+            "batch": _ratio(sum(each["sequence_s"] for each in sums.values()), busy),
+            "kv_use_frac": _ratio(sum(each["cache_s"] for each in sums.values()), busy),
+            "kv_use_peak_frac": max(each.cache_peak_frac for each in streamed.values()),
+            "busy_frac": {pool: _ratio(each["busy_s"], up[pool]) for pool, each in sums.items()},
+        }
+
     def _peak_w(self, start_s: float, end_s: float) -> float:
-        if not self.powers:
+        if not self.powers or self.streamed is not None:
             return math.nan
         peaks = []
-        for lane in self.played.lanes:
-            power = table_of(self.powers, lane)
-            within = part_of(lane.runs, start_s, end_s)[1] > 0
-            peaks.append(float(np.max(power.power_w(lane.runs[within]), initial=power.chip.idle_w)))
+        for lane, watts in zip(self.played.lanes, self.watts, strict=True):
+            within = time_in(lane.runs, start_s, end_s) > 0
+            peaks.append(float(np.max(watts[within], initial=table_of(self.powers, lane).chip.idle_w)))
         return max(peaks, default=math.nan)
 
     def notes(self, removed: WarmUp) -> tuple[str, ...]:
@@ -279,6 +319,10 @@ class _Run:
             notes.append(f"{lost:,} requests were still there when the run ended; latencies leave them out")
         if self.powers:
             notes.append("power and energy are of boards alone: hosts, fans and supplies are not known")
+        if self.streamed is not None:
+            notes.append(
+                "runs of iterations were not kept: times between tokens are of the whole run, without intervals"
+            )
         if hidden := self._hidden_frac():
             notes.append(
                 f"{hidden:.1%} of the time between tokens is waits of preempted or moved requests: in TPOT, not in ITL"
@@ -288,7 +332,7 @@ class _Run:
     def _hidden_frac(self) -> float:
         """Share of the time between first and last tokens that no iteration holds, if notable."""
         p = self.played
-        if (p.end != DONE).any() or self.growth != 1.0:
+        if (p.end != DONE).any() or self.growth != 1.0 or self.streamed is not None:
             return 0.0
         total = float((p.last_s - p.first_s).sum())
         hidden = _ratio(total - self.gaps[0].total_s, total)

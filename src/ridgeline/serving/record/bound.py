@@ -12,18 +12,15 @@ from ridgeline.serving.record.played import Column, Lane, Played
 from ridgeline.serving.record.run_windows import part_of
 from ridgeline.serving.record.spans import present
 
-RARELY = 0.1
+RARELY = 0.3
 """Share of the time in iterations below which requests that wait are no queue."""
-MOSTLY = 0.9
-"""Share of the time above which a lane counts as always busy."""
-
 WORDS = {
     "slots": "batch slots: lanes run as many sequences as the engine allows",
     "kv": "KV capacity: the cache has no room for the next prompt",
     "compute": "compute: prompts wait for the token budget of an iteration",
     "schedule": "the scheduler: requests wait although slots, cache and budget have room (lag, batch waits, order)",
-    "arrivals": "arrival rate: lanes keep up, and are idle between requests",
-    "latency": "iteration time: lanes are always busy and nobody waits, so that each client waits for its own tokens",
+    "arrivals": "arrival rate: the fleet keeps up, and has room for more",
+    "latency": "the number of clients: each waits for its own tokens, and the fleet has room for more",
     "host": "the host: scheduling and launching take most of an iteration",
     "nothing": "nothing ran",
 }
@@ -36,12 +33,17 @@ class Bound:
     Attributes:
         kind: a key of `WORDS`.
         words: one line that says so, with the shares it rests on.
-        waiting_frac: share of the time in iterations during which a request waits for admission.
+        waiting_frac: share of the time in iterations of the first pool during which a request waits for admission.
     """
 
     kind: str
     words: str
     waiting_frac: float
+
+
+UNKNOWN = Bound(
+    kind="unknown", words="nothing that is known: runs of iterations were not kept", waiting_frac=float("nan")
+)
 
 
 def bound_of(
@@ -56,24 +58,45 @@ def bound_of(
         host_step_s: host time within each iteration.
         host_sequence_s: and of each sequence in it.
     """
-    up = busy = waited = host = 0.0
-    reasons = dict.fromkeys(("slots", "kv", "compute", "schedule"), 0.0)
+    sums: dict[str, _Sums] = {}
     order = np.argsort(played.lane, kind="stable")
     edges = np.searchsorted(played.lane[order], np.arange(len(played.lanes) + 1))
     pooled = any(lane.pool == PROMPT_POOL for lane in played.lanes)
     for i, lane in enumerate(played.lanes):
-        done, time_s = part_of(lane.runs, start_s, end_s)
-        up += float(np.diff(alive_of(lane).until(np.array([start_s, end_s])))[0])
-        busy += float(time_s.sum())
-        host += float(done @ (host_step_s + host_sequence_s * (lane.runs["sequences"] + lane.runs["prompts"])))
-        # Who waits for which lane is known only where a lane serves requests from the start.
+        runs, pool = lane.runs, sums.setdefault(lane.pool, _Sums())
+        done, time_s = part_of(runs, start_s, end_s)
+        pool.up += float(np.diff(alive_of(lane).until(np.array([start_s, end_s])))[0])
+        pool.busy += float(time_s.sum())
+        pool.filled += float(time_s @ (runs["sequences"] + runs["prompts"])) / lane.slots
+        pool.cached += float(time_s @ np.minimum(runs["used_blocks"] / lane.blocks, 1.0))
+        pool.host += float(done @ (host_step_s + host_sequence_s * (runs["sequences"] + runs["prompts"])))
+        if pooled and lane.pool != PROMPT_POOL:
+            continue  # Who waits for which lane of a second pool is not kept.
         where = np.arange(played.lane.size) if pooled else order[edges[i] : edges[i + 1]]
         queued, need = _queued(played, lane, where)
         lane_time = np.where(queued, time_s, 0.0)
-        waited += float(lane_time.sum())
+        pool.waited += float(lane_time.sum())
         for name, share in _reasons(lane, need).items():
-            reasons[name] += float(lane_time @ share)
-    return _told(up, busy, waited, host, reasons)
+            pool.reasons[name] += float(lane_time @ share)
+    return _told(sums, _closed(played))
+
+
+class _Sums:
+    """Seconds of the lanes of a pool: up, busy, busy while a request waits, and why it waits."""
+
+    def __init__(self) -> None:
+        self.up = self.busy = self.waited = self.host = self.filled = self.cached = 0.0
+        self.reasons = dict.fromkeys(("slots", "kv", "compute", "schedule"), 0.0)
+
+    @property
+    def used(self) -> float:
+        return min(self.busy / self.up, 1.0) if self.up > 0 else 0.0
+
+
+def _closed(played: Played) -> bool:
+    """Whether clients send their next request when the last one is complete: most arrivals are completions."""
+    later = played.arrival_s[played.arrival_s > np.min(played.arrival_s, initial=np.inf)]
+    return bool(later.size and 2 * np.count_nonzero(np.isin(later, played.last_s)) > later.size)
 
 
 def _queued(played: Played, lane: Lane, where: NDArray[np.intp]) -> tuple[NDArray[np.bool_], float]:
@@ -97,17 +120,22 @@ def _reasons(lane: Lane, need_blocks: float) -> dict[str, Column]:
     return {name: each.astype(np.float64) for name, each in named.items()}
 
 
-def _told(up: float, busy: float, waited: float, host: float, reasons: dict[str, float]) -> Bound:
-    if busy <= 0 or up <= 0:
+def _told(sums: dict[str, _Sums], closed: bool) -> Bound:
+    name = max(sums, key=lambda each: sums[each].used, default="")
+    if not name or sums[name].busy <= 0:
         return Bound(kind="nothing", words=WORDS["nothing"], waiting_frac=0.0)
-    share, used = waited / busy, min(busy / up, 1.0)
-    shares = f"lanes iterate {used:.0%} of the time, and requests wait {share:.0%} of that"
+    entry, busiest = next(iter(sums.values())), sums[name]
+    share = entry.waited / entry.busy if entry.busy > 0 else 0.0
+    lanes = f"lanes of {name}" if len(sums) > 1 else "lanes"
+    shares = f"{lanes} iterate {busiest.used:.0%} of the time, and requests wait {share:.0%} of it"
+    slow = busiest.host > busiest.busy / 2
     if share >= RARELY:
-        kind = max(reasons, key=lambda name: reasons[name])
-        words = f"{WORDS[kind]} ({shares}; {reasons[kind] / waited:.0%} of the wait is for this)"
+        kind = max(entry.reasons, key=lambda each: entry.reasons[each])
+        words = f"{WORDS[kind]} ({shares}; {entry.reasons[kind] / entry.waited:.0%} of the wait is for this)"
     else:
-        kind = "arrivals" if used < MOSTLY else "host" if host > busy / 2 else "latency"
-        words = f"{WORDS[kind]} ({shares})"
-    if host > busy / 2 and kind != "host":
-        words += f"; the host takes {host / busy:.0%} of an iteration"
+        kind = "host" if closed and slow else "latency" if closed else "arrivals"
+        room = f"{busiest.filled / busiest.busy:.0%} of the slots and {busiest.cached / busiest.busy:.0%} of the cache"
+        words = f"{WORDS[kind]} ({shares}; iterations fill {room})"
+    if slow and kind != "host":
+        words += f"; the host takes {busiest.host / busiest.busy:.0%} of an iteration"
     return Bound(kind=kind, words=words, waiting_frac=share)

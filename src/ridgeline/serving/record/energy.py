@@ -11,7 +11,7 @@ lane draws while no request is there belongs to none. Requests and idle add up t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ridgeline.core.errors import DomainError, did_you_mean
 from ridgeline.serving.record.played import Column, Lane, Played, run_ends_s
 from ridgeline.serving.record.power_table import PowerTable
-from ridgeline.serving.record.run_windows import part_of, run_times_s
+from ridgeline.serving.record.run_windows import run_times_s, time_in
 from ridgeline.serving.record.spans import Spans, shared_time, spread, union
 
 PROMPT_POOL = "prefill"
@@ -109,21 +109,33 @@ def rest_j(lane: Lane, present: Resident, power: PowerTable, edges_s: Column, bu
     return rest
 
 
-def energy_j(played: Played, powers: Mapping[str, PowerTable], start_s: float, end_s: float) -> float:
-    """Energy of all lanes between two instants: the integral of power, J."""
+def watts_of(played: Played, powers: Mapping[str, PowerTable]) -> list[Column]:
+    """Power of a chip during each run, lane by lane."""
+    return [table_of(powers, lane).power_w(lane.runs) for lane in played.lanes]
+
+
+def energy_j(
+    played: Played,
+    powers: Mapping[str, PowerTable],
+    start_s: float,
+    end_s: float,
+    watts: Sequence[Column] | None = None,
+) -> float:
+    """Energy of all lanes between two instants: the integral of power, J. `watts` as of `watts_of`, if at hand."""
     total, edges = 0.0, np.array([start_s, end_s])
-    for lane, present in zip(played.lanes, residents(played), strict=True):
-        power = table_of(powers, lane)
-        _, time_s = part_of(lane.runs, start_s, end_s)
-        total += float(rest_j(lane, present, power, edges, np.array([time_s.sum()]))[0])
-        total += lane.chips * float(time_s @ power.power_w(lane.runs))
+    known = watts_of(played, powers) if watts is None else watts
+    for lane, present, drawn in zip(played.lanes, residents(played), known, strict=True):
+        time_s = time_in(lane.runs, start_s, end_s)
+        total += float(rest_j(lane, present, table_of(powers, lane), edges, np.array([time_s.sum()]))[0])
+        total += lane.chips * float(time_s @ drawn)
     return total
 
 
-def attributed(played: Played, powers: Mapping[str, PowerTable]) -> Energy:
-    """Whose energy it is; requests and idle are computed apart from the total."""
+def attributed(played: Played, powers: Mapping[str, PowerTable], watts: Sequence[Column] | None = None) -> Energy:
+    """Whose energy it is; requests and idle are computed apart from the total. `watts` as of `watts_of`, if at hand."""
     shares, idle = np.zeros(played.arrival_s.size), 0.0
-    for lane, present in zip(played.lanes, residents(played), strict=True):
+    known = watts_of(played, powers) if watts is None else watts
+    for lane, present, drawn in zip(played.lanes, residents(played), known, strict=True):
         power = table_of(powers, lane)
         alive, taken = alive_of(lane), taken_of(lane, present)
         idle += lane.chips * power.chip.idle_w * (alive.total_s - taken.total_s)
@@ -132,16 +144,17 @@ def attributed(played: Played, powers: Mapping[str, PowerTable]) -> Energy:
         resident_s = shared_time(alive.until(present.begin_s), alive.until(present.end_s))
         each = lane.chips * power.static_w * resident_s
         idle += lane.chips * power.static_w * taken.total_s - float(each.sum())
-        more, left = _dynamic(played, lane, present, power)
+        more, left = _dynamic(played, lane, present, drawn - power.static_w)
         shares[present.request] += each + more
         idle += left
-    each, left = _of_prompts(played, powers)
-    return Energy(total_j=energy_j(played, powers, 0.0, played.end_s), per_request_j=shares + each, idle_j=idle + left)
+    each, left = _of_prompts(played, powers, known)
+    total = energy_j(played, powers, 0.0, played.end_s, known)
+    return Energy(total_j=total, per_request_j=shares + each, idle_j=idle + left)
 
 
-def _dynamic(played: Played, lane: Lane, present: Resident, power: PowerTable) -> tuple[Column, float]:
+def _dynamic(played: Played, lane: Lane, present: Resident, above_w: Column) -> tuple[Column, float]:
     """What iterations draw above static power, by tokens: of each resident request, and of none."""
-    prompts, decoded = _per_kind(lane, power)
+    prompts, decoded = _per_kind(lane, above_w)
     start, who = lane.runs["start_s"], present
     computed = (played.prompt_tokens - played.found_tokens)[who.request].astype(np.float64)
     first, left = spread(start, prompts, who.begin_s, who.first_s, np.maximum(computed, 1.0))
@@ -149,26 +162,26 @@ def _dynamic(played: Played, lane: Lane, present: Resident, power: PowerTable) -
     return first + later, left + over
 
 
-def _per_kind(lane: Lane, power: PowerTable) -> tuple[Column, Column]:
+def _per_kind(lane: Lane, above_w: Column) -> tuple[Column, Column]:
     """Energy above static power of each run: that of its prompt tokens, and of its decoding sequences."""
     runs = lane.runs
-    dynamic = lane.chips * run_times_s(runs) * (power.power_w(runs) - power.static_w)
+    dynamic = lane.chips * run_times_s(runs) * above_w
     tokens = runs["prompt_tokens"] + runs["sequences"]
     prompts = np.divide(runs["prompt_tokens"], tokens, out=np.ones(runs.size), where=tokens > 0) * dynamic
     return prompts, dynamic - prompts
 
 
-def _of_prompts(played: Played, powers: Mapping[str, PowerTable]) -> tuple[Column, float]:
+def _of_prompts(played: Played, powers: Mapping[str, PowerTable], watts: Sequence[Column]) -> tuple[Column, float]:
     """The same of lanes that only compute prompts: all of the pool's energy, divided among all that prefill then."""
-    lanes = [lane for lane in played.lanes if lane.pool == PROMPT_POOL and lane.runs.size]
+    lanes = [(lane, drawn) for lane, drawn in zip(played.lanes, watts, strict=True) if lane.pool == PROMPT_POOL]
     if not lanes:
         return np.zeros(played.arrival_s.size), 0.0
-    start = np.concatenate([lane.runs["start_s"] for lane in lanes])
+    start = np.concatenate([lane.runs["start_s"] for lane, _ in lanes])
     static, dynamic = [], []
-    for lane in lanes:
-        power = table_of(powers, lane)
-        static.append(lane.chips * power.static_w * run_times_s(lane.runs))
-        dynamic.append(sum(_per_kind(lane, power)))
+    for lane, drawn in lanes:
+        power, chip_s = table_of(powers, lane), lane.chips * run_times_s(lane.runs)
+        static.append(chip_s * power.static_w)
+        dynamic.append(chip_s * (drawn - power.static_w))
     order = np.argsort(start, kind="stable")
     begin = np.where(np.isfinite(played.admitted_s), played.admitted_s, np.inf)
     end = np.where(np.isfinite(played.first_s), played.first_s, np.maximum(begin, played.end_s))

@@ -31,6 +31,10 @@ BEYOND = 10
 interval is that of independent values, from order statistics."""
 
 
+USUAL_SHARE = 0.1
+"""Of the requests: warm-up where the run does not tell."""
+
+
 class Objectives(Protocol):
     """What is promised to a class of requests; inf: nothing."""
 
@@ -207,7 +211,10 @@ def kept(played: Played, classes: Sequence[Objectives], code: NDArray[np.integer
 
 
 def warm_up_of(played: Played, share: float | None) -> WarmUp:
-    """Where warm-up ends: by MSER-5 on TTFT and on TPOT, the later of both; or a share of the requests."""
+    """Where warm-up ends: by MSER-5 on TTFT and on TPOT, the later of both; or a share of the requests.
+
+    A cut past the middle only says that the run does not tell; then it is `USUAL_SHARE` of the requests.
+    """
     done = np.flatnonzero(played.end == DONE)
     if not done.size:
         return WarmUp(until_s=0.0, requests=0, how="nothing completed", settled=False)
@@ -217,7 +224,10 @@ def warm_up_of(played: Played, share: float | None) -> WarmUp:
         first = warm_up_mser((played.first_s - played.arrival_s)[done])
         second = warm_up_mser(tpot[several]) if several.size else first
         drop = max(first.drop, int(several[min(second.drop, several.size - 1)]) if several.size else 0)
-        how, settled = "MSER-5 on TTFT and TPOT, the later of both", first.settled and second.settled
+        how, settled = "MSER-5 on TTFT and TPOT, the later of both", 2 * drop <= done.size
+        if not settled:
+            drop = warm_up_fraction(done.size, USUAL_SHARE).drop
+            how = f"the first {USUAL_SHARE:.0%}, since MSER-5 finds no steady state"
     else:
         drop, settled, how = warm_up_fraction(done.size, share).drop, True, f"the first {share:.0%} of requests"
     if drop <= 0:

@@ -60,9 +60,19 @@ def part_of(runs: Runs, start_s: float, end_s: float) -> tuple[Column, Column]:
     """(iterations that end in (start_s, end_s], seconds in it) of each run."""
     lasting = run_times_s(runs)
     since, to = (np.clip(edge - runs["start_s"], 0.0, lasting) for edge in (start_s, end_s))
+    if not ((since > 0).any() or (to < lasting).any()):
+        return np.array(runs["iterations"]), to - since
     done = np.where(to >= lasting, runs["iterations"], iterations_after(runs, to))
     done = done - np.where(since >= lasting, runs["iterations"], iterations_after(runs, since))
     return done, to - since
+
+
+def time_in(runs: Runs, start_s: float, end_s: float) -> Column:
+    """Seconds of each run in a stretch of time."""
+    lasting = run_times_s(runs)
+    since, to = (np.clip(edge - runs["start_s"], 0.0, lasting) for edge in (start_s, end_s))
+    inside: Column = to - since
+    return inside
 
 
 def pieces_of(runs: Runs, width_s: float) -> Pieces:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from ridgeline.core.errors import DomainError
-from ridgeline.serving.batch import NEVER
+from ridgeline.serving.engine.batch import NEVER
 from ridgeline.serving.engine.engine import Engine
 from ridgeline.serving.engine.rules import Requests
 
