@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -74,3 +76,16 @@ def test_a_row_is_the_same_alone_and_beside_others() -> None:
         assert alone.pieces(n)[0] == pytest.approx(wider.pieces(n)[0], rel=1e-12)
         mixed = [(700.0, 0.0), (1000.0, 512.0)]
         assert alone.mixed(n, n * 900.0, mixed) == pytest.approx(wider.mixed(n, n * 900.0, mixed), rel=1e-12)
+
+
+def test_a_changed_table_does_not_remember_the_times_of_the_old() -> None:
+    old = table_of(stepper_of("Qwen/Qwen3-32B", 2))
+    before = old.pieces(8), old.body(100.0), old.prompts(8, [(100.0, 0.0)])
+    new = replace(
+        old,
+        decode_s=[2 * s for s in old.decode_s],
+        body_s=[2 * s for s in old.body_s],
+        extra_s=[2 * s for s in old.extra_s],
+    )
+    after = new.pieces(8), new.body(100.0), new.prompts(8, [(100.0, 0.0)])
+    assert all(a != b for a, b in zip(before, after, strict=True))

@@ -77,7 +77,7 @@ class Capacity:
             "tried": [{name: getattr(one, name) for name in Tried.__slots__} for one in self.tried],
             "at_rate": None if self.at_rate is None else self.at_rate.to_dict(),
         }
-        return {"task": "capacity", "results": results}
+        return {"verb": "capacity", "task": "serving", "results": results}
 
     def __rich__(self) -> RenderableType:
         """The rates tried, and what limits the best."""

@@ -158,7 +158,8 @@ class Simulated:
     def to_dict(self) -> dict[str, Any]:
         """Inputs and answers as plain values, for JSON. Absent answers are None."""
         return {
-            "task": "simulate serving",
+            "verb": "simulate",
+            "task": "serving",
             "case": dict(self.case),
             "results": self.answers.to_dict(),
             "provenance": dict(self.provenance),

@@ -413,7 +413,8 @@ class Engine(Batch):
         """Undo an admission of this boundary."""
         if self.log.admitted[request] == self.t:
             self.log.admitted[request] = math.nan
-        self.log.found.pop(request, None)
+        if request not in self.redo:
+            self.log.found.pop(request, None)
         if self._accounts is not None and request not in self.log.preempted:
             self._accounts.served(request, -self.prefilling[request], 0)
         self._forget(request)

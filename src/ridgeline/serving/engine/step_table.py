@@ -80,9 +80,9 @@ class StepTimes:
     host_sequence_s: float
     marks: Sequence[float] = ()
     bends_s: Sequence[Sequence[float]] = ()
-    _pieces: dict[int, tuple[Piece, ...]] = field(default_factory=dict, compare=False, repr=False)
-    _chunk: dict[float, tuple[float, float]] = field(default_factory=dict, compare=False, repr=False)
-    _body: dict[float, float] = field(default_factory=dict, compare=False, repr=False)
+    _pieces: dict[int, tuple[Piece, ...]] = field(init=False, default_factory=dict, compare=False, repr=False)
+    _chunk: dict[float, tuple[float, float]] = field(init=False, default_factory=dict, compare=False, repr=False)
+    _body: dict[float, float] = field(init=False, default_factory=dict, compare=False, repr=False)
 
     def pieces(self, n: int) -> tuple[Piece, ...]:
         """An iteration of `n` decoding sequences, host included, for total contexts up to each piece's end."""

@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError
+from ridgeline.serving.compiled import play as compiled
 from ridgeline.serving.engine.batch import NEVER
 from ridgeline.serving.engine.engine import Engine, Handed
 from ridgeline.serving.engine.rules import Log, Requests
+from ridgeline.serving.fleet import apart
 from ridgeline.serving.policies.routers import Router
 from ridgeline.serving.record.played import DONE, FAILED, REJECTED, UNFINISHED, Lane, Played, Runs, runs_of
 from ridgeline.sim import Simulation
@@ -183,7 +185,7 @@ class Fleet:
         self._links: dict[int, float] = {}
         self._children = _children(traffic.after)
         self._next = self._sent = 0
-        self._arrivals: Sequence[float] = ()
+        self.arrivals: Sequence[float] = ()
         self._order: Sequence[int] = ()
         self._schedule()
 
@@ -199,14 +201,25 @@ class Fleet:
         # Memory views: ten million requests are read where they stand.
         everyone = alone.size == len(traffic)
         self._order = range(len(traffic)) if everyone else alone.data
-        self._arrivals = (traffic.arrival_s if everyone else traffic.arrival_s[alone]).data
+        self.arrivals = (traffic.arrival_s if everyone else traffic.arrival_s[alone]).data
 
     # The loop --------------------------------------------------------------------------------------------------------
 
-    def play(self, until_s: float = math.inf) -> Played:
-        """Serve until nothing is left to do, or that time. Ctrl-C ends with what is known so far."""
+    def play(self, until_s: float = math.inf, *, engine: str = "auto") -> Played:
+        """Serve until nothing is left to do, or that time. Ctrl-C ends with what is known so far.
+
+        Args:
+            until_s: end of the run.
+            engine: python, compiled (extra `jit`), or auto: compiled where that is possible and worth it. Results are
+                the same.
+        """
         try:
-            self._loop(until_s)
+            if compiled.chosen(self, engine):
+                compiled.play(self, until_s)
+            elif apart.applies(self):
+                apart.play(self, until_s)
+            else:
+                self._loop(until_s)
         except KeyboardInterrupt:
             self.interrupted = True
         return self._played()
@@ -219,17 +232,17 @@ class Fleet:
             while ends and members[ends[0][1]].engine.end != ends[0][0]:
                 heappop(ends)
             time = ends[0][0] if ends else NEVER
-            if control is not None and (due := control.next_s()) <= min(time, self._next_arrival_s()):
+            arrival = self._next_arrival_s()
+            if control is not None and (due := control.next_s()) <= min(time, arrival):
                 if due > until_s or due == NEVER:
                     return
-                if time == NEVER and self._next_arrival_s() == NEVER:
+                if time == NEVER and arrival == NEVER:
                     idle += 1
                     if self.ended == len(self.traffic) or idle > PATIENCE:
                         return
                 self.now = due
                 control.step()
                 continue
-            arrival = self._next_arrival_s()
             if arrival <= time:
                 if arrival == NEVER or arrival > until_s:
                     return
@@ -239,7 +252,7 @@ class Fleet:
                 return
             self.now = time
             index = heappop(ends)[1]
-            self._boundary(index, members[index])
+            self.boundary(index, members[index])
             while released and released[0][0] <= time:
                 self._take_arrival()
             engine = members[index].engine
@@ -251,39 +264,44 @@ class Fleet:
                 self.progress(time, self.ended)
 
     def _next_arrival_s(self) -> float:
-        listed = self._arrivals[self._next] if self._next < len(self._arrivals) else NEVER
+        listed = self.arrivals[self._next] if self._next < len(self.arrivals) else NEVER
         return min(listed, self._released[0][0]) if self._released else listed
 
     def _take_arrival(self) -> None:
         released = self._released
-        if released and (self._next >= len(self._arrivals) or released[0][0] < self._arrivals[self._next]):
+        if released and (self._next >= len(self.arrivals) or released[0][0] < self.arrivals[self._next]):
             time, request = heappop(released)
         else:
-            time, request = self._arrivals[self._next], self._order[self._next]
+            time, request = self.arrivals[self._next], self._order[self._next]
             self._next += 1
         self.now = time
         log = self.log
         if log.sent[request] != log.sent[request]:
             log.sent[request] = time
         if self.requests.prompts[request] + self.requests.outputs[request] > self.longest:
-            self._over(request, REJECTED, time)
+            self.over(request, REJECTED, time)
             return
         self._enter(self.pools[0], request, time)
 
     def _enter(self, pool: Pool, request: int, time: float, handed: Handed | None = None) -> None:
         """Route a request to a lane of the pool; `handed` is what another lane has done for it."""
-        if not any(member.up for member in pool.members):
+        members = pool.members
+        if not (members and members[0].up) and not any(member.up for member in members):
             self.homeless.append((pool, request, handed))
             return
+        member = members[self.choose(pool, request, time)]
+        if not member.engine.fits(request):
+            self.over(request, REJECTED, time)
+            return
+        self._give(member, request, time, handed)
+
+    def choose(self, pool: Pool, request: int, time: float) -> int:
+        """The lane of the pool that its router takes."""
         place = pool.router.route(request, time, pool.members)
         if not 0 <= place < len(pool.members) or not pool.members[place].up:
             what = "the router chose a lane that is not up"
             raise DomainError(what, at=type(pool.router).__name__, got=place, fix="`ridgeline.check_policy` tries it")
-        member = pool.members[place]
-        if not member.engine.fits(request):
-            self._over(request, REJECTED, time)
-            return
-        self._give(member, request, time, handed)
+        return place
 
     def _give(self, member: Member, request: int, time: float, handed: Handed | None) -> None:
         engine = member.engine
@@ -302,7 +320,7 @@ class Fleet:
         if changed is not None:
             changed(member.place, member.load)
 
-    def _boundary(self, index: int, member: Member) -> None:
+    def boundary(self, index: int, member: Member) -> None:
         """A run ends: what is complete goes on, what was put off to this boundary is done."""
         engine = member.engine
         done = engine.finish()
@@ -315,7 +333,7 @@ class Fleet:
                     if request in engine.parked:
                         engine.unpark(request, engine.t)
                     self.lane[request] = index
-                    self._over(request, DONE, self.log.last[request])
+                    self.over(request, DONE, self.log.last[request])
             self._changed(member)
         for move in member.moves:
             move()
@@ -324,7 +342,7 @@ class Fleet:
             self.on_runs(index, runs_of(engine.runs))
             del engine.runs[:]
 
-    def _over(self, request: int, how: int, time: float) -> None:
+    def over(self, request: int, how: int, time: float) -> None:
         """A request has ended; what waited for that is released."""
         self.end[request] = how
         self.ended += 1
@@ -370,7 +388,7 @@ class Fleet:
         """
         if member.engine.end < NEVER:
             member.engine.stop_at(time)
-            self._boundary(member.index, member)
+            self.boundary(member.index, member)
         lost = member.engine.clear()
         member.stop(time)
         self._changed(member)
@@ -379,7 +397,7 @@ class Fleet:
                 self.log.first[request] = math.nan
                 self._enter(self.pools[0], request, time)
             else:
-                self._over(request, FAILED, time)
+                self.over(request, FAILED, time)
 
     def start(self, member: Member, time: float) -> None:
         """A lane comes up; requests that found none enter."""

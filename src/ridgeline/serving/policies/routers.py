@@ -2,7 +2,8 @@
 
 A router is a function or class that takes the `Facts` of the run and gives an object with `route`; further parameters
 are keywords. Beside `route` it may have `changed(lane, load)`, which the driver calls whenever the requests of a lane
-became more or fewer, and `blind`: true of one that looks at no state but `up`, whose lanes can be played one by one.
+became more or fewer; `blind`: true of one that looks at no state but `up`, whose lanes can be played one by one; and
+`compiled`: the name of its rule in the compiled core (`compiled/play.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from heapq import heapify, heappop, heappush
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
@@ -88,6 +90,7 @@ class RoundRobin:
     """One after the other."""
 
     blind = True
+    compiled = "round-robin"
 
     def __init__(self, facts: Facts) -> None:
         """Before the first request."""
@@ -109,10 +112,14 @@ class _Draws:
         self._generator = generator
         self._drawn: list[float] = []
 
+    def block(self) -> NDArray[np.float64]:
+        """The next draws, in the order in which they are used."""
+        return self._generator.random(4096)[::-1]
+
     def below(self, count: int) -> int:
         """A whole number in [0, count)."""
         if not self._drawn:
-            self._drawn = self._generator.random(4096).tolist()
+            self._drawn = self.block()[::-1].tolist()
         return int(self._drawn.pop() * count)
 
 
@@ -142,6 +149,11 @@ class PowerOfChoices:
         if choices < 1:
             raise DomainError("at least one lane is drawn", at="choices", got=choices, fix="give 2")
         self._draws, self._choices = _Draws(stream(facts.seed, "router/power-of-two")), choices
+        self.compiled = "two-choices" if choices == 2 else ""
+
+    def uniforms(self) -> NDArray[np.float64]:
+        """The next draws in [0, 1), for the compiled core."""
+        return self._draws.block()
 
     def route(self, request: int, time: float, lanes: Sequence[LaneView]) -> int:
         """Different lanes where there are as many; of equal ones the first drawn."""
@@ -169,6 +181,8 @@ class LeastLoaded:
 
     It keeps a heap of loads that the driver reports through `changed`, so that no request costs a look at every lane.
     """
+
+    compiled = "least-loaded"
 
     def __init__(self, facts: Facts) -> None:
         """Knows no lane yet."""
