@@ -225,3 +225,15 @@ def test_files_of_a_run_are_written(tmp_path: Path) -> None:
         "run.runs.parquet",
         "run.windows.parquet",
     }
+
+
+def test_runs_that_are_not_kept_are_summed_up_and_answer_the_same(tmp_path: Path) -> None:
+    case = {"model": "meta-llama/Llama-3.1-8B", "on": "h100-sxm", "isl": 256, "osl": 32, "requests": 300}
+    kept, summed = (rl.simulate(**case, arrivals="poisson(20/s)", keep_runs=keep) for keep in (True, False))
+    for name in ("batch", "kv_use_frac", "energy_j", "energy_j_per_output_token"):
+        assert getattr(summed.answers.whole, name) == pytest.approx(getattr(kept.answers.whole, name), rel=1e-9)
+    assert not any(lane.runs.size for lane in summed.played.lanes)
+    summed.write_page(tmp_path / "page.html")
+    assert "were not kept" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    with pytest.raises(rl.RidgelineError, match="not kept"):
+        summed.write_timeline(tmp_path / "t.duckdb")

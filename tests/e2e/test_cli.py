@@ -19,12 +19,15 @@ from ridgeline.apps import cli
 
 MAIN = ["predict", "serving", "--model", "meta-llama/Llama-3.1-70B", "--on", "8x h100-sxm", "--tp", "8"]
 LOAD = ["--isl", "1024", "--osl", "1024", "--concurrency", "64"]
+EIGHT = ["--model", "meta-llama/Llama-3.1-8B", "--on", "h100-sxm"]
 FORMS: tuple[list[str], ...] = (
     ["predict", "ops", "--kind", "gemm", "--chip", "h100-sxm", "--m", "4096", "--n", "8192", "--k", "8192"],
     [*MAIN, *LOAD],
     ["predict", "step", "--model", "Qwen/Qwen3-32B", "--on", "4x h200-sxm", "--tp", "4", "--batch", "8"],
     ["predict", "training", "--model", "meta-llama/Llama-3.1-8B", "--on", "64x h100-sxm", "--seq", "8192", "--tp", "2"],
     ["predict", "vision", "--model", "resnet50", "--chip", "a100-80gb-sxm", "--batch", "64", "--precision", "fp16"],
+    ["simulate", "serving", *EIGHT, "--arrivals", "poisson(5/s)", "--isl", "500", "--osl", "50", "--requests", "100"],
+    ["capacity", *EIGHT, "--rate", "1/s", "--isl", "500", "--osl", "50", "--requests", "100", "--ttft", "200ms"],
     ["catalogue", "chips"],
     ["catalogue", "chips", "h100_sxm"],
     ["catalogue", "nodes"],
@@ -86,10 +89,12 @@ def test_every_form_prints_json_for_programs(words: list[str]) -> None:
         assert all(entry["name"] for entry in told)
     else:
         assert told["results"]
-        assert told["task"] == words[1]
+        assert told["task"] == ("serving" if words[0] == "capacity" else words[1])
 
 
-@pytest.mark.parametrize("group", [[], ["predict"], ["predict", "serving"], ["validate"], ["calibrate"], ["bench"]])
+@pytest.mark.parametrize(
+    "group", [[], ["predict"], ["predict", "serving"], ["validate"], ["calibrate"], ["bench"], ["simulate", "serving"]]
+)
 def test_help_says_how_with_examples(group: list[str]) -> None:
     result = run(*group, "--help")
     assert result.exit_code == 0

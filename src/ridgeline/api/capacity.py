@@ -70,14 +70,14 @@ class Capacity:
         """Plain values for JSON."""
         from ridgeline.serving.record.latency import finite
 
-        return {
-            "task": "capacity",
+        results = {
             "rate_per_s": finite(self.rate_per_s),
             "fails_per_s": finite(self.fails_per_s),
             "target": self.target,
             "tried": [{name: getattr(one, name) for name in Tried.__slots__} for one in self.tried],
             "at_rate": None if self.at_rate is None else self.at_rate.to_dict(),
         }
+        return {"verb": "capacity", "task": "serving", "results": results}
 
     def __rich__(self) -> RenderableType:
         """The rates tried, and what limits the best."""

@@ -20,6 +20,7 @@ from ridgeline.core.cases import Cases
 from ridgeline.core.errors import SpecError, UnknownNameError, did_you_mean
 from ridgeline.core.tables import from_mapping
 from ridgeline.serving.deployment import Deployment
+from ridgeline.serving.engine.rules import Log
 from ridgeline.serving.fleet.build import Choices, fleet_of
 from ridgeline.serving.fleet.upkeep import parse_failures
 from ridgeline.serving.load import procedure
@@ -29,6 +30,7 @@ from ridgeline.serving.record.answer_values import Answers
 from ridgeline.serving.record.answers import answers
 from ridgeline.serving.record.played import Played
 from ridgeline.serving.record.power_table import PowerTable
+from ridgeline.serving.record.streamed import Collector
 from ridgeline.workloads.traffic import RequestClass, Traffic, load_traffic, make_traffic
 
 USUAL_REQUESTS = 2_000
@@ -36,6 +38,9 @@ USUAL_REQUESTS = 2_000
 
 WAVES = 20
 """Requests per client of a closed loop that names neither."""
+
+LATEST = 10_000
+"""Requests whose latencies the progress tells."""
 
 Progress = Callable[[float, int, int, str], None]
 """Told now and then: simulated seconds, requests that have ended, requests in all, and latencies so far in words."""
@@ -153,9 +158,10 @@ class Simulated:
     def to_dict(self) -> dict[str, Any]:
         """Inputs and answers as plain values, for JSON. Absent answers are None."""
         return {
-            "task": "simulate serving",
+            "verb": "simulate",
+            "task": "serving",
             "case": dict(self.case),
-            "answers": self.answers.to_dict(),
+            "results": self.answers.to_dict(),
             "provenance": dict(self.provenance),
             "interrupted": self.interrupted,
         }
@@ -226,7 +232,8 @@ def simulate(
         plan: the plan's notation, as "tp8 kv=fp8".
         until: simulated time at which the run ends.
         plugins: whether policies of installed distributions count.
-        keep_runs: whether each lane's runs are kept, for times between tokens, power and timelines.
+        keep_runs: whether each lane's runs are kept; if not, they are summed up as they come: memory no longer grows
+            with time, and there are no timelines, bills of requests, or times between tokens by class.
         progress: told how far it is.
         case: the columns of `predict serving`, and of `api.columns.LOADS` and `FLEETS`; quantities may be text with a
             unit, policies may be objects, a trace may be a `Traffic`.
@@ -237,15 +244,19 @@ def simulate(
     if task != "serving":
         fix = did_you_mean(task, ("serving",), listing="`ridgeline simulate serving`")
         raise UnknownNameError(f"unknown task {task!r} of simulate", at="task", fix=fix)
-    rest, words, chosen = parted(case, plugins=plugins, keep_runs=keep_runs)
+    # Lanes always write runs down; who takes them says whether they stay.
+    rest, words, chosen = parted(case, plugins=plugins, keep_runs=True)
     until_s = units.parse(until, "s", at="until", bare_ok=True) if until else math.inf
     values = case_values("serving", on=on, plan=plan, case=rest)
     traffic = words.traffic(values)
     cases, deployment = deployed(values, traffic)
-    told = None if progress is None else (lambda time, ended: progress(time, ended, len(traffic), ""))
     separate = cases.text("mode", 0) == "disagg"
     with np.errstate(all="ignore"):
-        fleet, powers = fleet_of(deployment, traffic, choices=chosen, disaggregated=separate, progress=told)
+        fleet, powers = fleet_of(deployment, traffic, choices=chosen, disaggregated=separate)
+    if progress is not None:
+        fleet.progress = lambda time, ended: progress(time, ended, len(traffic), _so_far(fleet.log, ended))
+    collector = None if keep_runs else Collector(fleet.members, powers)
+    fleet.on_runs = collector
     played = fleet.play(until_s)
     runtime, engine = deployment.runtime, fleet.members[-1].engine
     understood: dict[str, float | str] = {name: float(cases.number(name)[0]) for name in cases.numbers}
@@ -264,11 +275,23 @@ def simulate(
             grows=engine.grows,
             host_step_s=runtime.host_step_s,
             host_sequence_s=runtime.host_sequence_s,
+            streamed=None if collector is None else collector.streamed,
         ),
         powers=powers,
         provenance=_provenance(int(words.seed), traffic, understood, chosen),
         interrupted=fleet.interrupted,
     )
+
+
+def _so_far(log: Log, ended: int) -> str:
+    """Time to first token of the latest requests, for the screen."""
+    latest = slice(max(ended - LATEST, 0), ended)
+    waits = np.frombuffer(log.first)[latest] - np.frombuffer(log.sent)[latest]
+    waits = waits[np.isfinite(waits)]
+    if not waits.size:
+        return ""
+    median, most = np.percentile(waits, [50, 99])
+    return f"TTFT p50 {units.duration(median)}, p99 {units.duration(most)}"
 
 
 def parted(case: Mapping[str, Any], *, plugins: bool, keep_runs: bool) -> tuple[dict[str, Any], Load, Choices]:

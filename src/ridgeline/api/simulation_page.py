@@ -16,7 +16,7 @@ from ridgeline.core import units
 from ridgeline.core.files import write_atomic
 from ridgeline.serving.record.answer_values import Answers
 from ridgeline.serving.record.latency import LEVELS, Latency, tpot_of
-from ridgeline.serving.record.played import DONE, Column, Played
+from ridgeline.serving.record.played import DONE, Column, Played, runs_kept
 from ridgeline.serving.record.power_table import PowerTable
 from ridgeline.serving.record.series import windows_of
 
@@ -189,6 +189,8 @@ def _curve(name: str, values: Column) -> Line:
 
 
 def _over_time(answers: Answers, played: Played, powers: Mapping[str, PowerTable] | None) -> list[str]:
+    if not runs_kept(played):
+        return ["<p>Runs of iterations were not kept, so there are no series.</p>"]
     series = windows_of(played, width_s=max(played.end_s, 1e-9) / WINDOWS, powers=powers)
     x = series["start_s"] + series["width_s"] / 2
     busy = series["busy_s"] > 0

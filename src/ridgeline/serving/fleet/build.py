@@ -90,7 +90,6 @@ def fleet_of(
     *,
     choices: Choices | None = None,
     disaggregated: bool = False,
-    progress: Callable[[float, int], None] | None = None,
 ) -> tuple[Fleet, dict[str, PowerTable]]:
     """The fleet that serves the traffic, and the power of a chip of each of its pools.
 
@@ -99,7 +98,6 @@ def fleet_of(
         traffic: the load.
         choices: policies.
         disaggregated: separate prefill and decode pools.
-        progress: told the time and the requests that have ended.
     Raises:
         PlanError, CapacityError: the plan is not legal, or the model does not fit.
     """
@@ -112,9 +110,7 @@ def fleet_of(
     else:
         pools = [build.pool("serving", "", d.cases["replicas"], None)]
     control = Simulation(seed=choices.seed) if choices.autoscaler or choices.failures is not None else None
-    fleet = Fleet(
-        traffic, build.requests, build.log, pools, control=control, longest=choices.longest, progress=progress
-    )
+    fleet = Fleet(traffic, build.requests, build.log, pools, control=control, longest=choices.longest)
     if control is not None:
         build.keep_up(fleet, control)
     return fleet, build.powers

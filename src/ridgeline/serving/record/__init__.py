@@ -2,5 +2,6 @@
 
 `played.py` is the record; `answers.py` computes what `answer_values.py` names, from gaps between tokens (`gaps.py`),
 runs in windows (`run_windows.py`, `run_statistics.py`, `series.py`), energy (`power_table.py`, `energy.py`) and what
-requests waited for (`bound.py`). `timeline.py` and `perfetto.py` write it to files. Everything is done on columns.
+requests waited for (`bound.py`). `streamed.py` sums runs up that nobody keeps; `timeline.py`
+and `perfetto.py` write to files. Everything is done on columns.
 """

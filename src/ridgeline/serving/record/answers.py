@@ -30,7 +30,7 @@ from ridgeline.serving.record.latency import (
     tpot_of,
     warm_up_of,
 )
-from ridgeline.serving.record.played import DONE, FAILED, REJECTED, UNFINISHED, Column, Lane, Played
+from ridgeline.serving.record.played import DONE, FAILED, REJECTED, UNFINISHED, Column, Lane, Played, runs_kept
 from ridgeline.serving.record.power_table import PowerTable
 from ridgeline.serving.record.run_statistics import cache_shares
 from ridgeline.serving.record.run_windows import time_in
@@ -83,7 +83,7 @@ def answers(
     if code.shape != played.arrival_s.shape or (code.size and not 0 <= code.min() <= code.max() < len(told)):
         raise DomainError("one class per request, out of those given", at="class_code", got=code.shape)
     played, code = _by_arrival(played, code)
-    if any(lane.busy_s > 0 and not lane.runs.size for lane in played.lanes) != (streamed is not None):
+    if runs_kept(played) == (streamed is not None) and any(lane.busy_s for lane in played.lanes):
         fix = "give `streamed` if, and only if, runs of iterations were not kept"
         raise DomainError("runs of iterations are kept or summed up", at="streamed", fix=fix)
     if streamed is not None and not {lane.pool for lane in played.lanes} <= set(streamed):

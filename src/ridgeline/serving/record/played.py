@@ -38,6 +38,11 @@ def runs_of(flat: array[float]) -> Runs:
     return np.array(flat, dtype=np.float64).view(_RUN)
 
 
+def runs_kept(played: Played) -> bool:
+    """Whether the lanes' runs of iterations are there."""
+    return all(lane.runs.size or not lane.busy_s for lane in played.lanes)
+
+
 def run_ends_s(runs: Runs) -> Column:
     """When each run ended."""
     k = runs["iterations"]

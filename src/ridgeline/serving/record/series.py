@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError
 from ridgeline.serving.record.energy import alive_of, residents, rest_j, table_of
-from ridgeline.serving.record.played import DONE, REJECTED, Column, Played
+from ridgeline.serving.record.played import DONE, REJECTED, Column, Played, runs_kept
 from ridgeline.serving.record.power_table import PowerTable
 from ridgeline.serving.record.run_statistics import SUMS, RunStatistics
 from ridgeline.sim.timeline import population, window_means
@@ -55,8 +55,10 @@ def windows_of(
         grows: as of `RunStatistics.add`.
     Returns: `WINDOW_COLUMNS`, one array each.
     Raises:
-        DomainError: a width that is not positive, or makes more than a million windows.
+        DomainError: a width that is not positive, or makes more than a million windows; runs that were not kept.
     """
+    if not runs_kept(played):
+        raise DomainError("runs of iterations were not kept", at="keep_runs", fix="simulate with them kept")
     edges = edges_of(played.end_s, width_s)
     count, widths = edges.size - 1, np.diff(edges)
     sums, up = _sums(played, edges, width_s, powers, growth, grows)
