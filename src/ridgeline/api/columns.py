@@ -91,6 +91,7 @@ SERVING: tuple[Column, ...] = (
         for pool in ("prefill", "decode")
         for name in _POOL
     ),
+    _text("trace", "requests that are simulated (a trace or a traffic file), instead of isl, osl and concurrency"),
     _count("isl", "mean prompt tokens per request", None),
     _count("osl", "mean output tokens per request", None),
     Column(name="concurrency", kind=NUMBER, doc="requests in flight over the deployment", default=0.0),

@@ -11,6 +11,7 @@ import numpy as np
 from ridgeline.api.columns import TASKS
 from ridgeline.api.intake import intake, wanted
 from ridgeline.api.ops import predict_ops
+from ridgeline.api.traced import evaluate_traced, traced_rows
 from ridgeline.core.cases import Cases, Problems
 from ridgeline.core.errors import SpecError
 from ridgeline.core.tables import Labels, Table, from_any, read_table, to_like, write_table
@@ -48,12 +49,20 @@ def evaluate_table(task: str, table: Table) -> tuple[Results, Problems]:
 
     Raises UnknownNameError: no such task. A row that cannot be evaluated keeps its place: results empty, error told.
     """
-    cases, problems = intake(task, table)
-    with np.errstate(all="ignore"):
-        results = dict(EVALUATE[task](cases, problems))
+    traced = traced_rows(table)
+    if task == "serving" and traced.size:
+        results, problems = evaluate_traced(table, traced, _evaluate)
+    else:
+        results, problems = _evaluate(task, table)
     codes, messages = problems.coded()
     results["error"] = Labels(codes, messages)
     return results, problems
+
+
+def _evaluate(task: str, table: Table) -> tuple[Results, Problems]:
+    cases, problems = intake(task, table)
+    with np.errstate(all="ignore"):
+        return dict(EVALUATE[task](cases, problems)), problems
 
 
 def predict_table(task: str, table: Any) -> Any:

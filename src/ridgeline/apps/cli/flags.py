@@ -78,7 +78,7 @@ def task_command(
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
         shared = list(inspect.signature(_shared, eval_str=True).parameters.values())
         shared = [parameter for parameter in shared if tables or parameter.name not in ("cases", "out")]
-        declared = (*more, *TASKS[task])
+        declared = (*more, *(column for column in TASKS[task] if column.name not in {one.name for one in more}))
         columns = [_parameter(column) for column in declared]
 
         def run(**given: Any) -> None:

@@ -1,0 +1,144 @@
+"""Rows of `predict serving` that name a trace: they are simulated, and fill the same result columns.
+
+What does not depend on the load in time (memory, fit, legality) is predicted at the trace's mean lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ridgeline.api.columns import SERVING
+from ridgeline.core.cases import Problems
+from ridgeline.core.errors import RidgelineError
+from ridgeline.core.tables import Labels, Table
+
+Floats = NDArray[np.float64]
+Evaluate = Callable[[str, Table], tuple[dict[str, Any], Problems]]
+
+NOT_THE_CASE = frozenset({"trace", "isl", "osl", "load", "concurrency"})
+"""Columns that the trace takes the place of."""
+
+
+def traced_rows(table: Table) -> NDArray[np.intp]:
+    """Rows that name a trace."""
+    return np.flatnonzero(table.labels("trace").codes >= 0) if table.has("trace") else np.empty(0, dtype=np.intp)
+
+
+def evaluate_traced(table: Table, rows: NDArray[np.intp], evaluate: Evaluate) -> tuple[dict[str, Any], Problems]:
+    """Result columns of a table some of whose rows are simulated.
+
+    Args:
+        table: cases of `predict serving`.
+        rows: those that name a trace.
+        evaluate: evaluates a table without traces.
+    """
+    traces = table.labels("trace")
+    lengths = _Means()
+    columns = dict(table.columns)
+    isl, osl, rate = (table.number(name).copy() for name in ("isl", "osl", "request_rate_per_s"))
+    asked = rate.copy()
+    faults: dict[int, RidgelineError] = {}
+    for row in rows.tolist():
+        try:
+            isl[row], osl[row] = lengths(traces.values[traces.codes[row]])
+        except RidgelineError as error:
+            faults[row] = error
+            isl[row] = osl[row] = 1.0
+    rate[rows] = 0.0  # the closed form is asked for what does not depend on the rate
+    columns |= {"isl": isl, "osl": osl, "request_rate_per_s": rate}
+    del columns["trace"]
+    results, problems = evaluate("serving", replace(table, columns=columns))
+    columns |= {"request_rate_per_s": asked}
+    for row in rows.tolist():
+        one = np.array([row], dtype=np.intp)
+        if row in faults:
+            problems.flag(one, faults[row])
+        elif problems.ok[row]:
+            try:
+                answers = _simulated(_cells(columns, row), traces.values[traces.codes[row]])
+            except RidgelineError as error:
+                problems.flag(one, error)
+            else:
+                for name, value in answers.items():
+                    _put(results, name, row, value)
+        if not problems.ok[row]:
+            for name in results:
+                _put(results, name, row, "" if isinstance(results[name], list) else np.nan)
+    return results, problems
+
+
+class _Means:
+    """Mean lengths of a trace, each read once."""
+
+    def __init__(self) -> None:
+        self._of = cache(self._read)
+
+    def __call__(self, trace: str) -> tuple[float, float]:
+        return self._of(trace)
+
+    @staticmethod
+    def _read(trace: str) -> tuple[float, float]:
+        from ridgeline.workloads.traffic import load_traffic
+
+        traffic = load_traffic(trace)
+        means = (
+            float(column.mean()) if len(traffic) else 1.0 for column in (traffic.prompt_tokens, traffic.output_tokens)
+        )
+        isl, osl = (float(max(round(mean), 1)) for mean in means)
+        return isl, osl
+
+
+def _cells(columns: Mapping[str, Any], row: int) -> dict[str, float | str]:
+    """What a row says, but for what the trace takes the place of."""
+    names = {name: column.name for column in SERVING for name in (column.name, *column.aliases)}
+    cells: dict[str, float | str] = {}
+    for name, values in columns.items():
+        if names[name] in NOT_THE_CASE:
+            continue
+        if isinstance(values, Labels):
+            if values.codes[row] >= 0:
+                cells[names[name]] = values.values[values.codes[row]]
+        elif not np.isnan(values[row]):
+            cells[names[name]] = float(values[row])
+    return cells
+
+
+def _simulated(cells: Mapping[str, Any], trace: str) -> dict[str, float | str]:
+    from ridgeline.api.simulate import simulate
+
+    run = simulate(trace=trace, **cells)
+    steady, everyone = run.answers.steady, run.answers.steady.overall
+    ttft, tpot, e2e = (
+        float("nan") if latency is None else latency.mean.value
+        for latency in (everyone.ttft_s, everyone.tpot_s, everyone.e2e_s)
+    )
+    return {
+        "ttft_s": ttft,
+        "tpot_s": tpot,
+        "steady_ttft_s": ttft,
+        "steady_tpot_s": tpot,
+        "tpot_low_s": float("nan") if everyone.tpot_s is None else everyone.tpot_s.mean.low,
+        "tpot_high_s": float("nan") if everyone.tpot_s is None else everyone.tpot_s.mean.high,
+        "e2e_s": e2e,
+        "request_per_s": everyone.request_per_s,
+        "output_tokens_per_s": everyone.output_tokens_per_s,
+        "output_tokens_per_s_per_chip": steady.output_tokens_per_s_per_chip,
+        "total_tokens_per_s": everyone.total_tokens_per_s,
+        "batch": steady.batch,
+        "power_w_per_chip": steady.power_w_per_chip,
+        "energy_j_per_output_token": steady.energy_j_per_output_token,
+        "cost_usd_per_1m_output_tokens": steady.cost_usd_per_1m_output_tokens,
+        "bound": run.answers.bound.kind,
+    }
+
+
+def _put(results: dict[str, Any], name: str, row: int, value: float | str) -> None:
+    column = results.get(name)
+    if column is not None and name != "error" and not isinstance(column, Labels):
+        column[row] = value
