@@ -25,6 +25,7 @@ from ridgeline.serving.engine.engine import Engine
 from ridgeline.serving.engine.rules import Log, Requests, Rules
 from ridgeline.serving.engine.step_table import StepTimes
 from ridgeline.serving.fleet.fleet import Fleet, Member, Pool
+from ridgeline.serving.fleet.playing import play
 from ridgeline.serving.policies.facts import Facts
 from ridgeline.serving.policies.routers import PowerOfChoices
 from ridgeline.workloads.traffic import Traffic
@@ -79,8 +80,8 @@ def fleet_of(traffic: Traffic, lanes: int) -> Fleet:
     return Fleet(traffic, requests, log, [Pool(name="serving", members=members, router=router)])
 
 
-def play(traffic: Traffic, lanes: int, engine: str) -> None:
-    fleet_of(traffic, lanes).play(engine=engine)
+def play_through(traffic: Traffic, lanes: int, engine: str) -> None:
+    play(fleet_of(traffic, lanes), engine=engine)
 
 
 def eager(traffic: Traffic) -> None:
@@ -100,11 +101,11 @@ def one_replica() -> None:
         few, some, many = (traffic_of(count, load * FULL_REQUESTS_PER_S) for count in (EAGER_REQUESTS, 10_000, 100_000))
         slow = measure(partial(eager, few), repeats=1, warm_up=0)
         report(f"one replica, load {load}: eager", slow, count=EAGER_REQUESTS, unit="requests")
-        fast = measure(partial(play, some, 1, "python"), repeats=3)
+        fast = measure(partial(play_through, some, 1, "python"), repeats=3)
         report(f"one replica, load {load}: Python", fast, count=10_000, unit="requests", goal_per_s=PYTHON_GOAL)
         ratio(slow, EAGER_REQUESTS, fast, 10_000)
         if installed():
-            fast = measure(partial(play, many, 1, "compiled"), repeats=3)
+            fast = measure(partial(play_through, many, 1, "compiled"), repeats=3)
             name = f"one replica, load {load}: compiled"
             report(name, fast, count=100_000, unit="requests", goal_per_s=COMPILED_GOAL)
             ratio(slow, EAGER_REQUESTS, fast, 100_000)
@@ -114,11 +115,11 @@ def fleets() -> None:
     """A hundred replicas behind a router that looks at two of them."""
     rate = 0.9 * FULL_REQUESTS_PER_S * LANES
     count = FLEET_REQUESTS // 10
-    timing = measure(partial(play, traffic_of(count, rate), LANES, "python"), repeats=1, warm_up=0)
+    timing = measure(partial(play_through, traffic_of(count, rate), LANES, "python"), repeats=1, warm_up=0)
     name = f"{LANES} replicas, two choices"
     report(f"{name}: Python", timing, count=count, unit="requests", goal_per_s=FLEET_PYTHON_GOAL)
     if installed():
-        timing = measure(partial(play, traffic_of(FLEET_REQUESTS, rate), LANES, "compiled"), repeats=2)
+        timing = measure(partial(play_through, traffic_of(FLEET_REQUESTS, rate), LANES, "compiled"), repeats=2)
         report(f"{name}: compiled", timing, count=FLEET_REQUESTS, unit="requests", goal_per_s=FLEET_COMPILED_GOAL)
 
 

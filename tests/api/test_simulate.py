@@ -213,6 +213,19 @@ def test_arguments_part_into_case_load_and_fleet() -> None:
     assert (choices.router, choices.longest, choices.seed, choices.tiers) == ("random", math.inf, 3, ["a(1)", "b(2)"])
 
 
+def test_ctrl_c_ends_with_what_is_known_so_far() -> None:
+    def stop(time_s: float, ended: int, total: int, so_far: str) -> None:
+        assert 0 < ended < total
+        assert "TTFT p50" in so_far
+        raise KeyboardInterrupt
+
+    run = play(arrivals="poisson(5/s)", prompt=300, output=30, requests=8000, router="power-of-two", progress=stop)
+    assert run.interrupted
+    whole = run.answers.whole.overall
+    assert 0 < whole.done < 8000
+    assert math.isfinite(run.answers.steady.overall.ttft_s.mean.value)
+
+
 def test_files_of_a_run_are_written(tmp_path: Path) -> None:
     run = play(arrivals="poisson(4/s)", prompt=300, output=30, requests=50)
     assert "run.html" in run.write_page(tmp_path / "run.html")

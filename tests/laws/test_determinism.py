@@ -34,6 +34,32 @@ def test_other_processes_and_hash_seeds_write_the_same_bytes(tmp_path: Path, see
     assert len(digests) == 1
 
 
+@pytest.mark.parametrize("seed", ["0", "random"])
+def test_a_simulation_is_the_same_bytes_in_other_processes_and_hash_seeds(seed: str) -> None:
+    words = "simulate serving --model meta-llama/Llama-3.1-8B --on 3x?h100-sxm --json --isl 300 --requests 120 --seed 4"
+    load = ["--arrivals", "gamma(9/s, cv=2)", "--output", "lognormal(mean=40, sigma=0.5)"]
+    fleet = [
+        "--router",
+        "power-of-two",
+        "--scheduler",
+        "shortest-predicted",
+        "--failures",
+        "random(mtbf=20s, repair=2s)",
+    ]
+    code = "import sys; from ridgeline.apps.cli import main; main(sys.argv[1:])"
+    arguments = [word.replace("?", " ") for word in words.split()]
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", code, *arguments, *load, *fleet],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for hash_seed in (seed, "7")
+    }
+    assert len(printed) == 1
+
+
 def table() -> dict[str, list[str]]:
     header, *rows = (line.split(",") for line in CASES.strip().splitlines())
     return {name: [row[place] for row in rows] for place, name in enumerate(header)}

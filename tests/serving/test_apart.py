@@ -14,13 +14,14 @@ from tests.serving.test_fleet import RULES, LeastLoaded, check, traffic_of
 from ridgeline.core.errors import DomainError
 from ridgeline.serving.fleet import apart
 from ridgeline.serving.fleet.fleet import Fleet
+from ridgeline.serving.fleet.playing import play
 from ridgeline.serving.record.played import DONE, REJECTED, UNFINISHED, Played
 from ridgeline.sim import Simulation
 
 
 def event_by_event(fleet: Fleet, until_s: float = math.inf) -> Played:
     fleet._loop(until_s)
-    return fleet._played()
+    return fleet.played()
 
 
 @pytest.mark.parametrize("router", ["RoundRobin", "Random"])
@@ -31,7 +32,7 @@ def test_lanes_apart_are_the_lanes_together(seed: int, router: str, monkeypatch:
     rules = replace(rules, cache_tokens=max(rules.cache_tokens, 500.0))
     one, other = (fleet_for(traffic_of(seed), 3, router_of(router), rules, times) for _ in range(2))
     assert apart.applies(one)
-    played = one.play(engine="python")
+    played = play(one, engine="python")
     assert_equal(played, event_by_event(other))
     check(one, played)
 
@@ -41,7 +42,7 @@ def test_lanes_apart_are_the_lanes_together(seed: int, router: str, monkeypatch:
 def test_a_run_that_is_cut_off_is_cut_off_alike(until_s: float, window: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apart, "WINDOW", window)
     one, other = (fleet_for(traffic_of(2), 2, router_of("RoundRobin")) for _ in range(2))
-    played = one.play(until_s, engine="python")
+    played = play(one, until_s, engine="python")
     assert UNFINISHED in played.end
     assert_equal(played, event_by_event(other, until_s))
 
@@ -49,7 +50,7 @@ def test_a_run_that_is_cut_off_is_cut_off_alike(until_s: float, window: int, mon
 def test_what_never_fits_is_rejected_alike() -> None:
     rules = replace(RULES, cache_tokens=320.0)
     one, other = (fleet_for(traffic_of(3), 3, router_of("RoundRobin"), rules, longest=340.0) for _ in range(2))
-    played = one.play(engine="python")
+    played = play(one, engine="python")
     assert set(played.end.tolist()) == {DONE, REJECTED}
     assert_equal(played, event_by_event(other))
 
@@ -64,7 +65,7 @@ def test_an_interrupted_run_has_all_lanes_at_one_time(monkeypatch: pytest.Monkey
             raise KeyboardInterrupt
 
     fleet = fleet_for(traffic_of(2), 2, router_of("RoundRobin"), progress=stop)
-    played = fleet.play(engine="python")
+    played = play(fleet, engine="python")
     assert fleet.interrupted
     assert times == sorted(times)
     assert set(played.end.tolist()) == {DONE, UNFINISHED}
@@ -82,7 +83,7 @@ class Wrong:
 
 def test_a_router_that_names_no_lane_is_an_error() -> None:
     with pytest.raises(DomainError, match="not up"):
-        fleet_for(traffic_of(1), 2, Wrong()).play(engine="python")
+        play(fleet_for(traffic_of(1), 2, Wrong()), engine="python")
 
 
 def test_whatever_ties_lanes_is_played_from_event_to_event() -> None:

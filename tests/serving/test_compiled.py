@@ -22,6 +22,7 @@ from ridgeline.serving.engine.queues import Keyed
 from ridgeline.serving.engine.rules import Log, Requests, Rules
 from ridgeline.serving.engine.step_table import StepTimes
 from ridgeline.serving.fleet.fleet import Fleet, Member, Pool
+from ridgeline.serving.fleet.playing import play
 from ridgeline.serving.policies import routers
 from ridgeline.serving.policies.facts import Facts
 from ridgeline.serving.record.played import DONE, REJECTED, UNFINISHED, Played
@@ -87,7 +88,7 @@ def both(*args: Any, until_s: float = math.inf, **rest: Any) -> tuple[Fleet, Fle
     """A fleet played in Python and compiled, with equal results."""
     traffic, lanes, name, *others = args
     python, fast = (fleet_for(traffic, lanes, router_of(name), *others, **rest) for _ in range(2))
-    expected, played = python.play(until_s, engine="python"), fast.play(until_s, engine="compiled")
+    expected, played = play(python, until_s, engine="python"), play(fast, until_s, engine="compiled")
     assert_equal(played, expected)
     for a, b in zip(python.members, fast.members, strict=True):
         for name in ("iteration", "events", "preempted", "waited", "step", "area", "free", "n"):
@@ -102,7 +103,7 @@ def test_a_compiled_lane_is_the_engine_to_the_bit(seed: int) -> None:
     alone = Engine(times, rules, requests, Log(len(requests.prompts)), keep_runs=True)
     serve(alone, requests)
     fleet = fleet_for(traffic_for(requests), 1, round_robin(), rules, times, requests.hits)
-    fleet.play(engine="compiled")
+    play(fleet, engine="compiled")
     for name in ("sent", "admitted", "first", "last", "preempted", "found"):
         assert getattr(fleet.log, name) == getattr(alone.log, name), name
     assert fleet.members[0].engine.runs == alone.runs
@@ -173,9 +174,8 @@ def test_many_requests_go_through_every_slice_and_refill(monkeypatch: pytest.Mon
     _, fast, played = both(traffic, 5, "PowerOfChoices")
     check_empty(fast, played)
     told: list[int] = []
-    fleet_for(traffic, 5, router_of("PowerOfChoices"), progress=lambda time, ended: told.append(ended)).play(
-        engine="compiled"
-    )
+    router = router_of("PowerOfChoices")
+    play(fleet_for(traffic, 5, router, progress=lambda time, ended: told.append(ended)), engine="compiled")
     assert len(told) > 10
     assert told == sorted(told)
     assert told[-1] == 6000
@@ -186,8 +186,8 @@ def test_runs_are_handed_on_as_they_come(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(compiled, "ROWS", 100)
     parts: dict[int, list[Any]] = {0: [], 1: []}
     fleet = fleet_for(traffic_of(5), 2, round_robin(), on_runs=lambda lane, runs: parts[lane].append(runs))
-    fleet.play(engine="compiled")
-    kept = fleet_for(traffic_of(5), 2, round_robin()).play(engine="python")
+    play(fleet, engine="compiled")
+    kept = play(fleet_for(traffic_of(5), 2, round_robin()), engine="python")
     for lane, own in parts.items():
         np.testing.assert_array_equal(np.concatenate(own), kept.lanes[lane].runs)
 
@@ -201,7 +201,7 @@ def test_an_interrupted_run_tells_what_it_knows(monkeypatch: pytest.MonkeyPatch)
             raise KeyboardInterrupt
 
     fleet = fleet_for(traffic_of(2), 2, round_robin(), progress=stop)
-    played = fleet.play(engine="compiled")
+    played = play(fleet, engine="compiled")
     assert fleet.interrupted
     assert set(played.end.tolist()) == {DONE, UNFINISHED}
 
@@ -238,7 +238,7 @@ def test_where_no_cache_can_be_written_it_compiles_without(monkeypatch: pytest.M
 @needs_numba
 def test_an_empty_traffic_ends_at_once() -> None:
     traffic = traffic_of(1).select(np.zeros(120, dtype=bool))
-    assert fleet_for(traffic, 2, round_robin()).play(engine="compiled").end_s == 0.0
+    assert play(fleet_for(traffic, 2, round_robin()), engine="compiled").end_s == 0.0
 
 
 def odd_fleets() -> dict[str, Fleet]:
@@ -283,7 +283,7 @@ def test_without_numba_auto_plays_in_python_and_compiled_names_the_extra(monkeyp
     monkeypatch.setattr(compiled, "WORTH_IT", 1)
     assert not compiled.chosen(fleet_for(traffic_of(1), 1, round_robin()), "auto")
     with pytest.raises(MissingExtraError, match=r"ridgeline\[jit\]"):
-        fleet_for(traffic_of(1), 1, round_robin()).play(engine="compiled")
+        play(fleet_for(traffic_of(1), 1, round_robin()), engine="compiled")
 
 
 def test_auto_compiles_what_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,4 +297,4 @@ def test_auto_compiles_what_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_unknown_engine_is_refused() -> None:
     with pytest.raises(DomainError, match="engine is one of"):
-        fleet_for(traffic_of(1), 1, round_robin()).play(engine="fast")
+        play(fleet_for(traffic_of(1), 1, round_robin()), engine="fast")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -244,6 +245,51 @@ def test_all_requests_end_and_give_back_what_they_held(seed: int) -> None:
     assert not any((engine.running, engine.prefilling, engine.joined, engine.limits, engine.redo, engine.ready))
     assert engine.offset == pytest.approx(0.0, abs=1e-6)
     assert engine.residues == [0] * len(engine.residues)
+
+
+class Audited(Engine):
+    """An engine whose cache is counted again, from what everyone holds, after every event."""
+
+    def audit(self) -> None:
+        held = sum(self._held(request) for request in self.running) + sum(self.parked.values())
+        pinned = len(self.prefix._users) * self.prefix.blocks if self.prefix else 0
+        assert self.free == pytest.approx(self.capacity - held - pinned, abs=1e-6)
+        assert -1e-9 <= self.free <= self.capacity + 1e-9
+        assert len(self.running) <= self.rules.slots
+        if self.prefix:
+            assert 0 <= self.prefix.evictable <= self.free
+
+    def finish(self) -> Sequence[int]:
+        done = super().finish()
+        self.audit()
+        return done
+
+    def plan(self) -> None:
+        super().plan()
+        self.audit()
+
+
+@pytest.mark.parametrize("seed", range(SCENARIOS))
+def test_at_every_event_the_cache_holds_what_its_requests_hold_and_no_more(seed: int) -> None:
+    case = scenario(seed)
+    prefix = None
+    if case.units:
+        block = case.rules.block_tokens
+        prefix = PrefixCache(case.units.__getitem__, unit_tokens=case.unit_tokens, block_tokens=block)
+    engine = Audited(TIMES, case.rules, case.requests, Log(len(case.requests.prompts)), prefix=prefix)
+    serve(engine, case.requests)
+    assert engine.free == pytest.approx(engine.capacity)
+
+
+@pytest.mark.parametrize("load", [0.5, 0.8])
+def test_an_engine_of_one_slot_is_the_queue_md1(load: float) -> None:
+    """Equal prompts without outputs, one at a time: waits of M/D/1, rho s / (2 (1 - rho)) (Pollaczek-Khinchine)."""
+    count, service_s = 60_000, TIMES.mixed(0, 0.0, [(100, 0.0)])
+    arrivals = np.cumsum(stream(0, "md1").exponential(service_s / load, count))
+    requests = Requests(prompts=[100] * count, outputs=[1] * count, arrivals=arrivals.tolist())
+    log = served(Rules(slots=1, token_budget=1000.0), requests).log
+    wait = np.mean(np.subtract(log.first, log.sent)[count // 10 :]) - service_s
+    assert wait == pytest.approx(load * service_s / (2 * (1 - load)), rel=0.05)
 
 
 @pytest.mark.parametrize("seed", range(SCENARIOS))

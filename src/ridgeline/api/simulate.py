@@ -22,6 +22,7 @@ from ridgeline.core.tables import from_mapping
 from ridgeline.serving.deployment import Deployment
 from ridgeline.serving.engine.rules import Log
 from ridgeline.serving.fleet.build import Choices, fleet_of
+from ridgeline.serving.fleet.playing import play
 from ridgeline.serving.fleet.upkeep import parse_failures
 from ridgeline.serving.load import procedure
 from ridgeline.serving.measure import MOST_REQUESTS, Benchmark
@@ -260,7 +261,7 @@ def simulate(
         fleet.progress = lambda time, ended: progress(time, ended, len(traffic), _so_far(fleet.log, ended))
     collector = None if keep_runs else Collector(fleet.members, powers)
     fleet.on_runs = collector
-    played = fleet.play(until_s, engine=engine)
+    played = play(fleet, until_s, engine=engine)
     runtime, lane = deployment.runtime, fleet.members[-1].engine
     understood: dict[str, float | str] = {name: float(cases.number(name)[0]) for name in cases.numbers}
     understood |= {name: cases.text(name, 0) for name in cases.texts}

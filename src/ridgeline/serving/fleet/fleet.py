@@ -18,11 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError
-from ridgeline.serving.compiled import play as compiled
 from ridgeline.serving.engine.batch import NEVER
 from ridgeline.serving.engine.engine import Engine, Handed
 from ridgeline.serving.engine.rules import Log, Requests
-from ridgeline.serving.fleet import apart
 from ridgeline.serving.policies.routers import Router
 from ridgeline.serving.record.played import DONE, FAILED, REJECTED, UNFINISHED, Lane, Played, Runs, runs_of
 from ridgeline.sim import Simulation
@@ -205,24 +203,16 @@ class Fleet:
 
     # The loop --------------------------------------------------------------------------------------------------------
 
-    def play(self, until_s: float = math.inf, *, engine: str = "auto") -> Played:
-        """Serve until nothing is left to do, or that time. Ctrl-C ends with what is known so far.
+    def play(self, until_s: float = math.inf) -> Played:
+        """Serve until nothing is left to do, or that time, event by event; `playing.play` chooses the fastest way.
 
-        Args:
-            until_s: end of the run.
-            engine: python, compiled (extra `jit`), or auto: compiled where that is possible and worth it. Results are
-                the same.
+        Ctrl-C ends with what is known so far.
         """
         try:
-            if compiled.chosen(self, engine):
-                compiled.play(self, until_s)
-            elif apart.applies(self):
-                apart.play(self, until_s)
-            else:
-                self._loop(until_s)
+            self._loop(until_s)
         except KeyboardInterrupt:
             self.interrupted = True
-        return self._played()
+        return self.played()
 
     def _loop(self, until_s: float) -> None:
         ends, members, control = self._ends, self.members, self.control
@@ -433,7 +423,8 @@ class Fleet:
 
     # The result ------------------------------------------------------------------------------------------------------
 
-    def _played(self) -> Played:
+    def played(self) -> Played:
+        """What the run leaves behind, as far as it has come."""
         traffic, log = self.traffic, self.log
         end_s = max([self.now, *(member.engine.t for member in self.members)], default=0.0)
         rows = len(traffic)
