@@ -11,6 +11,7 @@ import pytest
 from tests.serving.test_engine import TIMES, scenario
 from tests.serving.test_fleet import RULES, LeastLoaded, check, round_robin, traffic_of
 
+import ridgeline as rl
 from ridgeline.core.errors import DomainError, MissingExtraError
 from ridgeline.core.seeding import stream
 from ridgeline.serving.compiled import play as compiled
@@ -203,6 +204,35 @@ def test_an_interrupted_run_tells_what_it_knows(monkeypatch: pytest.MonkeyPatch)
     played = play(fleet, engine="compiled")
     assert fleet.interrupted
     assert set(played.end.tolist()) == {DONE, UNFINISHED}
+
+
+@needs_numba
+@pytest.mark.parametrize("keep_runs", [True, False])
+def test_a_simulation_answers_the_same_compiled(keep_runs: bool) -> None:
+    case = {"model": "meta-llama/Llama-3.1-8B", "on": "2x h100-sxm", "arrivals": "poisson(20/s)", "isl": 800, "osl": 90}
+    python, fast = (
+        rl.simulate(requests=400, keep_runs=keep_runs, engine=engine, **case) for engine in ("python", "compiled")
+    )
+    assert_equal(python.played, fast.played)
+    one, other = (run.answers.steady.overall for run in (python, fast))
+    assert (one.ttft_s, one.tpot_s, one.e2e_s) == (other.ttft_s, other.tpot_s, other.e2e_s)
+
+
+@needs_numba
+def test_where_no_cache_can_be_written_it_compiles_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ridgeline.serving.compiled import driver
+
+    asked: list[bool] = []
+
+    def njit(*, cache: bool = False, **options: Any) -> Any:
+        asked.append(cache)
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: function
+
+    monkeypatch.setattr(driver, "njit", njit)
+    assert driver._entry("sources").__name__ == "advance"
+    assert asked == [True, False]
 
 
 @needs_numba

@@ -222,6 +222,7 @@ def simulate(
     until: str | float = "",
     plugins: bool = True,
     keep_runs: bool = True,
+    engine: str = "auto",
     progress: Progress | None = None,
     **case: Any,
 ) -> Simulated:
@@ -235,6 +236,8 @@ def simulate(
         plugins: whether policies of installed distributions count.
         keep_runs: whether each lane's runs are kept; if not, they are summed up as they come: memory no longer grows
             with time, and there are no timelines, bills of requests, or times between tokens by class.
+        engine: python, compiled (extra `jit`), or auto: compiled where that is possible and worth it; what is played is
+            the same to the last bit.
         progress: told how far it is.
         case: the columns of `predict serving`, and of `api.columns.LOADS` and `FLEETS`; quantities may be text with a
             unit, policies may be objects, a trace may be a `Traffic`.
@@ -258,8 +261,8 @@ def simulate(
         fleet.progress = lambda time, ended: progress(time, ended, len(traffic), _so_far(fleet.log, ended))
     collector = None if keep_runs else Collector(fleet.members, powers)
     fleet.on_runs = collector
-    played = play(fleet, until_s)
-    runtime, engine = deployment.runtime, fleet.members[-1].engine
+    played = play(fleet, until_s, engine=engine)
+    runtime, lane = deployment.runtime, fleet.members[-1].engine
     understood: dict[str, float | str] = {name: float(cases.number(name)[0]) for name in cases.numbers}
     understood |= {name: cases.text(name, 0) for name in cases.texts}
     return Simulated(
@@ -272,8 +275,8 @@ def simulate(
             class_code=traffic.class_code,
             powers=powers,
             rent_usd_per_chip_s=deployment.machines.machines[0].chip.rent_usd_per_s or math.nan,
-            growth=engine.growth,
-            grows=engine.grows,
+            growth=lane.growth,
+            grows=lane.grows,
             host_step_s=runtime.host_step_s,
             host_sequence_s=runtime.host_sequence_s,
             streamed=None if collector is None else collector.streamed,

@@ -158,17 +158,20 @@ class PowerOfChoices:
     def route(self, request: int, time: float, lanes: Sequence[LaneView]) -> int:
         """Different lanes where there are as many; of equal ones the first drawn."""
         count, below = len(lanes), self._draws.below
+        least_top = count - min(self._choices, count)
         drawn: list[int] = []
-        for i in range(min(self._choices, count)):
-            # Floyd's sampling: different numbers by as many draws.
-            top = count - min(self._choices, count) + i
-            index = below(top + 1)
-            drawn.append(top if index in drawn else index)
         best, least = -1, math.inf
-        for index in drawn:
+        for top in range(least_top, count):
+            # Floyd's sampling: different numbers by as many draws.
+            index = below(top + 1)
+            if index in drawn:
+                index = top
+            drawn.append(index)
             lane = lanes[index]
-            if lane.up and lane.load < least:
-                best, least = index, lane.load
+            if lane.up:
+                load = lane.load
+                if load < least:
+                    best, least = index, load
         return best if best >= 0 else _next_up(drawn[0], lanes)
 
 
