@@ -37,6 +37,9 @@ PerfettoOption = Annotated[
     Path | None, typer.Option("--perfetto", metavar="FILE", help="write a trace for ui.perfetto.dev: .json")
 ]
 UntilOption = Annotated[str, typer.Option("--until", metavar="TIME", help="end after so much simulated time")]
+EngineOption = Annotated[
+    str, typer.Option("--engine", metavar="auto|python|compiled", help="how it is played; the results are the same")
+]
 PluginsOption = Annotated[bool, typer.Option("--plugins/--no-plugins", help="policies of installed distributions")]
 
 
@@ -55,13 +58,16 @@ def serving(
     report: ReportOption = None,
     timeline: TimelineOption = None,
     perfetto: PerfettoOption = None,
-    plugins: PluginsOption = True,
+    plugins: EngineOption = Annotated[
+    str, typer.Option("--engine", metavar="auto|python|compiled", help="how it is played; the results are the same")
+]
+PluginsOption = True,
 ) -> None:
     """A fleet of engines serves requests one by one: latencies, goodput, queues, memory, power, cost, and why."""
     from ridgeline.api.simulate import simulate as play
 
     with progress("simulate serving", request.json) as told:
-        simulated = play("serving", until=until, plugins=plugins, progress=told, **request.arguments(plan))
+        simulated = play("serving", until=until, engine=engine, plugins=plugins, progress=told, **request.arguments(plan))
     request.tell(simulated)
     for path, write in (
         (report, simulated.write_page),
