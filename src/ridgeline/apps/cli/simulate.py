@@ -58,16 +58,15 @@ def serving(
     report: ReportOption = None,
     timeline: TimelineOption = None,
     perfetto: PerfettoOption = None,
-    plugins: EngineOption = Annotated[
-    str, typer.Option("--engine", metavar="auto|python|compiled", help="how it is played; the results are the same")
-]
-PluginsOption = True,
+    engine: EngineOption = "auto",
+    plugins: PluginsOption = True,
 ) -> None:
     """A fleet of engines serves requests one by one: latencies, goodput, queues, memory, power, cost, and why."""
     from ridgeline.api.simulate import simulate as play
 
     with progress("simulate serving", request.json) as told:
-        simulated = play("serving", until=until, engine=engine, plugins=plugins, progress=told, **request.arguments(plan))
+        how = {"until": until, "engine": engine, "plugins": plugins, "progress": told}
+        simulated = play("serving", **how, **request.arguments(plan))
     request.tell(simulated)
     for path, write in (
         (report, simulated.write_page),
