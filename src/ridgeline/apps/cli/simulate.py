@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -65,7 +65,7 @@ def serving(
     from ridgeline.api.simulate import simulate as play
 
     with progress("simulate serving", request.json) as told:
-        how = {"until": until, "engine": engine, "plugins": plugins, "progress": told}
+        how: dict[str, Any] = {"until": until, "engine": engine, "plugins": plugins, "progress": told}
         simulated = play("serving", **how, **request.arguments(plan))
     request.tell(simulated)
     for path, write in (
