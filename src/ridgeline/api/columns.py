@@ -259,6 +259,12 @@ FLEETS: tuple[Column, ...] = (
     _text("kept", 'what a sequence keeps of its cache: full, "budget(2048)", ...', "full"),
     _text("eviction", "order in which cached prefixes leave: lru, lfu, fifo", "lru"),
     _text("tiers", 'stores of evicted prefixes: "host(capacity=512GB, bandwidth=50GB/s) + nvme(...)"'),
+    _text(
+        "batching",
+        "whether requests enter at any iteration, or only when a whole batch is done",
+        "continuous",
+        choices=("continuous", "static"),
+    ),
     _text("preemption", "of sequences that the cache cannot hold", "recompute", choices=("recompute", "swap")),
     Column(
         name="watermark_frac", kind=NUMBER, doc="share of the cache that admission keeps free", default=0.0, highest=0.9

@@ -55,7 +55,7 @@ class Choices:
     Attributes:
         scheduler: order of each engine's queue. router: which lane takes a request.
         kv: what a sequence keeps of its cache. eviction: order in which prefixes leave. tiers: where they go to.
-        preemption: recompute or swap.
+        preemption: recompute or swap. batching: continuous or static.
         watermark_frac: share of the cache that admission keeps free.
         longest_chunk: most tokens of one prompt in an iteration.
         longest: most tokens of prompt and output that are served.
@@ -73,6 +73,7 @@ class Choices:
     eviction: object = "lru"
     tiers: Sequence[object] = ()
     preemption: str = "recompute"
+    batching: str = "continuous"
     watermark_frac: float = 0.0
     longest_chunk: float = math.inf
     longest: float = math.inf
@@ -232,6 +233,7 @@ class _Builder:
             front_end_s=r.front_end_token_s * float(shared),
             growth=growth if not prefill_only else 1.0,
             prefill_only=prefill_only,
+            batching=choices.batching,
         )
 
     def _copy_s(self, lanes: Lanes) -> float:
