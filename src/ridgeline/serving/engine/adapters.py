@@ -2,9 +2,9 @@
 
 As in S-LoRA (arXiv 2311.03285) and vLLM (`max_loras`): requests of different adapters share a batch, kernels gather the
 matrices of each (Punica's SGMV, arXiv 2310.18547), all adapters are in host memory and come to the device when a
-request that needs one is admitted. An iteration pays the launches of these kernels once, and reads each distinct adapter
-in it once; what the few more multiplications of a prompt cost is left out. Unlike vLLM, which passes over a waiting
-request whose adapter finds no slot, the engine keeps to the order of its queue.
+request that needs one is admitted. An iteration pays the launches of these kernels once, and reads each distinct
+adapter in it once; what the few more multiplications of a prompt cost is left out. Unlike vLLM, which passes over a
+waiting request whose adapter finds no slot, the engine keeps to the order of its queue.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ WORDS = {
     "slots": "batch slots: lanes run as many sequences as the engine allows",
     "kv": "KV capacity: the cache has no room for the next prompt",
     "compute": "compute: prompts wait for the token budget of an iteration",
-    "schedule": "the scheduler: requests wait although slots, cache and budget have room (lag, batch waits, order)",
+    "schedule": "the scheduler: requests wait although slots, cache and budget have room (lag, waits, order, adapters)",
     "arrivals": "arrival rate: lanes keep up, and are idle between requests",
     "latency": "iteration time: lanes are always busy and nobody waits, so that each client waits for its own tokens",
     "host": "the host: scheduling and launching take most of an iteration",
