@@ -105,6 +105,7 @@ SERVING: tuple[Column, ...] = (
     Column(
         name="acceptance_frac", kind=NUMBER, doc="chance that a drafted token is accepted", default=0.7, highest=1.0
     ),
+    _count("nano_batches", "half batches of a step at once, where that is faster (2: as NanoFlow does)", 1, highest=2),
     _count("max_batch", "sequences per iteration; 0: the runtime's default", 0, lowest=0),
     _count("max_batched_tokens", "tokens per iteration; 0: the runtime's default", 0, lowest=0),
     Column(

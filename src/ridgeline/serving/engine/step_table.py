@@ -247,8 +247,7 @@ def _decodes(
     context = np.concatenate([np.tile(contexts[0], points), *(np.tile(column, each) for column in contexts)])
     width = np.where(np.arange(sizes.size) < points * rows, 1.0, 1.0 + np.asarray(many.drafts))
     step = many.step(Batch(decode_seqs=sizes, decode_context=context, decode_tokens=width))
-    merged = sum((cost.time_s for cost in step.ops if not _apart(cost.op)), start=np.float64(0.0))
-    body = _column(merged, sizes.size).reshape(-1, rows)
+    body = _column(step.only(lambda op: not _apart(op)).time_s, sizes.size).reshape(-1, rows)
     whole = _column(step.time_s, sizes.size).reshape(-1, rows)
     return list(body[:points]), [list(whole[points + i * each : points + (i + 1) * each]) for i in range(len(contexts))]
 
