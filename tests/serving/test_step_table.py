@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -74,3 +76,21 @@ def test_a_row_is_the_same_alone_and_beside_others() -> None:
         assert alone.pieces(n)[0] == pytest.approx(wider.pieces(n)[0], rel=1e-12)
         mixed = [(700.0, 0.0), (1000.0, 512.0)]
         assert alone.mixed(n, n * 900.0, mixed) == pytest.approx(wider.mixed(n, n * 900.0, mixed), rel=1e-12)
+
+
+def test_iterations_are_padded_to_the_sizes_of_device_graphs() -> None:
+    padded = table_of(stepper_of("Qwen/Qwen3-32B", 2))
+    bare = replace(padded, captured=(), _pieces={}, _chunk={}, _body={})
+    for n, size in ((1, 1), (3, 4), (9, 16), (16, 16), (200, 200), (201, 208)):
+        added = padded.decode_s_of(n, n * 900.0) - bare.decode_s_of(n, n * 900.0)
+        assert added == pytest.approx(bare.body(size) - bare.body(n), abs=1e-12)
+        assert added >= 0
+    assert padded.mixed(10, 9000.0, [(151.0, 0.0)]) - bare.mixed(10, 9000.0, [(151.0, 0.0)]) == pytest.approx(
+        bare.body(168) - bare.body(161)
+    )
+    assert padded.body(513) == bare.body(513)
+
+
+def test_experts_are_not_padded_and_neither_is_a_runtime_that_names_no_sizes() -> None:
+    assert not table_of(stepper_of("Qwen/Qwen3-30B-A3B", 4)).captured
+    assert not table_of(replace(stepper_of("Qwen/Qwen3-32B", 2), runtime=runtime("trtllm"))).captured
