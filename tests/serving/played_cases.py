@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from tests.serving.reference import Reference, Seq, Store
+from tests.serving.reference import Reference, Seq, Shelf, Store
 from tests.serving.test_engine import TIMES, Scenario, scenario
 
 from ridgeline.serving.engine.engine import Engine
@@ -87,6 +87,7 @@ class Watched(Reference):
 def token_times(case: Scenario) -> list[list[float]]:
     """When each request's tokens came out."""
     store = Store(case.units.__getitem__, case.unit_tokens, case.eviction) if case.units else None
-    watched = Watched(TIMES, case.rules, case.requests, store, case.line())
+    shelf = Shelf(case.adapters, **case.shelf) if case.adapters else None
+    watched = Watched(TIMES, case.rules, case.requests, store, case.line(), shelf)
     watched.run()
     return [watched.emitted[i] for i in range(len(case.requests.prompts))]

@@ -47,12 +47,62 @@ class Store:
     pins: dict[int, int] = field(default_factory=dict)
 
 
+@dataclass
+class Shelf:
+    """Adapters on the device, longest idle first; request -> adapter in `of`."""
+
+    of: Sequence[int]
+    slots: int
+    kept: int
+    load_s: float
+    each_s: float
+    first_s: float
+    there: list[int] = field(default_factory=list)
+    loads: int = 0
+
+    def among(self, seqs: Sequence[Seq]) -> list[int]:
+        """Distinct adapters of the sequences, in their order."""
+        return list(dict.fromkeys(self.of[s.id] for s in seqs if self.of[s.id] >= 0))
+
+    def admits(self, s: Seq, running: Sequence[Seq]) -> bool:
+        return len(self.among([*running, s])) <= max(self.slots, len(self.among(running)))
+
+    def left(self, s: Seq, running: Sequence[Seq]) -> None:
+        """It is not in `running` any more."""
+        adapter = self.of[s.id]
+        if adapter in self.there and adapter not in self.among(running):
+            self.there.remove(adapter)
+            self.there.append(adapter)
+
+    def load(self, running: Sequence[Seq]) -> float:
+        used, seconds = self.among(running), 0.0
+        for adapter in used:
+            if adapter not in self.there:
+                self.there.append(adapter)
+                self.loads += 1
+                seconds += self.load_s
+        while len(self.there) > self.kept:
+            self.there.remove(next(adapter for adapter in self.there if adapter not in used))
+        return seconds
+
+    def iteration_s(self, seqs: Sequence[Seq]) -> float:
+        distinct = len(self.among(seqs))
+        return self.each_s * distinct + (self.first_s if distinct else 0.0)
+
+
 class Reference:
     """Serves every request; `all` holds them with their times, `gaps` the (seconds, sequences) of each iteration."""
 
     def __init__(
-        self, times: StepTimes, rules: Rules, requests: Requests, store: Store | None = None, line: object = None
+        self,
+        times: StepTimes,
+        rules: Rules,
+        requests: Requests,
+        store: Store | None = None,
+        line: object = None,
+        shelf: Shelf | None = None,
     ) -> None:
+        self.shelf = shelf
         self.times, self.rules, self.requests, self.store, self.line = times, rules, requests, store, line
         hits = requests.hits or [0] * len(requests.prompts)
         sizes = zip(requests.prompts, requests.outputs, hits, strict=True)
@@ -177,6 +227,8 @@ class Reference:
         for s in moving:
             s.context += s.context < rules.kept_tokens
         self.evict()
+        if self.shelf:
+            copying += self.shelf.load(self.running)
         self.step(moving, chunks, copying)
 
     def make_room(self) -> float:
@@ -190,8 +242,7 @@ class Reference:
         return copying
 
     def preempt(self, s: Seq) -> None:
-        self.running.remove(s)
-        self.unpin(s)
+        self.remove(s)
         if s.decoding and not s.swapped:
             s.prompt, s.hit = self.known(s), 0
         s.decoding, s.done, s.eligible = False, 0, self.iteration
@@ -199,6 +250,13 @@ class Reference:
         self.queue.insert(0, s)
         if self.line:
             self.line.returns(s)
+
+    def remove(self, s: Seq) -> None:
+        """It does not run any more."""
+        self.running.remove(s)
+        self.unpin(s)
+        if self.shelf:
+            self.shelf.left(s, self.running)
 
     def swap_out(self, s: Seq) -> float:
         if not s.decoding or self.rules.preemption != "swap":
@@ -233,9 +291,12 @@ class Reference:
         kept = PART * sum(s.left for s in self.running) if part else 0.0
         decoding = sum(s.decoding for s in self.running)
         fixed: list[Seq] = []
-        while self.queue and share > 0:
+        static = rules.batching == "static"
+        if static and self.running:
+            return copying
+        while self.queue and (share > 0 or static):
             s = self.queue[0]
-            if s.eligible > self.iteration:
+            if s.eligible > self.iteration or (self.shelf and not self.shelf.admits(s, self.running)):
                 break
             room, found, fresh = self.free() - self.need(), [], 0
             if s.swapped:
@@ -255,7 +316,7 @@ class Reference:
                 if (
                     compute > share
                     and self.running
-                    and (rules.prompts == "whole" or (rules.prompts == "prefill-first" and behind))
+                    and (rules.prompts == "whole" or (rules.prompts == "prefill-first" and behind and not static))
                 ):
                     break
                 fresh = sum(unit in self.store.idle for unit in found) if self.store else 0
@@ -297,7 +358,8 @@ class Reference:
             self.evict()
             s.admitted = self.t if math.isnan(s.admitted) else s.admitted
             chunk = min(compute, share, rules.longest_chunk)
-            chunks.append((s, chunk))
+            if chunk > 0:
+                chunks.append((s, chunk))
             entered.append(s)
             share -= chunk
             kept += PART * s.left if part else 0.0
@@ -307,8 +369,7 @@ class Reference:
         if held and tokens < rules.wait_frac * rules.token_budget:
             self.waited += 1
             for s in reversed(entered):
-                self.running.remove(s)
-                self.unpin(s)
+                self.remove(s)
                 s.admitted = math.nan if s.admitted == self.t else s.admitted
                 self.queue.insert(0, s)
                 if self.line:
@@ -331,6 +392,8 @@ class Reference:
             duration = times.mixed(len(moving), context, [(c, s.hit + s.done) for s, c in chunks])
         else:
             duration = times.decode_s_of(len(moving), context)
+        if self.shelf:
+            duration += self.shelf.iteration_s([*moving, *(s for s, _ in chunks)])
         self.t += duration + copying
         self.gaps.append((duration + copying, len(moving)))
         self.iteration += 1
@@ -359,8 +422,7 @@ class Reference:
         s.last = seen
         if self.store:
             self.publish(s, s.context)
-        self.running.remove(s)
-        self.unpin(s)
+        self.remove(s)
         if self.requests.arrivals is None:
             self.send(seen)
 

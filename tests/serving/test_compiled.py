@@ -39,10 +39,13 @@ needs_numba = pytest.mark.skipif(not compiled.installed(), reason="numba is not 
 def case_of(seed: int) -> tuple[StepTimes, Rules, Requests]:
     """A scenario of the engine's tests without what the compiled core leaves to Python, some with speculation."""
     case, draw = scenario(seed), stream(seed, "compiled")
-    rules = replace(case.rules, kept_tokens=math.inf)
+    rules = replace(case.rules, kept_tokens=math.inf, batching="continuous")
     if rules.block_tokens == 1 and draw.random() < 0.4:
         rules = replace(rules, growth=float(draw.choice([1.7, 2.5])))
-    return (BENT if draw.random() < 0.3 else TIMES), rules, case.requests
+    times = BENT if draw.random() < 0.3 else TIMES
+    if draw.random() < 0.3:
+        times = replace(times, captured=(1, 2, 4, 8, 16, 24, 64))
+    return times, rules, case.requests
 
 
 def router_of(name: str) -> Any:

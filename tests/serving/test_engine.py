@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 import pytest
 from tests.serving import lines
-from tests.serving.reference import Reference, Store
+from tests.serving.reference import Reference, Shelf, Store
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.seeding import stream
+from ridgeline.serving.engine.adapters import Adapters
 from ridgeline.serving.engine.alone import serve
 from ridgeline.serving.engine.engine import Engine
 from ridgeline.serving.engine.prefix import PrefixCache
@@ -71,6 +72,8 @@ class Scenario:
     policy: str = ""
     eviction: str = "lru"
     facts: Facts | None = None
+    adapters: tuple[int, ...] = ()
+    shelf: dict[str, float] = field(default_factory=dict)
 
     def engine(self, longest_run: int = 1 << 60, times: StepTimes = TIMES) -> Engine:
         prefix = None
@@ -85,6 +88,7 @@ class Scenario:
             Log(len(self.requests.prompts)),
             queue=SCHEDULERS[self.policy][0](self.facts) if self.policy else None,
             prefix=prefix,
+            adapters=Adapters(self.adapters, **self.shelf) if self.adapters else None,
             keep_runs=True,
             longest_run=longest_run,
         )
@@ -97,7 +101,8 @@ class Scenario:
 
     def reference(self, times: StepTimes = TIMES) -> Reference:
         store = Store(self.units.__getitem__, self.unit_tokens, self.eviction) if self.units else None
-        reference = Reference(times, self.rules, self.requests, store, self.line())
+        shelf = Shelf(self.adapters, **self.shelf) if self.adapters else None
+        reference = Reference(times, self.rules, self.requests, store, self.line(), shelf)
         reference.run()
         return reference
 
@@ -182,14 +187,31 @@ def scenario(seed: int) -> Scenario:
         tuple(g * 1000 + j if j < e else 10_000 + 1000 * i + j for j in range(w))
         for i, (g, e, w) in enumerate(zip(groups, ends, whole, strict=True))
     )
+    static = draw.random() < 0.15
+    adapters, shelf = adapters_of(draw, count) if draw.random() < 0.35 else ((), {})
     return Scenario(
-        rules=rules,
+        rules=replace(rules, batching="static") if static else rules,
         requests=requests,
         units=units if shared else (),
         unit_tokens=unit,
         policy="priority" if priority else "",
         facts=facts_of(seed, requests),
+        adapters=adapters,
+        shelf=shelf,
     )
+
+
+def adapters_of(draw: np.random.Generator, count: int) -> tuple[tuple[int, ...], dict[str, float]]:
+    """An adapter for most requests, and few places for them."""
+    slots = int(draw.integers(1, 5))
+    shelf = {
+        "slots": slots,
+        "kept": slots + int(draw.choice([0, 0, 1, 3])),
+        "load_s": float(draw.choice([0.0, 3e-3, 0.1])),
+        "each_s": float(draw.choice([0.0, 2e-4])),
+        "first_s": float(draw.choice([0.0, 1e-3])),
+    }
+    return tuple(draw.integers(-1, int(draw.integers(1, 9)), count).tolist()), shelf
 
 
 @pytest.mark.parametrize("seed", range(SCENARIOS))
@@ -201,6 +223,8 @@ def test_engine_equals_the_eager_reference(seed: int) -> None:
         np.testing.assert_allclose(getattr(engine.log, name), times, rtol=EXACT, atol=EXACT, err_msg=name)
     assert engine.log.preempted == {s.id: s.preempted for s in expected.all if s.preempted}
     assert engine.iteration == expected.iteration
+    if case.adapters:
+        assert engine.adapters.loads == expected.shelf.loads
 
 
 def test_scenarios_reach_every_mechanism() -> None:
@@ -208,6 +232,9 @@ def test_scenarios_reach_every_mechanism() -> None:
     assert sum(engine.preempted for engine in engines) > 20
     assert sum(engine.iteration for engine in engines) > 2 * sum(engine.events for engine in engines)
     assert sum(sum(engine.log.found.values()) for engine in engines if engine.prefix) > 1000
+    assert sum(engine.static for engine in engines) > 10
+    distinct = [(engine, len(set(engine.adapters._of) - {-1})) for engine in engines if engine.adapters is not None]
+    assert sum(engine.adapters.loads > distinct_ for engine, distinct_ in distinct) > 10
 
 
 @pytest.mark.parametrize("seed", range(0, SCENARIOS, 3))
@@ -224,9 +251,10 @@ def test_whole_numbers_of_time_are_equal_to_the_bit(seed: int) -> None:
     """Step times in whole ticks: sums are exact, and so is every decision."""
     case = scenario(seed)
     rules = replace(case.rules, front_end_s=0.0, copy_s=0.0)
+    shelf = {name: value if name in ("slots", "kept") else round(value * 1e6) for name, value in case.shelf.items()}
     arrivals = case.requests.arrivals
     ticks = None if arrivals is None else [float(int(time * 1e6)) for time in arrivals]
-    case = replace(case, rules=rules, requests=replace(case.requests, arrivals=ticks))
+    case = replace(case, rules=rules, requests=replace(case.requests, arrivals=ticks), shelf=shelf)
     expected, engine = case.reference(TICKS), case.engine(times=TICKS)
     assert list(engine.log.last) == [s.last for s in expected.all]
     assert list(engine.log.first) == [s.first for s in expected.all]
@@ -245,6 +273,10 @@ def test_all_requests_end_and_give_back_what_they_held(seed: int) -> None:
     assert not any((engine.running, engine.prefilling, engine.joined, engine.limits, engine.redo, engine.ready))
     assert engine.offset == pytest.approx(0.0, abs=1e-6)
     assert engine.residues == [0] * len(engine.residues)
+    if engine.adapters is not None:
+        assert not engine.adapters.using
+        assert not engine.adapters.decoding
+        assert engine.adapters.loads >= len({adapter for adapter in case.adapters if adapter >= 0})
 
 
 class Audited(Engine):

@@ -89,3 +89,21 @@ def test_a_changed_table_does_not_remember_the_times_of_the_old() -> None:
     )
     after = new.pieces(8), new.body(100.0), new.prompts(8, [(100.0, 0.0)])
     assert all(a != b for a, b in zip(before, after, strict=True))
+
+
+def test_iterations_are_padded_to_the_sizes_of_device_graphs() -> None:
+    padded = table_of(stepper_of("Qwen/Qwen3-32B", 2))
+    bare = replace(padded, captured=())
+    for n, size in ((1, 1), (3, 4), (9, 16), (16, 16), (200, 200), (201, 208)):
+        added = padded.decode_s_of(n, n * 900.0) - bare.decode_s_of(n, n * 900.0)
+        assert added == pytest.approx(bare.body(size) - bare.body(n), abs=1e-12)
+        assert added >= 0
+    assert padded.mixed(10, 9000.0, [(151.0, 0.0)]) - bare.mixed(10, 9000.0, [(151.0, 0.0)]) == pytest.approx(
+        bare.body(168) - bare.body(161)
+    )
+    assert padded.body(513) == bare.body(513)
+
+
+def test_experts_are_not_padded_and_neither_is_a_runtime_that_names_no_sizes() -> None:
+    assert not table_of(stepper_of("Qwen/Qwen3-30B-A3B", 4)).captured
+    assert not table_of(replace(stepper_of("Qwen/Qwen3-32B", 2), runtime=runtime("trtllm"))).captured

@@ -106,6 +106,7 @@ SERVING: tuple[Column, ...] = (
     Column(
         name="acceptance_frac", kind=NUMBER, doc="chance that a drafted token is accepted", default=0.7, highest=1.0
     ),
+    _count("nano_batches", "half batches of a step at once, where that is faster (2: as NanoFlow does)", 1, highest=2),
     _count("max_batch", "sequences per iteration; 0: the runtime's default", 0, lowest=0),
     _count("max_batched_tokens", "tokens per iteration; 0: the runtime's default", 0, lowest=0),
     Column(
@@ -245,6 +246,7 @@ LOADS: tuple[Column, ...] = (
     _text("arrivals", 'a process: "poisson(5/s)", "gamma(5/s, cv=2)", "closed(64)", ...'),
     _text("prompt", 'law of the prompt tokens, instead of isl: "lognormal(mean=1024, sigma=0.8)", ...'),
     _text("output", "law of the output tokens, instead of osl"),
+    _text("adapters", 'law of the numbers of LoRA adapters: "uniform(1, 64)", "zipf(100, 1)", ...'),
     _count("requests", "only so many requests; 0: all", 0, lowest=0),
     Column(name="duration_s", kind=NUMBER, doc="only arrivals before; 0: all", default=0.0, unit="s"),
     Column(name="ttft_slo_s", kind=NUMBER, doc="objective: time to first token; 0: none", default=0.0, unit="s"),
@@ -260,12 +262,22 @@ FLEETS: tuple[Column, ...] = (
     _text("kept", 'what a sequence keeps of its cache: full, "budget(2048)", ...', "full"),
     _text("eviction", "order in which cached prefixes leave: lru, lfu, fifo", "lru"),
     _text("tiers", 'stores of evicted prefixes: "host(capacity=512GB, bandwidth=50GB/s) + nvme(...)"'),
+    _text(
+        "batching",
+        "whether requests enter at any iteration, or only when a whole batch is done",
+        "continuous",
+        choices=("continuous", "static"),
+    ),
     _text("preemption", "of sequences that the cache cannot hold", "recompute", choices=("recompute", "swap")),
     Column(
         name="watermark_frac", kind=NUMBER, doc="share of the cache that admission keeps free", default=0.0, highest=0.9
     ),
     _count("longest_chunk", "tokens of one prompt per iteration; 0: the token budget", 0, lowest=0),
     _count("longest", "tokens of prompt and output that are served; 0: no limit", 0, lowest=0),
+    _count("lora_rank", "of each adapter that requests name", 16),
+    _count("lora_slots", "distinct adapters in an iteration", 8),
+    _count("lora_cache", "adapters on a chip; 0: lora_slots", 0, lowest=0),
+    _text("lora_targets", "projections with adapters", "attention", choices=("attention", "all")),
     _text("autoscaler", 'how many of the replicas are up: "queue(target=4, minimum=1)", slo(...), ...'),
     Column(
         name="cold_start_s",

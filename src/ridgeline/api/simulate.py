@@ -18,10 +18,12 @@ from ridgeline.api.predict import CaseError, case_values, cell_value
 from ridgeline.core import units
 from ridgeline.core.cases import Cases
 from ridgeline.core.errors import SpecError, UnknownNameError, did_you_mean
+from ridgeline.core.seeding import stream
 from ridgeline.core.tables import from_mapping
 from ridgeline.serving.deployment import Deployment
 from ridgeline.serving.engine.rules import Log
 from ridgeline.serving.fleet.build import Choices, fleet_of
+from ridgeline.serving.fleet.lora import Lora
 from ridgeline.serving.fleet.playing import play
 from ridgeline.serving.fleet.upkeep import parse_failures
 from ridgeline.serving.load import procedure
@@ -32,7 +34,7 @@ from ridgeline.serving.record.answers import answers
 from ridgeline.serving.record.played import Played
 from ridgeline.serving.record.power_table import PowerTable
 from ridgeline.serving.record.streamed import Collector
-from ridgeline.workloads.traffic import RequestClass, Traffic, load_traffic, make_traffic
+from ridgeline.workloads.traffic import RequestClass, Traffic, load_traffic, make_traffic, parse_law
 
 USUAL_REQUESTS = 2_000
 """Requests of a generated load that names neither a number nor a duration."""
@@ -58,6 +60,7 @@ class Load:
     arrivals: str = ""
     prompt: str = ""
     output: str = ""
+    adapters: str = ""
     requests: float = 0.0
     duration_s: float = 0.0
     ttft_slo_s: float = 0.0
@@ -76,6 +79,9 @@ class Load:
             found = self._generated(values)
         if self.trace and rate > 0:
             found = found.at_rate(rate)
+        if self.adapters:
+            drawn = parse_law(self.adapters, at="adapters").sample(len(found), stream(int(self.seed), "adapters"))
+            found = replace(found, adapter=drawn.astype(np.int32))
         return self._promised(found)
 
     def _ends(self) -> dict[str, Any]:
@@ -314,11 +320,16 @@ def parted(case: Mapping[str, Any], *, plugins: bool, keep_runs: bool) -> tuple[
         fleet.pop("cold_start_s", -1.0),
         {name: fleet.pop(name, 0.0) for name in ("longest", "longest_chunk")},
     )
+    lora = {
+        name: fleet.pop(f"lora_{name}") for name in ("rank", "slots", "cache", "targets") if f"lora_{name}" in fleet
+    }
+    lora |= {name: int(lora[name]) for name in ("slots", "cache") if name in lora}
     failures, tiers, kept = (fleet.pop(name, "") for name in ("failures", "tiers", "kept"))
     limited: dict[str, Any] = {name: value or math.inf for name, value in limits.items()}
     choices = Choices(
         **fleet,
         **limited,
+        lora=Lora(**lora),
         kv=kept or "full",
         tiers=[tier.strip() for tier in tiers.split("+")] if isinstance(tiers, str) and tiers else tiers or (),
         cold_start_s=None if cold < 0 else cold,
@@ -352,6 +363,8 @@ def _provenance(seed: int, traffic: Traffic, case: Mapping[str, float | str], ch
     for column in (traffic.arrival_s, traffic.prompt_tokens, traffic.output_tokens, traffic.after, traffic.think_s):
         load.update(np.ascontiguousarray(column).tobytes())
     load.update(np.ascontiguousarray(traffic.hash_ids).tobytes())
+    if (traffic.adapter >= 0).any():
+        load.update(np.ascontiguousarray(traffic.adapter).tobytes())
     configuration = hashlib.sha256(repr((sorted(case.items()), choices)).encode()).hexdigest()
     return {
         "version": __version__,

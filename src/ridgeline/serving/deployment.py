@@ -133,7 +133,15 @@ def make_pool(d: Deployment, plan: Plan, load: Load, workers: Value, *, batch: V
         slots = np.minimum(slots, np.maximum(budget - 1.0, 1.0))
     lanes = workers * plan.dp * plan.pp
     in_flight = np.where(c["concurrency"] > 0, np.maximum(c["concurrency"] / lanes, 1.0), np.inf)
-    stepper = Stepper(model=d.model, plan=plan, machines=d.machines, runtime=r, setting=d.setting, drafts=drafts)
+    stepper = Stepper(
+        model=d.model,
+        plan=plan,
+        machines=d.machines,
+        runtime=r,
+        setting=d.setting,
+        drafts=drafts,
+        nano_batches=c["nano_batches"],
+    )
     limits = Limits(slots=np.minimum(slots, in_flight), token_budget=budget)
     chips = workers * plan.chips
     return Pool(stepper=stepper, limits=limits, memory=memory, context=context, lanes=lanes, chips=chips)

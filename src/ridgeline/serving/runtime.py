@@ -6,7 +6,7 @@ Files: `runtimes/*.yaml`, each fact with its source. A runtime is data; how a st
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -49,6 +49,7 @@ class Runtime:
         front_end_before: first version that no longer has that limit ("": all have it).
         fused_from: version from which ops leave their results in the format that the next matmul takes, so that no
             kernel quantises activations by itself (never: none does yet).
+        captured_tokens: merged tokens of its device graphs, to which iterations are padded (none: no padding).
         prefix_cache: whether prompts that were seen before are found in the cache.
         lost_slots: slots that stay empty although requests wait.
         budget_terms: what a benchmark harness sets in the place of `max_batched_tokens`: tokens per unit of a case
@@ -74,6 +75,7 @@ class Runtime:
     front_end_before: str
     facts: Mapping[str, Mapping[str, Any]]
     fused_from: str = ""
+    captured_tokens: tuple[float, ...] = ()
     prefix_cache: bool = True
     lost_slots: float = 0.0
     budget_terms: Mapping[str, float] | None = None
@@ -152,4 +154,10 @@ def runtime(name: str) -> Runtime:
         front_end_before=str(facts["host_token_rate_limit"].get("before", "")),
         facts=facts,
         fused_from=str(facts["fused_quantisation_from"]["value"]),
+        captured_tokens=_captured(facts.get("captured_tokens", {}).get("value", ())),
     )
+
+
+def _captured(ranges: Sequence[Sequence[int]]) -> tuple[float, ...]:
+    """Sizes of (first, last, step) each."""
+    return tuple(float(size) for first, last, step in ranges for size in range(first, last + 1, step))

@@ -22,7 +22,7 @@ from ridgeline.serving.runtime import Runtime
 from ridgeline.steps import Step, alike, price_step, step_time_s
 from ridgeline.workloads.families.transformer import forward
 from ridgeline.workloads.graph import Graph
-from ridgeline.workloads.model import Batch, Model
+from ridgeline.workloads.model import Batch, Model, is_zero
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,7 @@ class Stepper:
 
     Attributes:
         drafts: speculated tokens per step (0: none): decoding sequences then bring 1 + drafts tokens each.
+        nano_batches: 2: a step runs as two half batches at once where that is faster (`steps.nano_batches`).
     """
 
     model: Model
@@ -39,6 +40,7 @@ class Stepper:
     runtime: Runtime
     setting: Setting
     drafts: Value = 0.0
+    nano_batches: Value = 1.0
 
     def repeated(self, times: int) -> Stepper:
         """The same rows `times` over, one after another, so that several batches of each are priced in one call."""
@@ -49,10 +51,10 @@ class Stepper:
         return self._changed(lambda column: column[rows])
 
     def _changed(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Stepper:
-        model, plan, drafts = map_columns((self.model, self.plan, self.drafts), change)
+        model, plan, drafts, nano = map_columns((self.model, self.plan, self.drafts, self.nano_batches), change)
         index = self.machines.index
         machines = self.machines if index is None else replace(self.machines, index=change(index))
-        return replace(self, model=model, plan=plan, machines=machines, drafts=drafts)
+        return replace(self, model=model, plan=plan, machines=machines, drafts=drafts, nano_batches=nano)
 
     def decode(self, seqs: Value, context: Value) -> Batch:
         """A batch of decoding sequences."""
@@ -60,7 +62,15 @@ class Stepper:
 
     def step(self, batch: Batch) -> Step:
         """The priced step of one lane; context parallelism cuts each prompt into equal zigzag shares."""
-        return price_step(self._graph(batch), self.machines, self.setting)
+        whole = price_step(self._graph(batch), self.machines, self.setting)
+        if not self._splits:
+            return whole
+        half = price_step(self._graph(_half(batch)), self.machines, self.setting)
+        return replace(whole, half=half.ops, splits=np.asarray(self.nano_batches) > 1)
+
+    @property
+    def _splits(self) -> bool:
+        return bool(np.any(np.asarray(self.nano_batches) > 1))
 
     def _graph(self, batch: Batch) -> Graph:
         graph = forward(self.model, self._cut_prompts(batch), drafts=bool(np.any(np.asarray(self.drafts) > 0)))
@@ -72,6 +82,8 @@ class Stepper:
 
     def time_s(self, batch: Batch) -> Value:
         """Seconds of one iteration. Rows that differ in nothing but the lengths of their contexts share most prices."""
+        if self._splits:
+            return self.step(batch).time_s + self.host_s(batch)
         without = replace(batch, decode_context=0.0, prefill_prefix=0.0)
         shared = alike((self.model, self.plan, self.machines.index, self.drafts, without))
         return step_time_s(self._graph(batch), self.machines, self.setting, shared) + self.host_s(batch)
@@ -93,3 +105,14 @@ class Stepper:
             prefill_tokens=share,
             prefill_prefix=middle,
         )
+
+
+def _half(batch: Batch) -> Batch:
+    """The larger half: of the decoding sequences, and of the tokens of each prompt, in the middle of what is before."""
+    tokens = np.ceil(np.asarray(batch.prefill_tokens, float) / 2.0)
+    return replace(
+        batch,
+        decode_seqs=np.ceil(np.asarray(batch.decode_seqs, float) / 2.0) if not is_zero(batch.decode_seqs) else 0.0,
+        prefill_tokens=tokens,
+        prefill_prefix=batch.prefill_prefix + (batch.prefill_tokens - tokens) / 2.0,
+    )

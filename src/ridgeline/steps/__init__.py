@@ -1,11 +1,12 @@
 """Steps: a planned graph on a machine's resources: its time, what bounds it, and the memory it needs.
 
-Read `step.py` (a graph priced op by op), `shared.py` (only its time, where ops that rows share are priced once) and
-`memory.py` (weights, cache, reserve; does it fit?).
+Read `step.py` (a graph priced op by op), `nano_batches.py` (two half batches at once), `shared.py` (only its time, with
+ops that rows share priced once) and `memory.py` (weights, cache, reserve; does it fit?).
 """
 
 from ridgeline.steps.memory import Memory, memory_of
+from ridgeline.steps.priced import OpCost
 from ridgeline.steps.shared import alike, step_time_s
-from ridgeline.steps.step import OpCost, Step, largest_name, price_step
+from ridgeline.steps.step import Step, largest_name, price_step
 
 __all__ = ["Memory", "OpCost", "Step", "alike", "largest_name", "memory_of", "price_step", "step_time_s"]

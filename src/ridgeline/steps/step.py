@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,40 +11,53 @@ from numpy.typing import NDArray
 
 from ridgeline.costs.interval import Part, interval, total
 from ridgeline.costs.machine_columns import MachineColumns
-from ridgeline.costs.price import Price, Setting
+from ridgeline.costs.price import Setting
 from ridgeline.costs.price_op import interval_kind, price
 from ridgeline.hardware.chip import Value
+from ridgeline.steps.nano_batches import split_time_s
+from ridgeline.steps.priced import OpCost
 from ridgeline.workloads.graph import Graph, Repeat
 from ridgeline.workloads.ops import Collective, Experts, Op
 
 Column = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class OpCost:
-    """One op of a step: its block, how often it runs, and the price of one run."""
-
-    block: str
-    op: Op
-    times: Value
-    price: Price
-
-    @property
-    def time_s(self) -> Value:
-        """Seconds of all its runs in the step."""
-        return self.times * self.price.time_s
-
-
 @dataclass(frozen=True)
 class Step:
-    """A priced graph. Times are one pass through every layer (pipeline stages one after another), host time apart."""
+    """A priced graph. Times are one pass through every layer (pipeline stages one after another), host time apart.
+
+    Attributes:
+        ops: all ops, one after another.
+        half: those of half the batch, if the step may run as two nano-batches.
+        splits: whether it may, per configuration.
+    """
 
     ops: tuple[OpCost, ...]
+    half: tuple[OpCost, ...] = ()
+    splits: Value | NDArray[np.bool_] = False
 
     @cached_property
     def time_s(self) -> Value:
         """Device time of one pass."""
+        return self._serial_s - self.hidden_s
+
+    @cached_property
+    def _serial_s(self) -> Value:
         return _total(cost.time_s for cost in self.ops)
+
+    @cached_property
+    def hidden_s(self) -> Value:
+        """What two nano-batches save, where they do (`nano_batches`); figures by op and by bound do not show it."""
+        if not self.half:
+            return np.float64(0.0)
+        saved = np.maximum(self._serial_s - split_time_s(self.ops, self.half), 0.0)
+        hidden: Value = np.where(self.splits, saved, 0.0)
+        return hidden
+
+    def only(self, chosen: Callable[[Op], bool]) -> Step:
+        """The step of some of its ops."""
+        ops, half = (tuple(cost for cost in costs if chosen(cost.op)) for costs in (self.ops, self.half))
+        return Step(ops, half, self.splits)
 
     @cached_property
     def communication_s(self) -> Value:
@@ -97,12 +110,13 @@ class Step:
             time_s = cost.time_s
             parts.append(Part(kind=kind, time_s=time_s, low_s=time_s * low, high_s=time_s * high))
         low_s, high_s = total(parts)
-        return np.maximum(low_s, self.floor_s), np.maximum(high_s, self.time_s)
+        shorter = self.time_s / self._serial_s if self.half else 1.0
+        return np.maximum(low_s, self.floor_s) * shorter, np.maximum(high_s, self._serial_s) * shorter
 
     def calibrated(self) -> Value:
         """Share of the time priced with coefficients of this very chip."""
         known = _total(cost.time_s * np.asarray(cost.price.calibrated, float) for cost in self.ops)
-        share: Value = np.divide(known, self.time_s, out=np.zeros_like(np.asarray(known, float)), where=known > 0)
+        share: Value = np.divide(known, self._serial_s, out=np.zeros_like(np.asarray(known, float)), where=known > 0)
         return share
 
 

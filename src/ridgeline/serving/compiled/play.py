@@ -64,6 +64,8 @@ def why_not(fleet: Fleet) -> str:
         return f"its router {type(router).__name__} is written in Python"
     if first.rules.kept_tokens < NEVER or first.rules.prefill_only:
         return "its caches drop tokens" if not first.rules.prefill_only else "its lanes only prefill"
+    if first.rules.batching != "continuous":
+        return "its batches are static"
     if len(fleet.traffic) >= 1 << 31 or len(fleet.members) * _slots(first, len(fleet.traffic)) > MOST_NODES:
         return "it is too large"
     return next((reason for member in fleet.members if (reason := _odd(member.engine, first, member.up))), "")
@@ -72,10 +74,10 @@ def why_not(fleet: Fleet) -> str:
 def _odd(engine: Engine, first: Engine, up: bool) -> str:
     if engine.times is not first.times or engine.rules != first.rules or engine.longest_run != first.longest_run:
         return "its lanes differ"
-    if type(engine.queue) is not Fcfs or engine.prefix is not None:
-        return (
-            "a lane has a cache of prefixes" if engine.prefix is not None else "a queue is not first come first served"
-        )
+    if engine.prefix is not None or engine.adapters is not None:
+        return "a lane has a cache of prefixes" if engine.adapters is None else "a lane has adapters"
+    if type(engine.queue) is not Fcfs:
+        return "a queue is not first come first served"
     if not up or engine.end < NEVER or engine.queue or engine.iteration:
         return "a lane is down or has begun"
     return ""
@@ -267,6 +269,7 @@ def _times(engine: Engine, slots: int) -> dict[str, NDArray[np.float64]]:
             [times.pieces(n) if n else times.pieces(0) * (len(times.marks) + 1) for n in range(slots + 1)]
         ),
         "bodies": np.array([times.body(n * times.width) for n in range(slots + 1)]),
+        "captured": np.array(times.captured, dtype=np.float64),
         "grid": np.array([times.tokens, times.body_s], dtype=np.float64),
         "chunk_grid": np.array([times.chunks, times.extra_s, times.prefix_s], dtype=np.float64),
     }

@@ -88,6 +88,7 @@ class World(NamedTuple):
     released: Array
     pieces: Array  # [sequences, pieces, (bend, seconds, seconds per token)]
     bodies: Array  # [sequences] body of their tokens
+    captured: Array  # sizes to which merged tokens are padded, rising
     grid: Array  # [(tokens, body_s), sizes]
     chunk_grid: Array  # [(chunks, extra_s, prefix_s), sizes]
 
@@ -149,6 +150,19 @@ def between(values: Array, i: int, w: float) -> float:
 
 
 @kernel
+def padded(captured: Array, tokens: float) -> float:
+    """As `StepTimes.body` pads."""
+    low, high = 0, len(captured)
+    while low < high:
+        middle = (low + high) >> 1
+        if captured[middle] < tokens:
+            low = middle + 1
+        else:
+            high = middle
+    return captured[low] if tokens > 0 and low < len(captured) else tokens
+
+
+@kernel
 def prompt_times(w: World, s: Record, n: int) -> tuple[float, float]:
     """As `StepTimes.prompts`, of the chunks of the lane."""
     r = w.rules[0]
@@ -164,5 +178,5 @@ def prompt_times(w: World, s: Record, n: int) -> tuple[float, float]:
         rise += prefix_s * p.chunk
         new += p.chunk
         node = p.after
-    i, x = place(w.grid[0], new)
+    i, x = place(w.grid[0], padded(w.captured, new))
     return total + between(w.grid[1], i, x) - w.bodies[n], rise

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from heapq import heappop, heappush
 
+from ridgeline.serving.engine.adapters import Adapters
 from ridgeline.serving.engine.prefix import PrefixCache
 from ridgeline.serving.engine.queues import Accounts
 from ridgeline.serving.engine.rules import Rules
@@ -35,8 +36,16 @@ class Batch:
         free: cache blocks that are free or evictable, of `capacity`.
     """
 
-    def __init__(self, rules: Rules, prefix: PrefixCache | None, accounts: Accounts | None, longest_run: int) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        prefix: PrefixCache | None,
+        accounts: Accounts | None,
+        longest_run: int,
+        adapters: Adapters | None,
+    ) -> None:
         """An empty batch."""
+        self.adapters = adapters
         self.rules, self.prefix, self._accounts, self.longest_run = rules, prefix, accounts, longest_run
         self.block, self.growth = rules.block_tokens, rules.growth if rules.growth != 1 else 1
         self.grows = rules.cache != "reserve"
@@ -124,6 +133,8 @@ class Batch:
             self._drop_stale()
         if self.prefix:
             self.free += self.prefix.release(request)
+        if self.adapters is not None:
+            self.adapters.leave(request)
         del self.running[request]
         return context, emitted
 
@@ -150,6 +161,8 @@ class Batch:
         self.outstanding += key
         if self._accounts is not None:
             self._accounts.decoding(request, 1, growth * step)
+        if self.adapters is not None:
+            self.adapters.decode(request, 1)
         kept = self.rules.kept_tokens
         if kept < NEVER:
             if context >= kept:
@@ -175,6 +188,8 @@ class Batch:
         self.outstanding -= key
         if self._accounts is not None:
             self._accounts.decoding(request, -1, self.growth * self.step)
+        if self.adapters is not None:
+            self.adapters.decode(request, -1)
         if self.limits and self.limits.pop(request, 0) == -1:
             self.fixed -= self.rules.kept_tokens
         else:

@@ -7,8 +7,9 @@ request that could be admitted. A run may be cut at any boundary without changin
 
 At a boundary, in this order: requests that have arrived are in the queue; while the cache cannot hold the next
 iteration, a running request is preempted; the token budget is given to prompts under way, oldest first; unless
-something was preempted, requests are admitted from the head of the queue while slots, budget and cache allow; the first
-that is refused stops it. Then the iteration runs; at its end sequences finish, complete prompts emit their first token.
+something was preempted, requests are admitted from the head of the queue while slots, budget, cache and adapters allow;
+the first that is refused stops it (static batching admits only when nothing runs). Then the iteration runs; at its end
+sequences finish, complete prompts emit their first token.
 
 What a batch holds is counted in `batch.py`.
 """
@@ -20,6 +21,7 @@ from array import array
 from collections.abc import Sequence
 from heapq import heappop
 
+from ridgeline.serving.engine.adapters import Adapters
 from ridgeline.serving.engine.batch import EPSILON, MASK, NEVER, PART, SHIFT, Batch
 from ridgeline.serving.engine.prefix import PrefixCache
 from ridgeline.serving.engine.queues import Fcfs, Queue, accounts_of
@@ -51,19 +53,20 @@ class Engine(Batch):
         *,
         queue: Queue | None = None,
         prefix: PrefixCache | None = None,
+        adapters: Adapters | None = None,
         keep_runs: bool = False,
         longest_run: int = 1 << 60,
     ) -> None:
         """`longest_run` cuts runs of iterations: 1 advances one by one, with the same result."""
         self.queue: Queue = Fcfs() if queue is None else queue
-        super().__init__(rules, prefix, accounts_of(self.queue), longest_run)
+        super().__init__(rules, prefix, accounts_of(self.queue), longest_run, adapters)
         self.times, self.requests, self.log = times, requests, log
         # What a queue may have beside its order (see queues.py); None: it is never asked.
         self._next_time = getattr(self.queue, "next_time", None)
         self._victims = getattr(self.queue, "victims", None)
         self._departed = getattr(self.queue, "departed", None)
         self.runs = array("d") if keep_runs else None
-        self.separate = rules.prompts == "prefill-first"
+        self.separate, self.static = rules.prompts == "prefill-first", rules.batching == "static"
         self.used = 0.0  # at the start of the run under way
         self.watermark = math.floor(rules.watermark_frac * self.capacity)
         self.t = self.start = self.u = self.v = self.copying = self.front = self.area = self.busy = 0.0
@@ -186,6 +189,8 @@ class Engine(Batch):
         self.room = self.held = False
         if self.prefix:
             self.prefix.clear()
+        if self.adapters is not None:
+            self.adapters.clear()
         return lost
 
     def unpark(self, request: int, time: float) -> None:
@@ -260,6 +265,9 @@ class Engine(Batch):
         horizon = self.longest_run
         if short:
             horizon = 1
+        elif self.static:
+            if self.queue and not running:
+                horizon, left = self._admit(left, need, horizon)
         elif left > 0 and (len(running) < rules.slots or self._victims is not None):
             if self.queue:
                 horizon, left = self._admit(left, need, horizon)
@@ -294,6 +302,9 @@ class Engine(Batch):
             u, v = u + added, v + rising
             if k > 1:
                 k = min(k, min([int(prefilling[r] // tokens) for r, tokens in chunks]))
+        if self.adapters is not None:
+            u += self.adapters.iteration_s([request for request, _ in chunks], n)
+            self.copying += self.adapters.load()
         if self.copying:
             u, k, self.copying = u + self.copying, 1, 0.0
         if until < NEVER and k > 1:
@@ -318,12 +329,14 @@ class Engine(Batch):
         kept = self._kept() if part else 0.0
         before, entered, tokens = left, [], 0.0
         settled: set[int] = set()  # who has come or given way at this boundary stays where it is
-        while queue and left > 0 and (len(running) < rules.slots or self._victims is not None):
+        while queue and (left > 0 or self.static) and (len(running) < rules.slots or self._victims is not None):
             request = queue.peek()
             wait = self.eligible.get(request, 0) - self.iteration if self.eligible else 0
             if wait > 0:
                 horizon = min(horizon, wait)
                 break
+            if self.adapters is not None and not self.adapters.admits(request):
+                break  # until a request leaves
             loaded = request in self.ready
             if loaded:
                 private, now = self._ready_needs(request)
@@ -359,7 +372,8 @@ class Engine(Batch):
             queue.pop()
             self._enter(request, prompt, output, private, compute)
             chunk = min(compute, left, rules.longest_chunk)
-            self.chunks.append((request, chunk))
+            if chunk > 0:
+                self.chunks.append((request, chunk))
             entered.append(request)
             left -= chunk
             tokens += compute
@@ -378,7 +392,7 @@ class Engine(Batch):
     def _may_be_cut(self) -> bool:
         """Whether a prompt longer than the budget left may start now."""
         prompts = self.rules.prompts
-        return prompts == "chunked" or (prompts == "prefill-first" and not self.prefilling)
+        return prompts == "chunked" or (prompts == "prefill-first" and (self.static or not self.prefilling))
 
     def _sizes(self, request: int) -> tuple[int, int]:
         """Tokens to compute before the next one is emitted, and tokens to emit."""
@@ -401,6 +415,8 @@ class Engine(Batch):
         if compute < prompt and request not in self.redo:
             self.log.found[request] = int(prompt - compute)
         self._take(private)
+        if self.adapters is not None:
+            self.adapters.enter(request)
         self.running[request] = (prompt, output, shared)
         self.prefilling[request] = compute
         self.promised += output
@@ -438,6 +454,8 @@ class Engine(Batch):
         context, loading = self.ready.pop(request)
         _, left = self.redo.pop(request)
         self._take(blocks)
+        if self.adapters is not None:
+            self.adapters.enter(request)
         self.copying += loading
         # As if it had just been prefilled here and emitted its first token.
         self.running[request] = (int(context + EPSILON), left + 1, 0)
@@ -537,6 +555,8 @@ class Engine(Batch):
     def _depart(self, request: int, seen: float, done: list[int]) -> None:
         if self.prefix:
             self.free += self.prefix.release(request)
+        if self.adapters is not None:
+            self.adapters.leave(request)
         del self.running[request]
         if self.redo:
             self.redo.pop(request, None)

@@ -12,6 +12,7 @@ from ridgeline.core.errors import DomainError
 PROMPTS = ("chunked", "whole", "prefill-first")
 CACHES = ("grow", "reserve", "reserve-part")
 PREEMPTIONS = ("recompute", "swap")
+BATCHINGS = ("continuous", "static")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,9 @@ class Rules:
         front_end_s: time per output token of the one process through which all tokens pass.
         growth: output tokens per iteration and sequence (above 1 under speculation).
         prefill_only: requests leave after their prompt; another engine decodes (disaggregated serving).
+        batching: continuous (whoever fits enters at any iteration) or static (requests are admitted only when nothing
+            runs; a batch then takes all that slots and cache allow, its prompts share as many iterations as the budget
+            asks, and the slot of a sequence that ends early stays empty; Orca, OSDI 2022, section 2).
     """
 
     slots: int
@@ -57,12 +61,15 @@ class Rules:
     front_end_s: float = 0.0
     growth: float = 1.0
     prefill_only: bool = False
+    batching: str = "continuous"
 
     def __post_init__(self) -> None:
         """Refuse rules under which nothing would ever run."""
         if self.prompts not in PROMPTS or self.cache not in CACHES or self.preemption not in PREEMPTIONS:
             fix = f"prompts is one of {PROMPTS}, cache of {CACHES}, preemption of {PREEMPTIONS}"
             raise DomainError("unknown policy", at="rules", got=self, fix=fix)
+        if self.batching not in BATCHINGS:
+            raise DomainError("unknown batching", at="batching", got=self.batching, fix=f"one of {BATCHINGS}")
         sizes = (self.slots, self.token_budget, self.longest_chunk, self.block_tokens, self.kept_tokens)
         if min(sizes) < 1 or self.growth <= 0:
             raise DomainError("slots, budgets and block_tokens are at least 1, growth positive", at="rules", got=self)

@@ -5,7 +5,8 @@ An iteration of `n` decoding and some prefilling sequences takes
     decode(n, context) + body(n + prompt tokens) - body(n) + sum over chunks of extra(tokens, prefix)
 
 where `body` is every op whose time depends on merged tokens alone (projections, feed-forward, norms, collectives) and
-`extra` what a prompt adds to it (attention over its prefix, its row of the head). `decode` is piecewise affine in the
+`extra` what a prompt adds to it (attention over its prefix, its row of the head). A runtime that pads iterations to the
+sizes of its device graphs pays the body of the padded size. `decode` is piecewise affine in the
 total context, `extra` affine in the prefix; sizes in between are interpolated linearly. This table is the engine's
 time: the engine is exact with respect to it; a test states how far the table is from the prices themselves.
 """
@@ -13,7 +14,7 @@ time: the engine is exact with respect to it; a test states how far the table is
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from ridgeline.hardware.chip import Value
 from ridgeline.serving.stepper import Stepper
-from ridgeline.workloads.model import Batch
+from ridgeline.workloads.model import Batch, MixtureOfExperts
 from ridgeline.workloads.ops import Attention, Scan
 
 Column = NDArray[np.float64]
@@ -60,6 +61,8 @@ class StepTimes:
             their total context in tokens, the new ones included.
         marks, bends_s: mean contexts at which the slope changes, rising, and by how much, seconds per token of total
             context, one list parallel to `sequences` per mark (none: one slope holds throughout).
+        captured: merged tokens for which there is a device graph, rising: an iteration of fewer computes as many, but
+            for attention and head; one of more than all of them is not padded.
         chunks, extra_s, prefix_s: what one prompt chunk adds to the body: `extra_s` plus `prefix_s` times its prefix.
         launch_s: the part of `extra_s` that a second chunk in the same iteration shares with the first.
         width: tokens that a decoding sequence brings to an iteration (above 1 under speculation).
@@ -80,6 +83,7 @@ class StepTimes:
     host_sequence_s: float
     marks: Sequence[float] = ()
     bends_s: Sequence[Sequence[float]] = ()
+    captured: Sequence[float] = ()
     _pieces: dict[int, tuple[Piece, ...]] = field(init=False, default_factory=dict, compare=False, repr=False)
     _chunk: dict[float, tuple[float, float]] = field(init=False, default_factory=dict, compare=False, repr=False)
     _body: dict[float, float] = field(init=False, default_factory=dict, compare=False, repr=False)
@@ -96,6 +100,7 @@ class StepTimes:
             return ((math.inf, self.host_s, 0.0),)
         i, w = _place(self.sequences, n)
         base = _between(self.decode_s, i, w) + self.host_s + self.host_sequence_s * n
+        base += self.body(n * self.width) - self._unpadded(n * self.width)
         slope = max(_between(self.context_s, i, w), 0.0)
         pieces = []
         for mark, bends in zip(self.marks, self.bends_s, strict=True):
@@ -133,12 +138,17 @@ class StepTimes:
         return total + self.body(new) - self.body(old), rise
 
     def body(self, tokens: float) -> float:
-        """Seconds of everything but attention and head for that many merged tokens; 0 for none."""
+        """Seconds of everything but attention and head for that many merged tokens, padded; 0 for none."""
         known = self._body.get(tokens)
         if known is None:
-            i, w = _place(self.tokens, tokens)
-            known = self._body[tokens] = _between(self.body_s, i, w) if tokens > 0 else 0.0
+            i = bisect_left(self.captured, tokens)
+            padded = self.captured[i] if tokens > 0 and i < len(self.captured) else tokens
+            known = self._body[tokens] = self._unpadded(padded)
         return known
+
+    def _unpadded(self, tokens: float) -> float:
+        i, w = _place(self.tokens, tokens)
+        return _between(self.body_s, i, w) if tokens > 0 else 0.0
 
 
 def _place(grid: Sequence[float], x: float) -> tuple[int, float]:
@@ -187,6 +197,9 @@ def sample(
     columns = [np.array(x).T.tolist() for x in (body, base, slopes[0], extra, prefix)]
     bends = np.moveaxis(np.diff(slopes, axis=0), 2, 0).tolist()
     r = stepper.runtime
+    # Which experts the rows of padding visit, and so how many weights they read, is not known.
+    routed = any(isinstance(block.ffn, MixtureOfExperts) for block in stepper.model.blocks)
+    captured = () if routed else r.captured_tokens
     return [
         StepTimes(
             tokens=tokens,
@@ -203,6 +216,7 @@ def sample(
             host_sequence_s=r.host_sequence_s,
             marks=tuple(marks),
             bends_s=bends[i],
+            captured=captured,
         )
         for i in range(rows)
     ]
@@ -247,8 +261,7 @@ def _decodes(
     context = np.concatenate([np.tile(contexts[0], points), *(np.tile(column, each) for column in contexts)])
     width = np.where(np.arange(sizes.size) < points * rows, 1.0, 1.0 + np.asarray(many.drafts))
     step = many.step(Batch(decode_seqs=sizes, decode_context=context, decode_tokens=width))
-    merged = sum((cost.time_s for cost in step.ops if not _apart(cost.op)), start=np.float64(0.0))
-    body = _column(merged, sizes.size).reshape(-1, rows)
+    body = _column(step.only(lambda op: not _apart(op)).time_s, sizes.size).reshape(-1, rows)
     whole = _column(step.time_s, sizes.size).reshape(-1, rows)
     return list(body[:points]), [list(whole[points + i * each : points + (i + 1) * each]) for i in range(len(contexts))]
 

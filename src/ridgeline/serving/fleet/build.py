@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from ridgeline.serving.engine.prefix import PrefixCache
 from ridgeline.serving.engine.rules import Log, Requests, Rules
 from ridgeline.serving.engine.step_table import StepTimes, sample
 from ridgeline.serving.fleet.fleet import Fleet, Member, Pool
+from ridgeline.serving.fleet.lora import Lora, LoraCosts, lora_costs
 from ridgeline.serving.fleet.upkeep import Failures, Scaling, arm_failures
 from ridgeline.serving.policies.facts import Facts
 from ridgeline.serving.policies.registry import policy
@@ -55,10 +56,11 @@ class Choices:
     Attributes:
         scheduler: order of each engine's queue. router: which lane takes a request.
         kv: what a sequence keeps of its cache. eviction: order in which prefixes leave. tiers: where they go to.
-        preemption: recompute or swap.
+        preemption: recompute or swap. batching: continuous or static.
         watermark_frac: share of the cache that admission keeps free.
         longest_chunk: most tokens of one prompt in an iteration.
         longest: most tokens of prompt and output that are served.
+        lora: adapters, where the traffic names any.
         autoscaler: how many of the case's replicas are up (""; all of them).
         cold_start_s: from the decision to start a replica until it serves (None: its weights over the host's link).
         failures: how replicas fail.
@@ -73,9 +75,11 @@ class Choices:
     eviction: object = "lru"
     tiers: Sequence[object] = ()
     preemption: str = "recompute"
+    batching: str = "continuous"
     watermark_frac: float = 0.0
     longest_chunk: float = math.inf
     longest: float = math.inf
+    lora: Lora = field(default_factory=Lora)
     autoscaler: object = ""
     cold_start_s: float | None = None
     failures: Failures | None = None
@@ -128,6 +132,7 @@ class _Builder:
         self.requests = Requests(prompts=prompts, outputs=outputs, hits=hits)
         self.log = Log(len(traffic))
         self.units = units_of(traffic) if hashed else None
+        self.adapters = traffic.adapter.tolist() if (traffic.adapter >= 0).any() else None
         self.lanes: dict[str, Lanes] = {}
         self.powers: dict[str, PowerTable] = {}
         many = traffic.classes[1:] or traffic.classes[0].priority
@@ -183,13 +188,14 @@ class _Builder:
         if not problems.ok[0]:
             raise CapacityError(problems.column()[0], at=f"{name} pool")
         self.lanes[name] = lanes
-        rules = self._rules(lanes, asked, prefill_only=passes_to is not None)
+        costs = lora_costs(d, lanes, choices.lora) if self.adapters is not None else None
+        rules = self._rules(lanes, asked, costs, prefill_only=passes_to is not None)
         times = self._times(name, lanes, rules)
         replicas, per = int(workers[0]), int(np.ravel(plan.dp * plan.pp)[0])
         chips = float(np.ravel(np.asarray(lanes.chips, float))[0]) / (replicas * per)
         per_token = token_bytes(d, lanes)
         members = [
-            Member(self._engine(times, rules, per_token), replica=replica, chips=chips)
+            Member(self._engine(times, rules, per_token, costs), replica=replica, chips=chips)
             for replica in range(replicas)
             for _ in range(per)
         ]
@@ -200,7 +206,7 @@ class _Builder:
             made.transfer_s = array("d", np.broadcast_to(moved_s(d, lanes, tokens, total), tokens.shape).tobytes())
         return made
 
-    def _rules(self, lanes: Lanes, asked: NDArray[np.float64], *, prefill_only: bool) -> Rules:
+    def _rules(self, lanes: Lanes, asked: NDArray[np.float64], costs: LoraCosts | None, *, prefill_only: bool) -> Rules:
         d, r, choices = self.d, self.d.runtime, self.choices
         budget = max(float(r.token_budget(d.cases)[0]), 1.0)
         slots = float(asked[0]) if asked[0] > 0 else r.max_batch
@@ -218,7 +224,7 @@ class _Builder:
             prompts=r.prompt_policy,
             longest_chunk=choices.longest_chunk,
             cache=r.cache_policy,
-            cache_tokens=float(math.floor(cache_tokens(d, lanes))),
+            cache_tokens=float(math.floor(cache_tokens(d, lanes, costs.taken_bytes if costs else 0.0))),
             block_tokens=block,
             kept_tokens=self.policy("kv", choices.kv).tokens,
             watermark_frac=choices.watermark_frac,
@@ -230,6 +236,7 @@ class _Builder:
             front_end_s=r.front_end_token_s * float(shared),
             growth=growth if not prefill_only else 1.0,
             prefill_only=prefill_only,
+            batching=choices.batching,
         )
 
     def _copy_s(self, lanes: Lanes) -> float:
@@ -261,7 +268,7 @@ class _Builder:
         )
         return times
 
-    def _engine(self, times: StepTimes, rules: Rules, bytes_per_token: float) -> Engine:
+    def _engine(self, times: StepTimes, rules: Rules, bytes_per_token: float, costs: LoraCosts | None) -> Engine:
         choices, prefix = self.choices, None
         if self.units is not None:
             unit = self.traffic.hash_tokens
@@ -279,13 +286,14 @@ class _Builder:
             self.log,
             queue=self.policy("scheduler", choices.scheduler),
             prefix=prefix,
+            adapters=costs.adapters(self.adapters) if costs and self.adapters else None,
             keep_runs=choices.keep_runs,
         )
 
 
-def cache_tokens(d: Deployment, lanes: Lanes) -> float:
-    """Tokens that the cache of one lane holds, at the mean length of a resident sequence."""
-    room = lanes.memory.free_bytes / token_bytes(d, lanes) / np.asarray(lanes.stepper.plan.pp)
+def cache_tokens(d: Deployment, lanes: Lanes, taken_bytes: float = 0.0) -> float:
+    """Tokens that the cache of one lane holds, at the mean length of a resident sequence, beside what is `taken`."""
+    room = (lanes.memory.free_bytes - taken_bytes) / token_bytes(d, lanes) / np.asarray(lanes.stepper.plan.pp)
     return float(np.ravel(np.asarray(room, float))[0])
 
 
@@ -296,10 +304,13 @@ def token_bytes(d: Deployment, lanes: Lanes) -> float:
 
 def units_of(traffic: Traffic) -> Callable[[int], Sequence[int]]:
     """Ids of the prompt's units by request; where a later turn goes on from a request, the ids of that turn, which also
-    name what the request emits.
+    name what the request emits. Keys and values of one adapter are no use to another.
     """
     start: list[int] = traffic.hash_start.tolist()
     ids: list[int] = traffic.hash_ids.tolist()
+    if (traffic.adapter >= 0).any():
+        owner = np.repeat(traffic.adapter, np.diff(traffic.hash_start))
+        ids = np.unique(np.stack([traffic.hash_ids, owner]), axis=1, return_inverse=True)[1].ravel().tolist()
     longer: dict[int, int] = {}
     for child in np.flatnonzero(traffic.after >= 0).tolist():
         parent = int(traffic.after[child])

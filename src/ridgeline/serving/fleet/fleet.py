@@ -448,6 +448,7 @@ class Fleet:
                     slots=engine.rules.slots,
                     chips=member.chips,
                     busy_s=engine.busy,
+                    adapter_loads=engine.adapters.loads if engine.adapters is not None else 0,
                 )
             )
         end = np.frombuffer(self.end, dtype=np.int8)

@@ -95,7 +95,10 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """The answers of a run: over all of it and in its steady state, what was left out between, and what limits it."""
+    """The answers of a run: over all of it and in its steady state, what was left out between, and what limits it.
+
+    `adapter_loads` counts how often a LoRA adapter was brought to the chips of a lane, over the whole run.
+    """
 
     whole: Stretch
     steady: Stretch
@@ -103,6 +106,7 @@ class Answers:
     bound: Bound
     objectives: tuple[Objectives, ...]
     notes: tuple[str, ...]
+    adapter_loads: int = 0
 
     def to_dict(self) -> dict[str, object]:
         """Plain numbers and texts for JSON; null where a number is not known."""
@@ -118,6 +122,7 @@ class Answers:
             "bound": self.bound.kind,
             "why": self.bound.words,
             "objectives": promises,
+            "adapter_loads": self.adapter_loads,
             "notes": list(self.notes),
         }
 

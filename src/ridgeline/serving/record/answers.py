@@ -101,6 +101,7 @@ def answers(
         bound=bound_of(played, removed.until_s, end, **host) if streamed is None else UNKNOWN,
         objectives=told,
         notes=run.notes(removed),
+        adapter_loads=sum(lane.adapter_loads for lane in played.lanes),
     )
 
 
@@ -317,6 +318,9 @@ class _Run:
             notes.append("the run is too short to tell where warm-up ends; simulate more requests")
         if lost := int(np.count_nonzero(p.end == UNFINISHED)):
             notes.append(f"{lost:,} requests were still there when the run ended; latencies leave them out")
+        if loads := sum(lane.adapter_loads for lane in p.lanes):
+            each = loads / max(int(np.count_nonzero(np.isfinite(p.admitted_s))), 1)
+            notes.append(f"adapters were loaded {loads:,} times, {each:.2g} per request that was admitted")
         if self.powers:
             notes.append("power and energy are of boards alone: hosts, fans and supplies are not known")
         if self.streamed is not None:

@@ -18,7 +18,7 @@ WORDS = {
     "slots": "batch slots: lanes run as many sequences as the engine allows",
     "kv": "KV capacity: the cache has no room for the next prompt",
     "compute": "compute: prompts wait for the token budget of an iteration",
-    "schedule": "the scheduler: requests wait although slots, cache and budget have room (lag, batch waits, order)",
+    "schedule": "the scheduler: requests wait although slots, cache and budget have room (lag, waits, order, adapters)",
     "arrivals": "arrival rate: the fleet keeps up, and has room for more",
     "latency": "the number of clients: each waits for its own tokens, and the fleet has room for more",
     "host": "the host: scheduling and launching take most of an iteration",

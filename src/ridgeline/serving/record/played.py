@@ -63,6 +63,7 @@ class Lane:
         slots: sequences at once.
         chips: chips that it occupies (a share, where lanes of a replica share chips).
         busy_s: time in iterations.
+        adapter_loads: how often a LoRA adapter was brought to its chips.
     """
 
     pool: str
@@ -74,6 +75,7 @@ class Lane:
     slots: int
     chips: float
     busy_s: float
+    adapter_loads: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -20,7 +20,13 @@ from ridgeline.workloads.model import (
     StateSpace,
     is_zero,
 )
-from ridgeline.workloads.ops import Dim, Experts
+from ridgeline.workloads.ops import Dim, Experts, Matmul
+
+LORA_PARTS = {"attention": ("attention",), "all": ("attention", "ffn", "shared_experts")}
+"""Parts of a model whose projections an adapter changes; routed experts have none."""
+
+_FUSED = {"qkv": 3.0, "kv": 2.0, "gate_up": 2.0, "shared_gate_up": 2.0}
+"""Projections that run as one matmul and have an adapter of their own each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +83,38 @@ def kv_bytes_per_token(model: Model, tp: Dim = 1.0) -> Dim:
     """Growth of `cache_bytes` per further token once every window is full."""
     far = 2.0**40
     return (cache_bytes(model, 2.0 * far, tp) - cache_bytes(model, far, tp)) / far
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterSize:
+    """A LoRA adapter on one tensor-parallel rank: its bytes over all layers, and the matmuls that it changes."""
+
+    size_bytes: Dim
+    matmuls: Dim
+
+
+def adapter_size(model: Model, rank: Dim, *, targets: str = "attention", tp: Dim = 1.0) -> AdapterSize:
+    """Size of an adapter in 16 bits (LoRA, arXiv 2106.09685): per projection A, rank x inputs, and B, outputs x rank.
+
+    Of a projection that is cut along its outputs a rank holds its part of B and all of A, of one cut along its inputs
+    its part of A and all of B (S-LoRA, arXiv 2311.03285, section 6; vLLM without `fully_sharded_loras`).
+
+    Args:
+        model: whose projections it changes.
+        rank: of the adapter.
+        targets: attention (its projections) or all (those of dense feed-forwards and shared experts too).
+        tp: tensor-parallel degree.
+    """
+    total: Dim = 0.0
+    matmuls: Dim = 0.0
+    for op, times in forward(model, Batch(decode_seqs=1.0, decode_context=1.0)).walk():
+        if not isinstance(op, Matmul) or op.part not in LORA_PARTS[targets] or not op.holds_weights:
+            continue
+        inputs = op.k / tp if op.shard == "row" else op.k
+        outputs = op.n / tp if op.shard in ("column", "heads") else op.n
+        total = total + times * rank * (_FUSED.get(op.name, 1.0) * inputs + outputs)
+        matmuls = matmuls + times
+    return AdapterSize(size_bytes=total * DTYPES["bf16"].element_bytes, matmuls=matmuls)
 
 
 def _block_cache(block: Block, model: Model, context: Dim, tp: Dim) -> Dim:

@@ -26,6 +26,8 @@ _P99 = 2.3263478740408408
 """The 99 % point of the normal distribution."""
 _WIDEST = 10.0
 """Largest sigma of a lognormal: its 99 % point is then 10^10 times its median."""
+_RANKS = 1_000_000
+"""Most ranks of a Zipf law."""
 _MOST = {"count": float(MAX_TOKENS), "s": MAX_TIME_S}
 
 
@@ -207,7 +209,19 @@ def _geometric(values: Values, at: str, dimension: str) -> tuple[float, Draw]:
     return mean, lambda rng, n: rng.geometric(1 / mean, n).astype(np.float64)
 
 
-_LEAST = {"value": 0.0, "low": 0.0, "sigma": 0.0, "ratio": 0.0, "cv": 1e-3}
+def _zipf(values: Values, at: str, dimension: str) -> tuple[float, Draw]:
+    """Whole numbers from 1 to `count`, the i-th with a weight of i**-alpha."""
+    count, alpha = number(values, "count"), number(values, "alpha", 1.0)
+    if not 1 <= count <= _RANKS or count != int(count):
+        raise SpecError("a Zipf law has whole ranks", at=at, got=count, fix=f"give 1 to {_RANKS:,}")
+    ranks = np.arange(1.0, count + 1.0)
+    share = np.cumsum(ranks**-alpha)
+    share /= share[-1]
+    mean = float(ranks @ np.diff(share, prepend=0.0))
+    return mean, lambda rng, n: np.minimum(np.searchsorted(share, rng.random(n), side="right") + 1.0, count)
+
+
+_LEAST = {"value": 0.0, "low": 0.0, "sigma": 0.0, "ratio": 0.0, "cv": 1e-3, "alpha": 0.0}
 """Parameters that may be as small as this; the others are above 0."""
 _LAWS: Mapping[str, _Kind] = {
     "fixed": _Kind(parameters=(("value", "value"),), needed=1, make=_fixed),
@@ -220,6 +234,8 @@ _LAWS: Mapping[str, _Kind] = {
     "gamma": _Kind(parameters=(("mean", "value"), ("cv", "shape")), needed=1, make=_gamma),
     "exponential": _Kind(parameters=(("mean", "value"),), needed=1, make=_gamma),
     "geometric": _Kind(parameters=(("mean", "value"),), needed=1, make=_geometric),
+    # Popularity, as of adapters.
+    "zipf": _Kind(parameters=(("count", "value"), ("alpha", "shape")), needed=1, make=_zipf),
     # Lengths from ratio x length to length, as InferenceMAX and SGLang draw them.
     "range": _Kind(parameters=(("length", "value"), ("ratio", "frac")), needed=2, make=_range),
     # Lengths from (1 - ratio) x length to (1 + ratio) x length, as vLLM draws them since 2025.
