@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ridgeline.serving.record.energy import PROMPT_POOL, alive_of
-from ridgeline.serving.record.played import Column, Lane, Played
+from ridgeline.serving.record.energy import alive_of
+from ridgeline.serving.record.played import MIXED, Column, Lane, Played
 from ridgeline.serving.record.run_windows import part_of
 from ridgeline.serving.record.spans import present
 
@@ -60,7 +60,7 @@ def bound_of(
     reasons = dict.fromkeys(("slots", "kv", "compute", "schedule"), 0.0)
     order = np.argsort(played.lane, kind="stable")
     edges = np.searchsorted(played.lane[order], np.arange(len(played.lanes) + 1))
-    pooled = any(lane.pool == PROMPT_POOL for lane in played.lanes)
+    pooled = any(lane.role != MIXED for lane in played.lanes)
     for i, lane in enumerate(played.lanes):
         done, time_s = part_of(lane.runs, start_s, end_s)
         up += float(np.diff(alive_of(lane).until(np.array([start_s, end_s])))[0])
