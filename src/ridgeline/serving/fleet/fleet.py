@@ -440,7 +440,7 @@ class Fleet:
             self._enter(pool.passes_to, request, time, handed)
 
     def _share(self, member: Member, time: float) -> None:
-        """A lane has begun or ceased to iterate: iterations of the lane on the same chips that start from now on know."""
+        """A lane has begun or ceased to iterate: that on the same chips goes on at its other pace."""
         partner = member.partner
         if partner is None:
             return

@@ -1,7 +1,7 @@
 """What moves in a fleet while it serves: replicas between prefill and decode, running requests between lanes.
 
-A replica that can change its role has lanes in both pools, of which one side is up at a time: it takes no more requests,
-finishes what it has, loads what the other role needs, and comes up there. Its chips are its own all the while.
+A replica that can change its role has lanes in both pools, of which one side is up at a time: it takes no more
+requests, finishes what it has, loads what the other role needs, and comes up there. Its chips are its own all along.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Switching:
         *,
         switch_s: float,
     ) -> None:
-        """The rule is asked from now on; `switch_s` passes between the last request of one role and the first of the other.
+        """The rule is asked from now on; `switch_s` passes between the last request of one role and the other role.
 
         Raises:
             DomainError: a switch that takes no time that there is.
@@ -182,7 +182,7 @@ class Rebalancing:
         self._control.schedule(copied_s, self._stop, request, giver, taker, lanes)
 
     def _stop(self, request: int, giver: Member, taker: Member, lanes: set[int]) -> None:
-        """The rest follows while it stands still: at most a block, since blocks that are full were copied as they came."""
+        """The rest follows while it stands still: a block at most, since full ones were copied as they came."""
         self._busy -= lanes
         engine = taker.engine
         need = -(-(engine.requests.prompts[request] + engine.requests.outputs[request]) // engine.block)

@@ -74,7 +74,6 @@ class _Guard:
             raise self._broken(f"gave no number from {method!r}", value)
         return float(value)
 
-
     def _whole(self, value: object, what: str) -> int:
         """A whole number of replicas."""
         try:
