@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from tests.serving.test_fleet import RULES, LeastLoaded, check, fleet_of, traffic_of
@@ -57,7 +59,7 @@ def test_replicas_that_change_roles_lose_no_request_and_keep_their_chips(seed: i
     assert chips_s(played) == pytest.approx(4 * played.end_s, rel=0.02)
     for i in range(4):
         spans = sorted([*played.lanes[i].alive_s, *played.lanes[4 + i].alive_s])
-        assert all(end <= start + 1e-9 for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+        assert all(end <= start + 1e-9 for (_, end), (start, _) in pairwise(spans))
 
 
 def test_replicas_that_keep_their_roles_are_two_plain_pools() -> None:
@@ -118,8 +120,10 @@ def test_moving_evens_out_caches_under_a_blind_router() -> None:
 
 def test_freeness_takes_from_lanes_that_fill_soon() -> None:
     fleet, _ = rebalanced(2, FreeCache(NOBODY), Link())
-    lanes = [Member(Engine(each.engine.times, RULES, each.engine.requests, each.engine.log), replica=0, chips=1.0)
-             for each in fleet.members]
+    lanes = [
+        Member(Engine(each.engine.times, RULES, each.engine.requests, each.engine.log), replica=0, chips=1.0)
+        for each in fleet.members
+    ]
     lanes[0].engine.running = dict.fromkeys(range(8), (1, 1, 0))
     lanes[0].engine.free = 10.0
     rule = Freeness(NOBODY, low=50, high=200)

@@ -274,7 +274,7 @@ def simulate(
         powers=powers,
         provenance=_provenance(int(words.seed), traffic, understood, chosen, asked),
         interrupted=fleet.interrupted,
-        pools=understood if asked.fleet else {},
+        pools={} if asked.fleet == "" else understood,
     )
 
 
@@ -290,7 +290,7 @@ class _Asked:
         self, words: Load, case: Mapping[str, Any], *, on: str, plan: str
     ) -> tuple[Traffic, list[PoolPlan], dict[str, dict[str, float | str]]]:
         """The requests, the pools that serve them, and the case of each as it was understood."""
-        if not self.fleet:
+        if self.fleet == "":
             values = case_values("serving", on=on, plan=plan, case=case)
             traffic = words.traffic(values)
             cases, deployment = deployed(values, traffic)
