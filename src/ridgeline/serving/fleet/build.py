@@ -28,6 +28,9 @@ from ridgeline.sim import Simulation
 from ridgeline.workloads.model import Batch
 from ridgeline.workloads.traffic import Traffic
 
+MOST_LANES = 1 << 17
+"""Of one pool: each is an engine of some ten kilobytes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Built:
@@ -181,6 +184,9 @@ class _Builder:
 
     def _members(self, made: _Made, replicas: int, start: int = 0) -> list[Member]:
         """Lanes of so many replicas, numbered from `start`."""
+        if replicas * made.per_replica > MOST_LANES:
+            fix = f"simulate at most {MOST_LANES:,} lanes: a share of the fleet under that share of the load"
+            raise SpecError("too many lanes to simulate", at=made.name, got=replicas * made.per_replica, fix=fix)
         return [
             Member(self.maker.engine(made.times, made.rules, made.bytes_per_token), replica=start + i, chips=made.chips)
             for i in range(replicas)
