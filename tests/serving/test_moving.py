@@ -10,7 +10,8 @@ from tests.serving.test_fleet import RULES, LeastLoaded, check, fleet_of, traffi
 
 from ridgeline.core.errors import DomainError
 from ridgeline.serving.engine.engine import Engine
-from ridgeline.serving.fleet.fleet import Fleet, Member
+from ridgeline.serving.fleet.fleet import Fleet
+from ridgeline.serving.fleet.members import Member
 from ridgeline.serving.fleet.moving import Changer, Link, Rebalancing, Switching
 from ridgeline.serving.policies.facts import Facts
 from ridgeline.serving.policies.rebalancers import FreeCache, Freeness

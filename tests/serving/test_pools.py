@@ -22,8 +22,9 @@ from ridgeline.hardware.machine import machine
 from ridgeline.serving.engine.engine import Engine
 from ridgeline.serving.engine.rules import Log, Requests, Rules
 from ridgeline.serving.engine.step_table import StepTimes
-from ridgeline.serving.fleet.fleet import Fleet, Member, Pool
+from ridgeline.serving.fleet.fleet import Fleet
 from ridgeline.serving.fleet.loading import load_bytes_per_s
+from ridgeline.serving.fleet.members import Member, Pool
 from ridgeline.serving.fleet.moving import Link, Rebalancing
 from ridgeline.serving.fleet.slices import Split, sliced
 from ridgeline.serving.fleet.spec import load_fleet, parse_split
@@ -95,7 +96,14 @@ class Maker:
 def random_fleet(seed: int, longest_run: int = 1 << 60) -> tuple[Fleet, Simulation]:
     """Two to four pools of any roles, speeds, caches and rules."""
     draw = stream(seed, "pools")
-    made = Maker(traffic_of(seed, count=150, gap_s=float(draw.uniform(0.01, 0.04))), longest_run)
+    count, rest = 150, {}
+    if seed % 3 == 1:  # a closed loop
+        rest = {"clients": int(draw.integers(4, 40))}
+    elif seed % 3 == 2:  # sessions of three turns
+        after = np.where(np.arange(count) % 3 > 0, np.arange(count) - 1, -1)
+        rest = {"after": after, "think_s": np.where(after >= 0, 0.3, 0.0)}
+    traffic = traffic_of(seed, count=count, gap_s=float(draw.uniform(0.01, 0.04)), **rest)
+    made = Maker(traffic, longest_run)
     entries = []
     for i in range(int(draw.integers(2, 4))):
         rules = replace(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -272,7 +272,7 @@ def simulate(
             host_sequence_s=runtime.host_sequence_s,
         ),
         powers=powers,
-        provenance=_provenance(int(words.seed), traffic, understood, chosen, asked),
+        provenance=_provenance(int(words.seed), traffic, understood, chosen, plans),
         interrupted=fleet.interrupted,
         pools={} if asked.fleet == "" else understood,
     )
@@ -413,14 +413,19 @@ def deployed(values: Mapping[str, float | str], traffic: Traffic) -> tuple[Cases
 
 
 def _provenance(
-    seed: int, traffic: Traffic, cases: Mapping[str, Mapping[str, float | str]], choices: Choices, asked: _Asked
+    seed: int,
+    traffic: Traffic,
+    cases: Mapping[str, Mapping[str, float | str]],
+    choices: Choices,
+    plans: Sequence[PoolPlan],
 ) -> dict[str, str | int]:
     load = hashlib.sha256()
     for column in (traffic.arrival_s, traffic.prompt_tokens, traffic.output_tokens, traffic.after, traffic.think_s):
         load.update(np.ascontiguousarray(column).tobytes())
     load.update(np.ascontiguousarray(traffic.hash_ids).tobytes())
-    told = [(name, sorted(case.items())) for name, case in cases.items()], asked.phase_split_frac
-    configuration = hashlib.sha256(repr((told, choices)).encode()).hexdigest()
+    told = [(name, sorted(case.items())) for name, case in cases.items()]
+    pools = [(plan.name, plan.role, plan.to, plan.split, plan.router, plan.prefix) for plan in plans]
+    configuration = hashlib.sha256(repr((told, pools, choices)).encode()).hexdigest()
     return {
         "version": __version__,
         "seed": seed,

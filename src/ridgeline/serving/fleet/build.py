@@ -15,9 +15,10 @@ from ridgeline.serving.disaggregated import moved_s
 from ridgeline.serving.engine.rules import Rules
 from ridgeline.serving.engine.step_table import StepTimes
 from ridgeline.serving.fleet.choices import Choices, PoolPlan
-from ridgeline.serving.fleet.fleet import Fleet, Member, Pool
+from ridgeline.serving.fleet.fleet import Fleet
 from ridgeline.serving.fleet.lanes import LaneMaker, asked_of, cache_tokens, token_bytes, workers_of
 from ridgeline.serving.fleet.loading import load_bytes_per_s
+from ridgeline.serving.fleet.members import Member, Pool
 from ridgeline.serving.fleet.moving import Changer, Link, Rebalancing, Switching
 from ridgeline.serving.fleet.rates import lane_rate
 from ridgeline.serving.fleet.slices import Split, asked_frac, sliced, sliced_machines

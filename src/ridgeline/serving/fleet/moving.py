@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ridgeline.core.errors import DomainError
-from ridgeline.serving.fleet.fleet import Fleet, Member, Pool
+from ridgeline.serving.fleet.fleet import Fleet
+from ridgeline.serving.fleet.members import Member, Pool
 from ridgeline.serving.policies.rebalancers import Rebalancer
 from ridgeline.serving.policies.roles import Roles
 from ridgeline.sim import Simulation
@@ -50,8 +51,7 @@ class Side:
     @property
     def waiting(self) -> int:
         """Requests in queues of this role, or that find no lane."""
-        homeless = sum(pool is self._pool for pool, _, _ in self._fleet.homeless)
-        return sum(member.waiting for member in self._pool.members) + homeless
+        return sum(member.waiting for member in self._pool.members) + self._fleet.homeless_of(self._pool)
 
     @property
     def running(self) -> int:
@@ -175,7 +175,7 @@ class Rebalancing:
         """What is in the cache now is copied while the request goes on decoding."""
         joined = giver.engine.joined
         request = min(joined, key=lambda one: (joined[one][0], one))
-        context = joined[request][0] + giver.engine.growth * giver.engine.step
+        context = min(joined[request][0] + giver.engine.growth * giver.engine.step, giver.engine.rules.kept_tokens)
         lanes = {giver.place, taker.place}
         self._busy |= lanes
         copied_s = self._link.latency_s + context * self._link.token_s
