@@ -60,14 +60,15 @@ def bound_of(
     reasons = dict.fromkeys(("slots", "kv", "compute", "schedule"), 0.0)
     order = np.argsort(played.lane, kind="stable")
     edges = np.searchsorted(played.lane[order], np.arange(len(played.lanes) + 1))
-    pooled = any(lane.role != MIXED for lane in played.lanes)
+    mixed = np.array([lane.role == MIXED for lane in played.lanes], dtype=np.bool_)
+    pooled = np.flatnonzero(~(mixed[played.lane] & (played.lane >= 0))) if not mixed.all() else None
     for i, lane in enumerate(played.lanes):
         done, time_s = part_of(lane.runs, start_s, end_s)
         up += float(np.diff(alive_of(lane).until(np.array([start_s, end_s])))[0])
         busy += float(time_s.sum())
         host += float(done @ (host_step_s + host_sequence_s * (lane.runs["sequences"] + lane.runs["prompts"])))
         # Who waits for which lane is known only where a lane serves requests from the start.
-        where = np.arange(played.lane.size) if pooled else order[edges[i] : edges[i + 1]]
+        where = order[edges[i] : edges[i + 1]] if pooled is None or mixed[i] else pooled
         queued, need = _queued(played, lane, where)
         lane_time = np.where(queued, time_s, 0.0)
         waited += float(lane_time.sum())
