@@ -349,6 +349,46 @@ def test_roles_and_moves_of_a_case_serve_everyone() -> None:
     assert found.answers.whole.chips == pytest.approx(3, rel=0.05)
 
 
+def test_a_change_of_plan_loads_weights_anew() -> None:
+    pools = {"p": {"role": "prefill", "on": "2x h100-sxm", "tp": 2, "to": "d"}}
+    pools["d"] = {"role": "decode", "on": "4x h100-sxm", "pp": 2}
+    ends = []
+    for source in ("host", "0.5 GB/s"):
+        found = played_of(pools, roles="balance(interval=0.5s, waiting=0)", load_from=source, arrivals="poisson(80/s)")
+        assert np.all(found.played.end == DONE)
+        assert found.answers.whole.chips == pytest.approx(6, rel=0.1)
+        alive = [sum(end - start for start, end in lane.alive_s) for lane in found.played.lanes if lane.pool == "p"]
+        ends.append(sorted(alive)[-2] > 0)
+    assert ends[0]
+
+
+def test_replicas_of_different_size_do_not_change_roles() -> None:
+    pools = {
+        "p": {"role": "prefill", "on": "2x h100-sxm", "tp": 2, "to": "d"},
+        "d": {"role": "decode", "on": "2x h100-sxm"},
+    }
+    with pytest.raises(SpecError, match="different size"):
+        played_of(pools, roles="balance")
+
+
+def test_pages_timelines_and_traces_of_unlike_pools_are_written(tmp_path: Any) -> None:
+    cut = {"on": "a100-sxm", "role": "split(0.4)"}
+    pools = {
+        "p": {"role": "prefill", "on": "h100-sxm", "to": "d"},
+        "d": {"role": "decode", "on": "h100-sxm"},
+        "cut": cut,
+    }
+    found = played_of(pools, rebalance="freeness(low=1e5, high=1e6)")
+    for name, write in (
+        ("a.html", found.write_page),
+        ("a.parquet", found.write_timeline),
+        ("a.json", found.write_perfetto),
+    ):
+        assert write(tmp_path / name)
+    assert len(list(tmp_path.iterdir())) >= 3
+    assert str(found)
+
+
 H100 = {"on": "h100-sxm"}
 BAD: tuple[tuple[Any, type[Exception], str], ...] = (
     ({}, SpecError, "pools"),
