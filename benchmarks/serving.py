@@ -24,7 +24,8 @@ from ridgeline.serving.engine.alone import serve
 from ridgeline.serving.engine.engine import Engine
 from ridgeline.serving.engine.rules import Log, Requests, Rules
 from ridgeline.serving.engine.step_table import StepTimes
-from ridgeline.serving.fleet.fleet import Fleet, Member, Pool
+from ridgeline.serving.fleet.fleet import Fleet
+from ridgeline.serving.fleet.members import Member, Pool
 from ridgeline.serving.fleet.playing import play
 from ridgeline.serving.policies.facts import Facts
 from ridgeline.serving.policies.routers import PowerOfChoices

@@ -16,8 +16,9 @@ from ridgeline.core.seeding import stream
 from ridgeline.serving.engine.adapters import Adapters
 from ridgeline.serving.engine.engine import Engine
 from ridgeline.serving.engine.rules import Log, Requests, Rules
-from ridgeline.serving.fleet.build import units_of
-from ridgeline.serving.fleet.fleet import Fleet, Member, Pool
+from ridgeline.serving.fleet.fleet import Fleet
+from ridgeline.serving.fleet.lanes import units_of
+from ridgeline.serving.fleet.members import Member, Pool
 from ridgeline.sim import Simulation
 from ridgeline.workloads.catalogue import model
 from ridgeline.workloads.families.size import adapter_size

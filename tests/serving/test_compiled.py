@@ -21,7 +21,8 @@ from ridgeline.serving.engine.prefix import PrefixCache
 from ridgeline.serving.engine.queues import Keyed
 from ridgeline.serving.engine.rules import Log, Requests, Rules
 from ridgeline.serving.engine.step_table import StepTimes
-from ridgeline.serving.fleet.fleet import Fleet, Member, Pool
+from ridgeline.serving.fleet.fleet import Fleet
+from ridgeline.serving.fleet.members import Member, Pool
 from ridgeline.serving.fleet.playing import play
 from ridgeline.serving.policies import routers
 from ridgeline.serving.policies.facts import Facts

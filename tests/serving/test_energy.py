@@ -93,7 +93,9 @@ def test_a_request_alone_pays_for_all_but_idle(power: PowerTable) -> None:
 
 def test_prompts_of_a_pool_of_their_own_are_billed_to_those_that_prefill(power: PowerTable) -> None:
     played = random_played(7)
-    lanes = tuple(replace(lane, pool=pool) for lane, pool in zip(played.lanes, ("prefill", "decode"), strict=True))
+    lanes = tuple(
+        replace(lane, pool=pool, role=pool) for lane, pool in zip(played.lanes, ("prefill", "decode"), strict=True)
+    )
     apart = replace(played, lanes=lanes, lane=np.ones_like(played.lane))
     found = attributed(apart, {"prefill": power, "decode": power})
     assert found.per_request_j.sum() + found.idle_j == pytest.approx(found.total_j, rel=EXACT)

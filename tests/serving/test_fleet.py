@@ -17,7 +17,8 @@ from ridgeline.core.seeding import stream
 from ridgeline.serving.engine.alone import serve
 from ridgeline.serving.engine.engine import Engine
 from ridgeline.serving.engine.rules import Log, Requests, Rules
-from ridgeline.serving.fleet.fleet import Fleet, Member, Pool
+from ridgeline.serving.fleet.fleet import Fleet
+from ridgeline.serving.fleet.members import Member, Pool
 from ridgeline.serving.policies.facts import Facts
 from ridgeline.serving.policies.routers import RoundRobin
 from ridgeline.serving.record.played import DONE, FAILED, REJECTED, UNFINISHED, Played

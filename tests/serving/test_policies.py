@@ -374,7 +374,7 @@ def test_a_policy_of_no_kind_is_refused() -> None:
 
 def test_the_checker_is_public() -> None:
     assert ridgeline.check_policy is check_policy
-    assert len(KINDS) == 6
+    assert len(KINDS) == 8
 
 
 @pytest.mark.parametrize(

@@ -282,12 +282,33 @@ FLEETS: tuple[Column, ...] = (
     Column(
         name="cold_start_s",
         kind=NUMBER,
-        doc="of a replica; -1: its weights over the host link",
+        doc="of a replica; -1: its weights from load_from",
         default=-1.0,
         unit="s",
         lowest=-1.0,
     ),
+    _text(
+        "load_from", 'where a replica\'s weights come from: host, nvme, network, or a rate per chip ("10 GB/s")', "host"
+    ),
     _text("failures", 'of replicas: "random(mtbf=10h, repair=10min)"'),
+    _text("fleet", "pools of different machines and roles: a fleet file (.yaml)"),
+    Column(
+        name="phase_split_frac",
+        kind=NUMBER,
+        doc="share of each chip's compute units that prompts have for themselves; 0: batches are mixed",
+        default=0.0,
+        highest=0.99,
+    ),
+    _text("roles", 'replicas that change between prefill and decode: "balance(interval=10s)"'),
+    Column(
+        name="switch_s",
+        kind=NUMBER,
+        doc="time of a change of role; -1: none where both roles have one plan, else its weights from load_from",
+        default=-1.0,
+        unit="s",
+        lowest=-1.0,
+    ),
+    _text("rebalance", 'running requests that move between lanes: "free-cache(interval=1s)", "freeness(low=100)"'),
 )
 """What says how a fleet is run; names in them are policies."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,14 +17,17 @@ from ridgeline.api.intake import intake, wanted
 from ridgeline.api.predict import CaseError, case_values, cell_value
 from ridgeline.core import units
 from ridgeline.core.cases import Cases
-from ridgeline.core.errors import SpecError, UnknownNameError, did_you_mean
+from ridgeline.core.errors import RidgelineError, SpecError, UnknownNameError, did_you_mean
 from ridgeline.core.seeding import stream
 from ridgeline.core.tables import from_mapping
 from ridgeline.serving.deployment import Deployment
 from ridgeline.serving.engine.rules import Log
-from ridgeline.serving.fleet.build import Choices, fleet_of
+from ridgeline.serving.fleet.build import fleet_of
+from ridgeline.serving.fleet.choices import Choices, PoolPlan, usual_pools
 from ridgeline.serving.fleet.lora import Lora
 from ridgeline.serving.fleet.playing import play
+from ridgeline.serving.fleet.slices import Split
+from ridgeline.serving.fleet.spec import FleetSpec, load_fleet
 from ridgeline.serving.fleet.upkeep import parse_failures
 from ridgeline.serving.load import procedure
 from ridgeline.serving.measure import MOST_REQUESTS, Benchmark
@@ -152,6 +155,7 @@ class Simulated:
         powers: of a chip of each pool, for timelines.
         provenance: version, seed, and hashes of the load and the configuration.
         interrupted: whether the run was stopped before its end.
+        pools: inputs of each pool of a fleet file; empty without one. `case` is that of the first.
     """
 
     case: Mapping[str, float | str]
@@ -161,6 +165,7 @@ class Simulated:
     powers: Mapping[str, PowerTable] = field(repr=False)
     provenance: Mapping[str, str | int]
     interrupted: bool = False
+    pools: Mapping[str, Mapping[str, float | str]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Inputs and answers as plain values, for JSON. Absent answers are None."""
@@ -171,6 +176,7 @@ class Simulated:
             "results": self.answers.to_dict(),
             "provenance": dict(self.provenance),
             "interrupted": self.interrupted,
+            **({"pools": {name: dict(case) for name, case in self.pools.items()}} if self.pools else {}),
         }
 
     def __rich__(self) -> Any:
@@ -189,7 +195,8 @@ class Simulated:
     def title(self) -> str:
         """One line: what served what."""
         c = self.case
-        machine = f"{c['chip']} x {self.answers.whole.chips:g}"
+        chips = " and ".join(dict.fromkeys(str(pool["chip"]) for pool in self.pools.values())) or c["chip"]
+        machine = f"{chips} x {self.answers.whole.chips:g}"
         return f"{c['model']} on {machine} with {c['runtime']}, {len(self.traffic):,} requests of {self.traffic.name}"
 
     def write_page(self, path: str | os.PathLike[str]) -> str:
@@ -254,25 +261,24 @@ def simulate(
     if task != "serving":
         fix = did_you_mean(task, ("serving",), listing="`ridgeline simulate serving`")
         raise UnknownNameError(f"unknown task {task!r} of simulate", at="task", fix=fix)
+    asked = _Asked(**{name: case.pop(name) for name in ("fleet", "phase_split_frac") if case.get(name) is not None})
     # Lanes always write runs down; who takes them says whether they stay.
     rest, words, chosen = parted(case, plugins=plugins, keep_runs=True)
     until_s = units.parse(until, "s", at="until", bare_ok=True) if until else math.inf
-    values = case_values("serving", on=on, plan=plan, case=rest)
-    traffic = words.traffic(values)
-    cases, deployment = deployed(values, traffic)
-    separate = cases.text("mode", 0) == "disagg"
+    traffic, plans, understood = asked.pools(words, rest, on=on, plan=plan)
+    chosen = replace(chosen, entry=asked.entry)
     with np.errstate(all="ignore"):
-        fleet, powers = fleet_of(deployment, traffic, choices=chosen, disaggregated=separate)
+        built = fleet_of(plans, traffic, choices=chosen)
+    fleet, powers = built.fleet, built.powers
     if progress is not None:
         fleet.progress = lambda time, ended: progress(time, ended, len(traffic), _so_far(fleet.log, ended))
     collector = None if keep_runs else Collector(fleet.members, powers)
     fleet.on_runs = collector
     played = play(fleet, until_s, engine=engine)
-    runtime, lane = deployment.runtime, fleet.members[-1].engine
-    understood: dict[str, float | str] = {name: float(cases.number(name)[0]) for name in cases.numbers}
-    understood |= {name: cases.text(name, 0) for name in cases.texts}
+    runtime, lane = plans[0].deployment.runtime, fleet.members[-1].engine
+    first = next(iter(understood.values()))
     return Simulated(
-        case=understood,
+        case=first,
         traffic=traffic,
         played=played,
         answers=answers(
@@ -280,7 +286,7 @@ def simulate(
             classes=traffic.classes,
             class_code=traffic.class_code,
             powers=powers,
-            rent_usd_per_chip_s=deployment.machines.machines[0].chip.rent_usd_per_s or math.nan,
+            rent_usd_per_chip_s=built.rents,
             growth=lane.growth,
             grows=lane.grows,
             host_step_s=runtime.host_step_s,
@@ -288,8 +294,9 @@ def simulate(
             streamed=None if collector is None else collector.streamed,
         ),
         powers=powers,
-        provenance=_provenance(int(words.seed), traffic, understood, chosen),
+        provenance=_provenance(int(words.seed), traffic, understood, chosen, plans),
         interrupted=fleet.interrupted,
+        pools={} if asked.fleet == "" else understood,
     )
 
 
@@ -304,6 +311,92 @@ def _so_far(log: Log, ended: int) -> str:
     return f"TTFT p50 {units.duration(median)}, p99 {units.duration(most)}"
 
 
+@dataclass(kw_only=True)
+class _Asked:
+    """What is asked for beside one plain case: a fleet file, or chips that are cut in two."""
+
+    fleet: Any = ""
+    phase_split_frac: Any = 0.0
+    entry: str = ""
+
+    def pools(
+        self, words: Load, case: Mapping[str, Any], *, on: str, plan: str
+    ) -> tuple[Traffic, list[PoolPlan], dict[str, dict[str, float | str]]]:
+        """The requests, the pools that serve them, and the case of each as it was understood."""
+        if self.fleet == "":
+            values = case_values("serving", on=on, plan=plan, case=case)
+            traffic = words.traffic(values)
+            cases, deployment = deployed(values, traffic)
+            separate = cases.text("mode", 0) == "disagg"
+            plans = usual_pools(deployment, disaggregated=separate, split=self._split(separate))
+            return traffic, list(plans), {"": _understood(cases)}
+        spec = load_fleet(self.fleet)
+        self._check(spec, case, on, plan)
+        self.entry = spec.router
+        model = {"model": spec.model} if spec.model and "model" not in case else {}
+        base = case_values("serving", on="", plan="", case={**case, **model})
+        traffic = words.traffic(base)
+        made, understood = [], {}
+        for pool in spec.pools:
+            cases, deployment = self._deployed(pool.at, {**case, **model, **pool.columns}, traffic)
+            understood[pool.name] = _understood(cases)
+            made.append(
+                PoolPlan(
+                    name=pool.name,
+                    deployment=deployment,
+                    role=pool.role,
+                    to=pool.to,
+                    split=pool.split,
+                    router=pool.router,
+                )
+            )
+        kept = {name: str(own["kv"]) for name, own in understood.items()}
+        for pool in spec.pools:
+            if pool.to and kept[pool.name] != kept[pool.to]:
+                fix = "give both pools one kv"
+                raise SpecError("pools that hand on caches keep them in one format", at=pool.at, got=kept, fix=fix)
+        return traffic, made, understood
+
+    def _split(self, separate: bool) -> Split | None:
+        column = next(column for column in FLEETS if column.name == "phase_split_frac")
+        frac = float(cell_value(column, self.phase_split_frac))
+        if frac and separate:
+            fix = "leave out phase_split_frac, or mode=disagg"
+            raise SpecError("separate pools do not split their chips", at="phase_split_frac", got=frac, fix=fix)
+        return Split(frac=frac) if frac else None
+
+    def _check(self, spec: FleetSpec, case: Mapping[str, Any], on: str, plan: str) -> None:
+        """What a fleet file says is not said beside it."""
+        own = {name for name in ("chip", "node", "replicas", "mode") if name in case}
+        own |= {name for name, given in (("on", on), ("plan", plan)) if given}
+        own |= {"phase_split_frac"} if self.phase_split_frac else set()
+        if own:
+            fix = "say it in the pools of the file"
+            raise SpecError(
+                "a fleet file names the machines", at=", ".join(sorted(own)), got=str(self.fleet)[:80], fix=fix
+            )
+        if not spec.model and "model" not in case:
+            fix = "give --model, or model: in the file"
+            raise SpecError("nothing says which model the fleet serves", at="model", fix=fix)
+
+    def _deployed(self, at: str, values: dict[str, Any], traffic: Traffic) -> tuple[Cases, Deployment]:
+        """One pool's deployment; what is wrong with it is told where it stands."""
+        on, plan = str(values.pop("on", "")), str(values.pop("plan", ""))
+        if "runtime_version" in values:
+            values["runtime_version"] = str(values["runtime_version"])
+        try:
+            return deployed(case_values("serving", on=on, plan=plan, case=values), traffic)
+        except RidgelineError as error:
+            error.at = f"{at}: {error.at}" if error.at else at
+            raise
+
+
+def _understood(cases: Cases) -> dict[str, float | str]:
+    """The inputs of one case."""
+    found: dict[str, float | str] = {name: float(cases.number(name)[0]) for name in cases.numbers}
+    return found | {name: cases.text(name, 0) for name in cases.texts}
+
+
 def parted(case: Mapping[str, Any], *, plugins: bool, keep_runs: bool) -> tuple[dict[str, Any], Load, Choices]:
     """What of the arguments is the case, what says the load, and what how the fleet is run."""
     rest = {name: value for name, value in case.items() if value is not None}
@@ -316,10 +409,8 @@ def parted(case: Mapping[str, Any], *, plugins: bool, keep_runs: bool) -> tuple[
                 plain = isinstance(value, str | float | int)
                 taken[column.name] = cell_value(column, value) if plain else value
     words = Load(**load)
-    cold, limits = (
-        fleet.pop("cold_start_s", -1.0),
-        {name: fleet.pop(name, 0.0) for name in ("longest", "longest_chunk")},
-    )
+    cold, switch = fleet.pop("cold_start_s", -1.0), fleet.pop("switch_s", -1.0)
+    limits = {name: fleet.pop(name, 0.0) for name in ("longest", "longest_chunk")}
     lora = {
         name: fleet.pop(f"lora_{name}") for name in ("rank", "slots", "cache", "targets") if f"lora_{name}" in fleet
     }
@@ -333,6 +424,7 @@ def parted(case: Mapping[str, Any], *, plugins: bool, keep_runs: bool) -> tuple[
         kv=kept or "full",
         tiers=[tier.strip() for tier in tiers.split("+")] if isinstance(tiers, str) and tiers else tiers or (),
         cold_start_s=None if cold < 0 else cold,
+        switch_s=None if switch < 0 else switch,
         failures=parse_failures(failures) if isinstance(failures, str) and failures else failures or None,
         plugins=plugins,
         seed=int(words.seed),
@@ -358,14 +450,22 @@ def deployed(values: Mapping[str, float | str], traffic: Traffic) -> tuple[Cases
     return cases, deployment
 
 
-def _provenance(seed: int, traffic: Traffic, case: Mapping[str, float | str], choices: Choices) -> dict[str, str | int]:
+def _provenance(
+    seed: int,
+    traffic: Traffic,
+    cases: Mapping[str, Mapping[str, float | str]],
+    choices: Choices,
+    plans: Sequence[PoolPlan],
+) -> dict[str, str | int]:
     load = hashlib.sha256()
     for column in (traffic.arrival_s, traffic.prompt_tokens, traffic.output_tokens, traffic.after, traffic.think_s):
         load.update(np.ascontiguousarray(column).tobytes())
     load.update(np.ascontiguousarray(traffic.hash_ids).tobytes())
     if (traffic.adapter >= 0).any():
         load.update(np.ascontiguousarray(traffic.adapter).tobytes())
-    configuration = hashlib.sha256(repr((sorted(case.items()), choices)).encode()).hexdigest()
+    told = [(name, sorted(case.items())) for name, case in cases.items()]
+    pools = [(plan.name, plan.role, plan.to, plan.split, plan.router, plan.prefix) for plan in plans]
+    configuration = hashlib.sha256(repr((told, pools, choices)).encode()).hexdigest()
     return {
         "version": __version__,
         "seed": seed,

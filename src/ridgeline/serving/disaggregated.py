@@ -89,6 +89,21 @@ def evaluate_pools(d: Deployment, problems: Problems, rows: Rows) -> Outcome:
     return report(d, both, load, state, step)
 
 
+def prefill_rate(prefill: Pool, load: Load, asked: Value) -> Value:
+    """Prompts per second that all lanes of a pool compute, `asked` of them in a step (0: what its budget holds)."""
+    waves = _prompts_per_step(asked, load, prefill)
+    rate: Value = np.asarray(prefill.lanes) * waves / _prefill_s(prefill, load, waves)
+    return rate
+
+
+def decode_rate(decode: Pool, load: Load) -> Value:
+    """Requests per second that all lanes of a pool decode with full batches."""
+    slots = np.maximum(np.asarray(decode.limits.slots, float), 1.0)
+    step_s = decode.stepper.time_s(decode.stepper.decode(slots, load.isl + load.osl / 2.0))
+    rate: Value = np.asarray(decode.lanes) * slots / np.maximum(load.iterations * step_s, 1e-12)
+    return rate
+
+
 def _prompts_per_step(asked: Value, load: Load, pool: Pool) -> Value:
     """Prompts that one prefill step takes: as asked, else as many as the token budget holds."""
     fitting = np.maximum(np.floor(pool.limits.token_budget / load.prompt), 1.0)

@@ -19,6 +19,7 @@ SHORT = {
     "tpot_slo_s": "--tpot",
     "e2e_slo_s": "--e2e",
     "cold_start_s": "--cold-start",
+    "switch_s": "--switch",
 }
 
 OnOption = Annotated[str, typer.Option("--on", metavar="MACHINE", help='machines: "8x h100-sxm", "4x dgx-h100"')]

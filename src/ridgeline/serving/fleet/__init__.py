@@ -1,4 +1,6 @@
-"""Many engines under one load: `fleet.py` plays them from event to event, `upkeep.py` breaks, repairs and scales them.
+"""Many engines under one load: `fleet.py` plays them from event to event, `upkeep.py` breaks, repairs and scales them,
+`moving.py` changes their roles and moves their requests.
 
-`build.py` makes a fleet of a case of `predict serving` and a traffic. What comes out is a `record.played.Played`.
+`spec.py` reads a fleet file; `build.py` makes a fleet of pools (`choices.py`) and a traffic, with lanes by `lanes.py`
+and parts of chips by `slices.py`. What comes out is a `record.played.Played`.
 """

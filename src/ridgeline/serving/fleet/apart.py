@@ -16,7 +16,8 @@ import numpy as np
 from ridgeline.serving.record.played import REJECTED
 
 if TYPE_CHECKING:
-    from ridgeline.serving.fleet.fleet import Fleet, Member
+    from ridgeline.serving.fleet.fleet import Fleet
+    from ridgeline.serving.fleet.members import Member
 
 WINDOW = 1024
 """Requests of a lane, on average, between two changes of lane."""

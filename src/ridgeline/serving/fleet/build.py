@@ -1,325 +1,350 @@
-"""From a case of `predict serving` and a traffic to a fleet of engines, and the run that they play.
-
-A replica of a plan has `dp * pp` lanes, each an engine of its own that decodes its share of the sequences: ranks of
-attention data parallelism, and the micro-batches that keep the stages of a pipeline busy. Step times are sampled once.
-"""
+"""From the pools of a fleet and a traffic to engines that run: lanes, routers, links, and what happens on the way."""
 
 from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ridgeline.core.cases import Problems
-from ridgeline.core.errors import CapacityError, DomainError
-from ridgeline.plans import check_plan
-from ridgeline.serving.deployment import (
-    Deployment,
-    flag_unfit,
-    lane_load,
-    make_pool,
-    plan_of,
-)
-from ridgeline.serving.deployment import (
-    Pool as Lanes,
-)
+from ridgeline.core.errors import SpecError
+from ridgeline.serving.deployment import Pool as Lanes
 from ridgeline.serving.disaggregated import moved_s
-from ridgeline.serving.engine.engine import Engine
-from ridgeline.serving.engine.prefix import PrefixCache
-from ridgeline.serving.engine.rules import Log, Requests, Rules
-from ridgeline.serving.engine.step_table import StepTimes, sample
-from ridgeline.serving.fleet.fleet import Fleet, Member, Pool
-from ridgeline.serving.fleet.lora import Lora, LoraCosts, lora_costs
-from ridgeline.serving.fleet.upkeep import Failures, Scaling, arm_failures
-from ridgeline.serving.policies.facts import Facts
-from ridgeline.serving.policies.registry import policy
-from ridgeline.serving.record.power_table import PowerTable, sample_power
+from ridgeline.serving.engine.rules import Rules
+from ridgeline.serving.engine.step_table import StepTimes
+from ridgeline.serving.fleet.choices import Choices, PoolPlan
+from ridgeline.serving.fleet.fleet import Fleet
+from ridgeline.serving.fleet.lanes import LaneMaker, asked_of, cache_tokens, token_bytes, workers_of
+from ridgeline.serving.fleet.loading import load_bytes_per_s
+from ridgeline.serving.fleet.lora import LoraCosts
+from ridgeline.serving.fleet.members import Member, Pool
+from ridgeline.serving.fleet.moving import Changer, Link, Rebalancing, Switching
+from ridgeline.serving.fleet.rates import lane_rate
+from ridgeline.serving.fleet.slices import Split, asked_frac, sliced, sliced_machines
+from ridgeline.serving.fleet.upkeep import Scaling, arm_failures
+from ridgeline.serving.record.played import DECODE, MIXED, PREFILL
+from ridgeline.serving.record.power_table import PowerTable
 from ridgeline.sim import Simulation
+from ridgeline.workloads.model import Batch
 from ridgeline.workloads.traffic import Traffic
 
-WIDEN = 4.0
-"""Ratio of neighbouring contexts at which the slope of a decode step may change."""
-
-SHORTEST = 32.0
-"""Tokens: below this context the price of attention is its launch."""
+MOST_LANES = 1 << 17
+"""Of one pool: each is an engine of some ten kilobytes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
-    """How the fleet is run, beyond what the case says; policies as `policies.policy` takes them.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Built:
+    """A fleet that is ready to play.
 
     Attributes:
-        scheduler: order of each engine's queue. router: which lane takes a request.
-        kv: what a sequence keeps of its cache. eviction: order in which prefixes leave. tiers: where they go to.
-        preemption: recompute or swap. batching: continuous or static.
-        watermark_frac: share of the cache that admission keeps free.
-        longest_chunk: most tokens of one prompt in an iteration.
-        longest: most tokens of prompt and output that are served.
-        lora: adapters, where the traffic names any.
-        autoscaler: how many of the case's replicas are up (""; all of them).
-        cold_start_s: from the decision to start a replica until it serves (None: its weights over the host's link).
-        failures: how replicas fail.
-        plugins: whether policies of installed distributions count.
-        seed: of policies and failures.
-        keep_runs: keep each lane's runs, for timelines and per-token times.
+        fleet: its engines.
+        powers: of a chip of each pool.
+        rents: of a chip of each pool, USD/s; NaN where the catalogue has none.
     """
 
-    scheduler: object = "fcfs"
-    router: object = "least-loaded"
-    kv: object = "full"
-    eviction: object = "lru"
-    tiers: Sequence[object] = ()
-    preemption: str = "recompute"
-    batching: str = "continuous"
-    watermark_frac: float = 0.0
-    longest_chunk: float = math.inf
-    longest: float = math.inf
-    lora: Lora = field(default_factory=Lora)
-    autoscaler: object = ""
-    cold_start_s: float | None = None
-    failures: Failures | None = None
-    plugins: bool = True
-    seed: int = 0
-    keep_runs: bool = True
+    fleet: Fleet
+    powers: Mapping[str, PowerTable]
+    rents: Mapping[str, float]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Made:
+    """A pool as it was made: replicas of equal lanes under one set of rules."""
+
+    plan: PoolPlan
+    lanes: Lanes
+    rules: Rules
+    times: StepTimes
+    replicas: int
+    per_replica: int
+    chips: float
+    bytes_per_token: float
+    costs: LoraCosts | None
+    pool: Pool
+
+    @property
+    def name(self) -> str:
+        return self.pool.name
 
 
 def fleet_of(
-    d: Deployment,
+    plans: Sequence[PoolPlan],
     traffic: Traffic,
     *,
     choices: Choices | None = None,
-    disaggregated: bool = False,
-) -> tuple[Fleet, dict[str, PowerTable]]:
-    """The fleet that serves the traffic, and the power of a chip of each of its pools.
+) -> Built:
+    """The fleet that serves the traffic.
 
     Args:
-        d: one deployment; its isl and osl are the means of the traffic.
+        plans: its pools. Arrivals enter those that are no decode pools.
         traffic: the load.
         choices: policies.
-        disaggregated: separate prefill and decode pools.
     Raises:
-        PlanError, CapacityError: the plan is not legal, or the model does not fit.
+        PlanError, CapacityError: a plan is not legal, or the model does not fit.
+        SpecError: choices that do not go together.
     """
     choices = choices or Choices()
-    build = _Builder(d, traffic, choices)
-    if disaggregated:
-        decode = build.pool("decode", "decode_", d.cases["decode_workers"], None)
-        prefill = build.pool("prefill", "prefill_", d.cases["prefill_workers"], decode)
-        pools = [prefill, decode]
-    else:
-        pools = [build.pool("serving", "", d.cases["replicas"], None)]
-    control = Simulation(seed=choices.seed) if choices.autoscaler or choices.failures is not None else None
-    fleet = Fleet(traffic, build.requests, build.log, pools, control=control, longest=choices.longest)
-    if control is not None:
-        build.keep_up(fleet, control)
-    return fleet, build.powers
+    return _Builder(plans, traffic, choices).built()
 
 
 class _Builder:
-    """What the pools of one fleet share: requests, their log, and the prefixes of their prompts."""
+    """Makes the pools of one fleet, decode pools first."""
 
-    def __init__(self, d: Deployment, traffic: Traffic, choices: Choices) -> None:
-        self.d, self.traffic, self.choices = d, traffic, choices
-        prompts, outputs = traffic.prompt_tokens.data, traffic.output_tokens.data
-        frac = float(d.cases["prefix_hit_frac"][0])
-        hashed = bool(traffic.hash_tokens) and d.runtime.prefix_cache
-        hits = array("q", [min(int(p * frac), p - 1) for p in prompts]) if frac > 0 and not hashed else None
-        self.requests = Requests(prompts=prompts, outputs=outputs, hits=hits)
-        self.log = Log(len(traffic))
-        self.units = units_of(traffic) if hashed else None
-        self.adapters = traffic.adapter.tolist() if (traffic.adapter >= 0).any() else None
-        self.lanes: dict[str, Lanes] = {}
+    def __init__(self, plans: Sequence[PoolPlan], traffic: Traffic, choices: Choices) -> None:
+        self.plans, self.traffic, self.choices = plans, traffic, choices
+        self.maker = LaneMaker(plans[0].deployment, traffic, choices)
+        self.made: dict[str, _Made] = {}
+        self.changers: list[tuple[_Made, _Made, list[Changer]]] = []
         self.powers: dict[str, PowerTable] = {}
-        many = traffic.classes[1:] or traffic.classes[0].priority
-        self.facts = Facts(
-            prompt_tokens=prompts,
-            output_tokens=outputs,
-            arrival_s=self.log.sent,
-            class_code=traffic.class_code.tolist() if many else None,
-            classes=traffic.classes,
-            tenant=traffic.tenant.tolist() if traffic.tenant.any() else None,
-            session=traffic.session.tolist() if (traffic.session >= 0).any() else None,
-            seed=choices.seed,
+
+    def built(self) -> Built:
+        """All of it."""
+        self._check()
+        for plan in self.plans:
+            if plan.role == DECODE:
+                self._pool(plan)
+        for plan in self.plans:
+            if plan.split is not None:
+                self._split(plan, plan.split)
+            elif plan.role != DECODE:
+                self._pool(plan, passes_to=self.made[plan.to] if plan.role == PREFILL else None)
+        for plan in self.plans:
+            if self.choices.roles and plan.role == PREFILL:
+                self._twins(self.made[plan.name], self.made[plan.to])
+        made = self._ordered()
+        choices = self.choices
+        moves = choices.autoscaler or choices.failures or choices.roles or choices.rebalance
+        control = Simulation(seed=choices.seed) if moves else None
+        fleet = Fleet(
+            self.traffic,
+            self.maker.requests,
+            self.maker.log,
+            [one.pool for one in made],
+            entry=self._entry(made),
+            control=control,
+            longest=choices.longest,
         )
+        if control is not None:
+            self._keep_up(fleet, control)
+        rents = {one.name: one.plan.deployment.machines.machines[0].chip.rent_usd_per_s or math.nan for one in made}
+        return Built(fleet=fleet, powers=self.powers, rents=rents)
 
-        self.stores = [self.policy("tier", tier) for tier in choices.tiers]
+    def _check(self) -> None:
+        """Refuse choices that do not go together."""
+        c = self.choices
+        roles, kept = [plan.role for plan in self.plans], c.autoscaler or c.failures
+        if c.roles and (PREFILL not in roles or kept or sorted(roles).count(DECODE) != roles.count(PREFILL)):
+            fix = "give each prefill pool a decode pool of its own, and neither autoscaler nor failures"
+            raise SpecError("roles change between a prefill pool and a decode pool", at="roles", got=c.roles, fix=fix)
+        if kept and any(plan.split is not None for plan in self.plans):
+            fix = "leave out autoscaler and failures, or do not split chips"
+            raise SpecError("lanes that share a chip cannot fail or come one by one", at="split", fix=fix)
 
-    def policy(self, kind: str, chosen: object) -> Any:
-        """The object of a policy for this run."""
-        return policy(kind, chosen, plugins=self.choices.plugins)(self.facts)
+    def _ordered(self) -> list[_Made]:
+        """Pools as they were asked for, but those that arrivals enter first."""
+        return sorted(self.made.values(), key=lambda one: one.pool.passes_to is None and one.plan.role != MIXED)
 
-    def keep_up(self, fleet: Fleet, control: Simulation) -> None:
-        """Failures and scaling of every pool."""
+    # Pools -----------------------------------------------------------------------------------------------------------
+
+    def _pool(self, plan: PoolPlan, *, passes_to: _Made | None = None) -> None:
+        """Lanes of one plan, and their router."""
+        d, prompts_only = plan.deployment, passes_to is not None
+        lanes = self.maker.lanes(d, plan.name, plan.prefix, prompts_only=prompts_only)
+        costs = self.maker.lora(d, lanes)
+        made = self._made(plan, plan.name, lanes, cache_tokens(d, lanes, costs), costs, prompts_only=prompts_only)
+        self.powers[plan.name] = self.maker.power(lanes, made.times)
+        made.pool.members += self._members(made, made.replicas)
+        if passes_to is not None:
+            made.pool.passes_to = passes_to.pool
+            made.pool.transfer_s = self._transfer_s(made, passes_to)
+
+    def _made(
+        self,
+        plan: PoolPlan,
+        name: str,
+        lanes: Lanes,
+        tokens: float,
+        costs: LoraCosts | None,
+        *,
+        prompts_only: bool,
+        share: float = 1.0,
+    ) -> _Made:
+        """A pool without lanes yet; each will have `share` of its chips."""
+        d = plan.deployment
+        rules = self.maker.rules(d, lanes, asked_of(d, plan.prefix), prefill_only=prompts_only, tokens=tokens)
+        replicas = int(workers_of(d, plan.prefix)[0])
+        per = int(np.ravel(np.asarray(lanes.stepper.plan.dp * lanes.stepper.plan.pp))[0])
+        made = _Made(
+            plan=plan,
+            lanes=lanes,
+            rules=rules,
+            times=self.maker.times(lanes, rules),
+            replicas=replicas,
+            per_replica=per,
+            chips=share * float(np.ravel(np.asarray(lanes.chips, float))[0]) / (replicas * per),
+            bytes_per_token=token_bytes(d, lanes),
+            costs=costs,
+            pool=Pool(name=name, members=[], router=self.maker.policy("router", plan.router or self.choices.router)),
+        )
+        self.made[name] = made
+        return made
+
+    def _members(self, made: _Made, replicas: int, start: int = 0) -> list[Member]:
+        """Lanes of so many replicas, numbered from `start`."""
+        if replicas * made.per_replica > MOST_LANES:
+            fix = f"simulate at most {MOST_LANES:,} lanes: a share of the fleet under that share of the load"
+            raise SpecError("too many lanes to simulate", at=made.name, got=replicas * made.per_replica, fix=fix)
+        return [
+            Member(
+                self.maker.engine(made.times, made.rules, made.bytes_per_token, made.costs),
+                replica=start + i,
+                chips=made.chips,
+            )
+            for i in range(replicas)
+            for _ in range(made.per_replica)
+        ]
+
+    def _transfer_s(self, prefill: _Made, decode: _Made) -> array[float]:
+        """Seconds that each prompt's cache takes to the pool that decodes; of two kinds of machine, by the slower."""
+        source, target = prefill.plan.deployment, decode.plan.deployment
+        tokens = np.asarray(self.traffic.prompt_tokens, dtype=np.float64)
+        together = prefill.lanes.chips + decode.lanes.chips
+        machines = [d.machines.machines[0] for d in (source, target)]
+        alike = machines[0].chip.name == machines[1].chip.name and machines[0].node == machines[1].node
+        if not alike:  # they meet in the outermost level of links
+            ends = [np.asarray(moved_s(one.plan.deployment, one.lanes, tokens, np.inf)) for one in (prefill, decode)]
+            times = np.maximum(ends[0], ends[1])
+        else:
+            times = np.asarray(moved_s(source, prefill.lanes, tokens, together))
+        return array("d", np.broadcast_to(times, tokens.shape).tobytes())
+
+    def _split(self, plan: PoolPlan, split: Split) -> None:
+        """Two lanes on the chips of each: one for prompts, one that decodes, each with its part of the units."""
+        whole = plan.deployment.machines
+        shares = (split.frac, 1.0 - split.frac)
+        names = (f"{plan.name}-{PREFILL}", f"{plan.name}-{DECODE}")
+        alone = [self._slice(plan, name, share, split.alone(share)) for name, share in zip(names, shares, strict=True)]
+        lanes = [self.maker.lanes(part.deployment, name, "", prompts_only=name == names[0]) for part, name in alone]
+        costs = self.maker.lora(plan.deployment, lanes[1])
+        total = cache_tokens(plan.deployment, lanes[1], costs)
+        budget = float(plan.deployment.runtime.token_budget(plan.deployment.cases)[0])
+        prompts = min(max(self.maker.longest_prompt, 2.0 * budget), total / 2.0)
+        made = [
+            self._made(part, name, one, tokens, costs, prompts_only=name == names[0], share=share)
+            for (part, name), one, tokens, share in zip(alone, lanes, (prompts, total - prompts), shares, strict=True)
+        ]
+        asks = [
+            asked_frac(lanes[0].stepper, Batch(prefill_seqs=1.0, prefill_tokens=budget), whole),
+            asked_frac(lanes[1].stepper, lanes[1].stepper.decode(made[1].rules.slots / 2.0, lanes[1].context), whole),
+        ]
+        paces = []
+        for i, (one, name, share) in enumerate(zip(made, names, shares, strict=True)):
+            part, _ = self._slice(plan, name, share, split.beside(share, asks[1 - i]))
+            beside = self.maker.lanes(part.deployment, name, "", prompts_only=i == 0)
+            paces.append((one.times, self.maker.times(beside, one.rules)))
+            # Loads of a part are shares of what its part of the chip could do, so that both add up to one chip.
+            table = self.maker.power(one.lanes, one.times)
+            self.powers[name] = replace(table, chip=sliced(whole.machines[0].chip, share, share))
+            one.pool.members += self._members(one, one.replicas)
+        for prompt, decoding in zip(made[0].pool.members, made[1].pool.members, strict=True):
+            prompt.partner, decoding.partner = decoding, prompt
+            prompt.paces, decoding.paces = paces
+        made[0].pool.passes_to = made[1].pool
+        made[0].pool.transfer_s = array("d", bytes(8 * len(self.traffic)))
+
+    def _slice(self, plan: PoolPlan, name: str, units: float, bandwidth: float) -> tuple[PoolPlan, str]:
+        """The pool on a part of its chips."""
+        d = plan.deployment
+        part = replace(d, machines=sliced_machines(d.machines, units, bandwidth))
+        return replace(plan, deployment=part), name
+
+    def _twins(self, prefill: _Made, decode: _Made) -> None:
+        """Each replica of two pools gets lanes in the other one, too, which are down."""
+        first, second = (one.chips * one.per_replica for one in (prefill, decode))
+        chips = [one.plan.deployment.machines.machines[0].chip.name for one in (prefill, decode)]
+        if first != second or chips[0] != chips[1] or prefill.replicas + decode.replicas < 3:
+            got = f"{first:g} {chips[0]} and {second:g} {chips[1]}"
+            fix = "give both pools replicas of as many equal chips, three replicas at least"
+            raise SpecError("replicas of different size cannot change roles", at="roles", got=got, fix=fix)
+        for one, other in ((prefill, decode), (decode, prefill)):
+            one.pool.members += self._members(one, other.replicas, start=one.replicas)
+        changers = []
+        for i in range(prefill.replicas + decode.replicas):
+            prefills = i < prefill.replicas
+            places = (i, decode.replicas + i) if prefills else (i, i - prefill.replicas)
+            sides = [
+                one.pool.members[place * one.per_replica : (place + 1) * one.per_replica]
+                for one, place in zip((prefill, decode), places, strict=True)
+            ]
+            changers.append(Changer(prefill=sides[0], decode=sides[1], prefills=prefills))
+        self.changers.append((prefill, decode, changers))
+
+    def _entry(self, made: Sequence[_Made]) -> Pool | None:
+        """Lanes of all pools that arrivals may enter, if these are several."""
+        pools = [one for one in made if one.plan.role != DECODE and not _decodes(one, made)]
+        if len(pools) < 2:
+            return None
+        members = [member for one in pools for member in one.pool.members]
+        chosen = self.choices.entry
+        if not chosen or chosen == "weighted":
+            rates = [rate for one in pools for rate in [self._rate(one)] * len(one.pool.members)]
+            chosen = f"weighted({', '.join(repr(rate) for rate in rates)})"
+        return Pool(name="entry", members=members, router=self.maker.policy("router", chosen))
+
+    def _rate(self, one: _Made) -> float:
+        """Requests per second of a lane at saturation, by the closed form."""
+        to = next((other for other in self.made.values() if other.pool is one.pool.passes_to), None)
+        whole = lane_rate(one.plan.deployment, one.lanes, decode=None if to is None else to.lanes)
+        return whole / (one.replicas * one.per_replica)
+
+    # What happens besides --------------------------------------------------------------------------------------------
+
+    def _keep_up(self, fleet: Fleet, control: Simulation) -> None:
+        """Failures, scaling, changes of role and moves."""
         choices = self.choices
         if choices.failures is not None:
             arm_failures(fleet, control, choices.failures)
         if choices.autoscaler:
-            for pool in fleet.pools:
-                scaler = self.policy("autoscaler", choices.autoscaler)
-                Scaling(fleet, control, pool, scaler, cold_start_s=self._cold_start_s(pool.name))
+            for one in self.made.values():
+                scaler = self.maker.policy("autoscaler", choices.autoscaler)
+                Scaling(fleet, control, one.pool, scaler, cold_start_s=self._cold_start_s(one))
+        for prefill, decode, changers in self.changers:
+            rule = self.maker.policy("roles", choices.roles)
+            switch_s = self._switch_s(prefill, decode)
+            Switching(fleet, control, prefill.pool, decode.pool, changers, rule, switch_s=switch_s)
+        if choices.rebalance:
+            for one in self.made.values():
+                if not one.rules.prefill_only and len(one.pool.members) > 1:
+                    rule = self.maker.policy("rebalance", choices.rebalance)
+                    Rebalancing(fleet, control, one.pool, rule, self._link(one))
 
-    def _cold_start_s(self, name: str) -> float:
-        given = self.choices.cold_start_s
-        if given is not None:
-            return given
-        port = self.d.machines.machines[0].chip.port("host")
-        if port is None:
-            fix = "give the time, for example --cold-start 60s"
-            raise DomainError(
-                "the catalogue has no host port of this chip to load weights over", at="cold_start", fix=fix
-            )
-        return float(np.ravel(np.asarray(self.lanes[name].memory.weights_bytes))[0] / port.bandwidth_bytes_per_s)
+    def _cold_start_s(self, one: _Made) -> float:
+        return self._load_s(one) if self.choices.cold_start_s is None else self.choices.cold_start_s
 
-    def pool(self, name: str, prefix: str, workers: NDArray[np.float64], passes_to: Pool | None) -> Pool:
-        """Lanes of one plan, and their router."""
-        d, choices = self.d, self.choices
-        plan = plan_of(d.cases, prefix)
-        problems, rows = Problems(1), np.zeros(1, dtype=np.intp)
-        check_plan(d.model, plan, problems, rows)
-        alone = lane_load(d, workers * plan.dp * plan.pp)
-        asked = d.cases[f"{prefix}batch"] if prefix else d.cases["max_batch"]
-        lanes = make_pool(d, plan, alone, workers, batch=asked, prompts_only=passes_to is not None)
-        flag_unfit(lanes, problems, rows)
-        if not problems.ok[0]:
-            raise CapacityError(problems.column()[0], at=f"{name} pool")
-        self.lanes[name] = lanes
-        costs = lora_costs(d, lanes, choices.lora) if self.adapters is not None else None
-        rules = self._rules(lanes, asked, costs, prefill_only=passes_to is not None)
-        times = self._times(name, lanes, rules)
-        replicas, per = int(workers[0]), int(np.ravel(plan.dp * plan.pp)[0])
-        chips = float(np.ravel(np.asarray(lanes.chips, float))[0]) / (replicas * per)
-        per_token = token_bytes(d, lanes)
-        members = [
-            Member(self._engine(times, rules, per_token, costs), replica=replica, chips=chips)
-            for replica in range(replicas)
-            for _ in range(per)
-        ]
-        made = Pool(name=name, members=members, router=self.policy("router", choices.router), passes_to=passes_to)
-        if passes_to is not None:
-            total = lanes.chips + self.lanes[passes_to.name].chips
-            tokens = np.asarray(self.traffic.prompt_tokens, dtype=np.float64)
-            made.transfer_s = array("d", np.broadcast_to(moved_s(d, lanes, tokens, total), tokens.shape).tobytes())
-        return made
+    def _load_s(self, one: _Made) -> float:
+        rate = load_bytes_per_s(one.plan.deployment.machines.machines[0], self.choices.load_from)
+        return float(np.ravel(np.asarray(one.lanes.memory.weights_bytes))[0] / rate)
 
-    def _rules(self, lanes: Lanes, asked: NDArray[np.float64], costs: LoraCosts | None, *, prefill_only: bool) -> Rules:
-        d, r, choices = self.d, self.d.runtime, self.choices
-        budget = max(float(r.token_budget(d.cases)[0]), 1.0)
-        slots = float(asked[0]) if asked[0] > 0 else r.max_batch
-        if r.prompt_policy != "prefill-first":
-            slots = min(slots, max(budget - 1.0, 1.0))
-        growth = float(np.ravel(lane_load(d, 1.0).tokens_per_step)[0])
-        block = 1 if growth != 1.0 else r.cache_block_tokens
-        if self.units is not None and growth == 1.0:
-            block = math.gcd(block, self.traffic.hash_tokens)
-        waits = bool(r.batch_waits(d.cases)[0])
-        shared = np.ravel(np.asarray(lanes.lanes, float))[0] / np.ravel(np.asarray(d.cases["replicas"], float))[0]
-        return Rules(
-            slots=int(slots - r.lost_slots if slots > r.lost_slots else slots),
-            token_budget=budget,
-            prompts=r.prompt_policy,
-            longest_chunk=choices.longest_chunk,
-            cache=r.cache_policy,
-            cache_tokens=float(math.floor(cache_tokens(d, lanes, costs.taken_bytes if costs else 0.0))),
-            block_tokens=block,
-            kept_tokens=self.policy("kv", choices.kv).tokens,
-            watermark_frac=choices.watermark_frac,
-            preemption=choices.preemption,
-            copy_s=block * self._copy_s(lanes) if choices.preemption == "swap" else 0.0,
-            lag=r.admission_lag_steps,
-            wait_steps=int(r.batch_wait_steps) if waits else 0,
-            wait_frac=r.batch_wait_frac,
-            front_end_s=r.front_end_token_s * float(shared),
-            growth=growth if not prefill_only else 1.0,
-            prefill_only=prefill_only,
-            batching=choices.batching,
-        )
+    def _switch_s(self, prefill: _Made, decode: _Made) -> float:
+        """Weights stay where both roles have one plan and format."""
+        if self.choices.switch_s is not None:
+            return self.choices.switch_s
+        plans = [repr(one.lanes.stepper.plan) for one in (prefill, decode)]
+        models = [one.plan.deployment.model.precision for one in (prefill, decode)]
+        if plans[0] == plans[1] and models[0] == models[1]:
+            return 0.0
+        return max(self._load_s(one) for one in (prefill, decode))
 
-    def _copy_s(self, lanes: Lanes) -> float:
-        """Seconds per token of context between device and host: each chip over its own host port."""
-        machine = self.d.machines.machines[0]
-        port = machine.chip.port("host")
-        if port is None:
-            what = f"{machine.chip.name} has no host port in the catalogue"
-            raise DomainError(what, at="preemption", got="swap", fix="take preemption recompute")
-        return token_bytes(self.d, lanes) / port.bandwidth_bytes_per_s
-
-    def _times(self, name: str, lanes: Lanes, rules: Rules) -> StepTimes:
-        """The step table of a lane over the contexts that the traffic can bring, and the power of its steps."""
-        longest = float((self.traffic.prompt_tokens + self.traffic.output_tokens).max(initial=2))
-        low = max(min(float(self.traffic.prompt_tokens.min(initial=1)), longest / WIDEN), SHORTEST)
-        pieces = max(math.ceil(math.log(max(longest / low, 1.0)) / math.log(WIDEN)), 1)
-        marks = [low * (longest / low) ** (i / pieces) for i in range(1, pieces)]
-        times = sample(
-            lanes.stepper,
-            rows=1,
-            low=low,
-            high=max(longest, low * 2.0),
-            slots=min(float(rules.slots), float(max(len(self.traffic), 1))),
-            budget=min(rules.token_budget, float(self.traffic.prompt_tokens.sum(initial=1))),
-            marks=marks,
-        )[0]
-        self.powers[name] = sample_power(
-            lanes.stepper, low=low, high=max(longest, low * 2.0), tokens=times.tokens[-1] * times.width
-        )
-        return times
-
-    def _engine(self, times: StepTimes, rules: Rules, bytes_per_token: float, costs: LoraCosts | None) -> Engine:
-        choices, prefix = self.choices, None
-        if self.units is not None:
-            unit = self.traffic.hash_tokens
-            prefix = PrefixCache(
-                self.units,
-                unit_tokens=unit,
-                block_tokens=rules.block_tokens,
-                tiers=[store.tier(unit * bytes_per_token) for store in self.stores],
-                order=self.policy("eviction", choices.eviction),
-            )
-        return Engine(
-            times,
-            rules,
-            self.requests,
-            self.log,
-            queue=self.policy("scheduler", choices.scheduler),
-            prefix=prefix,
-            adapters=costs.adapters(self.adapters) if costs and self.adapters else None,
-            keep_runs=choices.keep_runs,
-        )
+    def _link(self, one: _Made) -> Link:
+        """Between two lanes of a pool."""
+        d, context = one.plan.deployment, float(np.ravel(np.asarray(one.lanes.context, float))[0])
+        ends = moved_s(d, one.lanes, np.array([0.0, context]), one.lanes.chips)
+        start, end = np.broadcast_to(np.asarray(ends, float), (2,)).tolist()
+        return Link(latency_s=start, token_s=(end - start) / context)
 
 
-def cache_tokens(d: Deployment, lanes: Lanes, taken_bytes: float = 0.0) -> float:
-    """Tokens that the cache of one lane holds, at the mean length of a resident sequence, beside what is `taken`."""
-    room = (lanes.memory.free_bytes - taken_bytes) / token_bytes(d, lanes) / np.asarray(lanes.stepper.plan.pp)
-    return float(np.ravel(np.asarray(room, float))[0])
-
-
-def token_bytes(d: Deployment, lanes: Lanes) -> float:
-    """Cache bytes on a chip per token of a resident sequence of mean length."""
-    return float(np.ravel(np.asarray(lanes.memory.sequence_bytes / lanes.context, float))[0])
-
-
-def units_of(traffic: Traffic) -> Callable[[int], Sequence[int]]:
-    """Ids of the prompt's units by request; where a later turn goes on from a request, the ids of that turn, which also
-    name what the request emits. Keys and values of one adapter are no use to another.
-    """
-    start: list[int] = traffic.hash_start.tolist()
-    ids: list[int] = traffic.hash_ids.tolist()
-    if (traffic.adapter >= 0).any():
-        owner = np.repeat(traffic.adapter, np.diff(traffic.hash_start))
-        ids = np.unique(np.stack([traffic.hash_ids, owner]), axis=1, return_inverse=True)[1].ravel().tolist()
-    longer: dict[int, int] = {}
-    for child in np.flatnonzero(traffic.after >= 0).tolist():
-        parent = int(traffic.after[child])
-        own = ids[start[parent] : start[parent] + int(traffic.prompt_tokens[parent]) // traffic.hash_tokens]
-        if own and ids[start[child] : start[child] + len(own)] == own:
-            longer.setdefault(parent, child)
-
-    def units(request: int) -> Sequence[int]:
-        named = longer.get(request, request)
-        return ids[start[named] : start[named + 1]]
-
-    return units
+def _decodes(one: _Made, made: Sequence[_Made]) -> bool:
+    """Whether another pool passes to it."""
+    return any(other.pool.passes_to is one.pool for other in made)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any
 
@@ -19,10 +18,21 @@ from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError
 from ridgeline.serving.engine.batch import NEVER
-from ridgeline.serving.engine.engine import Engine, Handed
+from ridgeline.serving.engine.engine import Handed
 from ridgeline.serving.engine.rules import Log, Requests
-from ridgeline.serving.policies.routers import Router
-from ridgeline.serving.record.played import DONE, FAILED, REJECTED, UNFINISHED, Lane, Played, Runs, runs_of
+from ridgeline.serving.fleet.members import Member, Pool
+from ridgeline.serving.record.played import (
+    DECODE,
+    DONE,
+    FAILED,
+    PREFILL,
+    REJECTED,
+    UNFINISHED,
+    Lane,
+    Played,
+    Runs,
+    runs_of,
+)
 from ridgeline.sim import Simulation
 from ridgeline.workloads.traffic import Traffic
 
@@ -36,101 +46,6 @@ PATIENCE = 100_000
 """Events of control without any work after which requests that wait are left unfinished: nothing will serve them."""
 
 
-class Member:
-    """A lane in its pool: an engine and what routers may ask of it.
-
-    Attributes:
-        up: whether it takes requests; a lane that is not finishes what it has.
-        replica, chips: number of its replica, and chips (or a share of them) that it occupies.
-    """
-
-    __slots__ = ("_since", "_until", "alive_s", "chips", "engine", "index", "moves", "place", "pool", "replica", "up")
-
-    def __init__(self, engine: Engine, *, replica: int, chips: float, up: bool = True) -> None:
-        """A lane that is up from the start, or comes up later."""
-        self.engine, self.replica, self.chips, self.up = engine, replica, chips, up
-        self.index, self.place, self.pool = -1, -1, ""
-        self.alive_s: list[tuple[float, float]] = []
-        self._since, self._until = (0.0 if up else math.nan), math.nan
-        self.moves: list[Callable[[], None]] = []  # to do at the next boundary
-
-    @property
-    def waiting(self) -> int:
-        """Requests in its queue."""
-        return len(self.engine.queue)
-
-    @property
-    def running(self) -> int:
-        """Requests in its batch."""
-        return len(self.engine.running)
-
-    @property
-    def load(self) -> int:
-        """Requests that it has."""
-        return len(self.engine.queue) + len(self.engine.running)
-
-    @property
-    def pending_tokens(self) -> float:
-        """Prompt tokens of its batch that are still to be computed."""
-        return sum(self.engine.prefilling.values())
-
-    @property
-    def free_blocks(self) -> float:
-        """Cache blocks that are free or evictable, as of its last boundary."""
-        return self.engine.free
-
-    @property
-    def capacity_blocks(self) -> float:
-        """Cache blocks in all."""
-        return self.engine.capacity
-
-    @property
-    def block_tokens(self) -> int:
-        """Tokens of a block."""
-        return self.engine.block
-
-    def found_tokens(self, request: int) -> int:
-        """Prompt tokens of the request that its cache holds."""
-        prefix = self.engine.prefix
-        return prefix.look_up(request, self.engine.requests.prompts[request]) if prefix else 0
-
-    def start(self, time: float) -> None:
-        """It comes up."""
-        self.close()
-        self.up, self._since = True, time
-
-    def never_up(self) -> None:
-        """It was not up from the start after all."""
-        self.up, self._since = False, math.nan
-
-    def stop(self, time: float) -> None:
-        """It takes no more requests; it is down once it is empty."""
-        if self.up:
-            self.up, self._until = False, time
-
-    def close(self) -> None:
-        """Write down the time that it was up, if it was."""
-        if not math.isnan(self._since):
-            self.alive_s.append((self._since, max(self._until, self.engine.t)))
-            self._since = math.nan
-
-
-@dataclass(slots=True)
-class Pool:
-    """Lanes among which one router chooses.
-
-    Attributes:
-        passes_to: the pool that decodes what this one has prefilled (None: it does so itself).
-        transfer_s: seconds to move each request's cache there; transfers of a lane queue up.
-    """
-
-    name: str
-    members: list[Member]
-    router: Router
-    passes_to: Pool | None = None
-    transfer_s: Sequence[float] = ()
-
-
 class Fleet:
     """Pools that serve one traffic; `play` once."""
 
@@ -141,18 +56,20 @@ class Fleet:
         log: Log,
         pools: Sequence[Pool],
         *,
+        entry: Pool | None = None,
         control: Simulation | None = None,
         longest: float = math.inf,
         on_runs: Callable[[int, Runs], None] | None = None,
         progress: Callable[[float, int], None] | None = None,
     ) -> None:
-        """Arrivals enter at the first pool.
+        """Arrivals enter at the first pool, or at lanes of several.
 
         Args:
             traffic: the load.
             requests: its lengths, as the engines of the pools have them.
             log: where its times are written; the engines share it.
             pools: of lanes, the one that arrivals enter first.
+            entry: lanes of several of these pools, if arrivals enter there, and the router among them.
             control: schedules what happens besides (failures, scaling) in calls of this fleet's methods.
             longest: most tokens of prompt and output that the model takes.
             on_runs: takes the runs of a lane, some at a time; without it they are kept.
@@ -160,7 +77,10 @@ class Fleet:
         """
         self.traffic, self.requests, self.log, self.pools = traffic, requests, log, list(pools)
         self.longest, self.interrupted = longest, False
-        hands_over = any(pool.passes_to is not None for pool in self.pools)
+        hands_over = False
+        for pool in self.pools:
+            if pool.passes_to is not None:
+                pool.role, pool.passes_to.role, hands_over = PREFILL, DECODE, True
         self.control = Simulation() if control is None and hands_over else control
         self.on_runs, self.progress = on_runs, progress
         self.members: list[Member] = []
@@ -170,6 +90,11 @@ class Fleet:
                 member.index, member.place, member.pool = len(self.members), place, pool.name
                 self.members.append(member)
                 self.pool_of.append(pool)
+        self.entry = self.pools[0] if entry is None else entry
+        self._seats = {} if entry is None else {member.index: seat for seat, member in enumerate(entry.members)}
+        self._entering = None if entry is None else getattr(entry.router, "changed", None)
+        self._paired = any(member.partner is not None for member in self.members)
+        self._awaited: dict[int, Callable[[], None]] = {}
         rows = len(traffic)
         self.now = 0.0
         self.ended = 0
@@ -249,6 +174,8 @@ class Fleet:
             engine.plan()
             if engine.end < NEVER:
                 heappush(ends, (engine.end, index))
+            if self._paired:
+                self._share(members[index], time)
             count += 1
             if count % EVERY == 0 and self.progress is not None:
                 self.progress(time, self.ended)
@@ -271,7 +198,7 @@ class Fleet:
         if self.requests.prompts[request] + self.requests.outputs[request] > self.longest:
             self.over(request, REJECTED, time)
             return
-        self._enter(self.pools[0], request, time)
+        self._enter(self.entry, request, time)
 
     def _enter(self, pool: Pool, request: int, time: float, handed: Handed | None = None) -> None:
         """Route a request to a lane of the pool; `handed` is what another lane has done for it."""
@@ -280,6 +207,14 @@ class Fleet:
             self.homeless.append((pool, request, handed))
             return
         member = members[self.choose(pool, request, time)]
+        if not member.engine.fits(request):
+            # Lanes of an entry may differ: one with a larger cache takes what no other can.
+            others = [one for one in members if one.up and one.engine.fits(request)]
+            member = min(others, key=lambda one: one.load, default=member)
+        self._settle(member, request, time, handed)
+
+    def _settle(self, member: Member, request: int, time: float, handed: Handed | None) -> None:
+        """Give a request to a lane, which refuses what its cache can never hold."""
         if not member.engine.fits(request):
             self.over(request, REJECTED, time)
             return
@@ -309,6 +244,8 @@ class Fleet:
         changed = self._told.get(member.pool)
         if changed is not None:
             changed(member.place, member.load)
+        if self._entering is not None and member.index in self._seats:
+            self._entering(self._seats[member.index], member.load)
 
     def boundary(self, index: int, member: Member) -> None:
         """A run ends: what is complete goes on, what was put off to this boundary is done."""
@@ -328,6 +265,8 @@ class Fleet:
         for move in member.moves:
             move()
         member.moves.clear()
+        if self._awaited:
+            self._look_if_empty(member)
         if engine.runs is not None and self.on_runs is not None and len(engine.runs) > KEPT:
             self.on_runs(index, runs_of(engine.runs))
             del engine.runs[:]
@@ -365,9 +304,32 @@ class Fleet:
             source.unpark(request, time)
         if source.end != before:
             heappush(self._ends, (source.end, member.index))
+        if self._awaited:
+            self._look_if_empty(member)
         self.log.first[request] = time
         prompt, output = self.requests.prompts[request], self.requests.outputs[request]
-        self._enter(pool.passes_to, request, time, ((prompt + 1, output - 1), (float(prompt), 0.0)))
+        handed = ((prompt + 1, output - 1), (float(prompt), 0.0))
+        if member.partner is not None:
+            self._settle(member.partner, request, time, handed)
+        else:
+            self._enter(pool.passes_to, request, time, handed)
+
+    def _share(self, member: Member, time: float) -> None:
+        """A lane has begun or ceased to iterate: that on the same chips goes on at its other pace."""
+        partner = member.partner
+        if partner is None:
+            return
+        engine, pace = partner.engine, partner.paces[member.engine.end < NEVER]
+        if engine.times is pace:
+            return
+        engine.times, before = pace, engine.end
+        engine.cut(time)
+        if engine.end != before:
+            heappush(self._ends, (engine.end, partner.index))
+
+    def _look_if_empty(self, member: Member) -> None:
+        if member.index in self._awaited and member.empty:
+            self._awaited.pop(member.index)()
 
     # What control does -----------------------------------------------------------------------------------------------
 
@@ -376,6 +338,7 @@ class Fleet:
 
         Its requests start anew elsewhere, or are given up.
         """
+        member.moves.clear()
         if member.engine.end < NEVER:
             member.engine.stop_at(time)
             self.boundary(member.index, member)
@@ -385,7 +348,7 @@ class Fleet:
         for request in lost:
             if retry:
                 self.log.first[request] = math.nan
-                self._enter(self.pools[0], request, time)
+                self._enter(self.entry, request, time)
             else:
                 self.over(request, FAILED, time)
 
@@ -400,11 +363,26 @@ class Fleet:
     def drain(self, member: Member, time: float) -> None:
         """A lane takes no more requests; what waits goes elsewhere, what runs is finished."""
         member.stop(time)
-        queue, pool = member.engine.queue, self.pool_of[member.index]
+        queue, own = member.engine.queue, self.pool_of[member.index]
         waiting = [queue.pop() for _ in range(len(queue))]
         for request in waiting:
-            self._enter(pool, request, time, member.engine.hand_back(request))
+            handed = member.engine.hand_back(request)
+            # What has begun goes on under the same rules; what has not may go wherever an arrival may.
+            new = handed == (None, None) and member.index in self._seats
+            self._enter(self.entry if new else own, request, time, handed)
         self._changed(member)
+
+    def homeless_of(self, pool: Pool) -> int:
+        """Requests that wait until a lane of the pool is up; any lane of the entry will do for arrivals."""
+        entered = pool.members[0].index in self._seats
+        return sum(one is pool or (entered and one is self.entry) for one, _, _ in self.homeless)
+
+    def when_empty(self, member: Member, call: Callable[[], None]) -> None:
+        """Do something as soon as a lane that takes no more requests has none."""
+        if member.empty:
+            call()
+        else:
+            self._awaited[member.index] = call
 
     def migrate(self, request: int, source: Member, target: Member, time: float, pause_s: float) -> None:
         """A running request moves at the source's next boundary, with its cache, and goes on after a pause."""
@@ -413,13 +391,20 @@ class Fleet:
             engine = source.engine
             if request in engine.joined and target.up:
                 handed = engine.take_out(request)
-                self._at(engine.t + pause_s, self._give, target, request, engine.t + pause_s, handed)
+                self._at(engine.t + pause_s, self._land, target, request, engine.t + pause_s, handed)
 
         source.moves.append(move)
         before = source.engine.end
         source.engine.cut(time)
         if source.engine.end != before:
             heappush(self._ends, (source.engine.end, source.index))
+
+    def _land(self, target: Member, request: int, time: float, handed: Handed) -> None:
+        """A request that moves arrives; if the lane is gone, it computes its context anew in the same pool."""
+        if target.up:
+            self._give(target, request, time, handed)
+        else:
+            self._enter(self.pool_of[target.index], request, time, (handed[0], None))
 
     # The result ------------------------------------------------------------------------------------------------------
 
@@ -449,6 +434,7 @@ class Fleet:
                     chips=member.chips,
                     busy_s=engine.busy,
                     adapter_loads=engine.adapters.loads if engine.adapters is not None else 0,
+                    role=self.pool_of[member.index].role,
                 )
             )
         end = np.frombuffer(self.end, dtype=np.int8)

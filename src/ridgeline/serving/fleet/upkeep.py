@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from ridgeline.core import units
 from ridgeline.core.errors import DomainError, SpecError
 from ridgeline.core.notation import parse_call
-from ridgeline.serving.fleet.fleet import Fleet, Member, Pool
+from ridgeline.serving.fleet.fleet import Fleet
+from ridgeline.serving.fleet.members import Member, Pool
 from ridgeline.serving.policies.autoscalers import Autoscaler
 from ridgeline.sim import Simulation
 
@@ -135,7 +136,7 @@ class Scaling:
     @property
     def waiting(self) -> int:
         """Requests that wait, in queues or for a replica."""
-        return sum(lane.waiting for lanes in self._groups for lane in lanes) + len(self._fleet.homeless)
+        return sum(lane.waiting for lanes in self._groups for lane in lanes) + self._fleet.homeless_of(self._pool)
 
     @property
     def running(self) -> int:

@@ -68,7 +68,7 @@ def check_policy(chosen: Any, *, kind: str = "", seed: int = 0, timeout_s: float
     Args:
         chosen:    a function or class that takes `Facts`, an object with the methods of its kind, or the name of a
                    policy with its settings.
-        kind:      scheduler, router, autoscaler, kv, eviction or tier; "": found from its methods or its name.
+        kind:      a key of `guards.NEEDED`; "": found from its methods or its name.
         seed:      of the scenarios.
         timeout_s: after which it counts as hanging.
     Returns:

@@ -34,6 +34,8 @@ NEEDED = {
     "scheduler": ("push", "push_front", "peek", "pop", "__len__"),
     "router": ("route",),
     "autoscaler": ("decide", "interval_s"),
+    "roles": ("decide", "interval_s"),
+    "rebalance": ("decide", "interval_s"),
     "eviction": ("__contains__", "__setitem__", "__delitem__", "popitem", "clear"),
     "kv": ("tokens",),
     "tier": ("tier",),
@@ -71,6 +73,23 @@ class _Guard:
         if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
             raise self._broken(f"gave no number from {method!r}", value)
         return float(value)
+
+    def _whole(self, value: object, what: str) -> int:
+        """A whole number of replicas."""
+        try:
+            count = operator.index(value)  # type: ignore[arg-type]
+        except TypeError:
+            count = -1
+        if isinstance(value, bool) or not 0 <= count <= MOST:
+            raise self._broken(what, value)
+        return count
+
+    def _interval_s(self) -> float:
+        """Time between two decisions, above 0."""
+        interval = self._policy.interval_s
+        if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 < interval < math.inf:
+            raise self._broken("has no interval above 0", interval)
+        return float(interval)
 
 
 class _Queue(_Guard):
@@ -159,20 +178,42 @@ class _Autoscaler(_Guard):
 
     def __init__(self, name: str, policy: Any) -> None:
         super().__init__(name, policy)
-        interval = policy.interval_s
-        if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 < interval < math.inf:
-            raise self._broken("has no interval above 0", interval)
-        self.interval_s = float(interval)
+        self.interval_s = self._interval_s()
 
     def decide(self, time: float, view: Any) -> int:
-        wanted = self._call("decide", time, view)
+        return self._whole(self._call("decide", time, view), "wants no whole number of replicas")
+
+
+class _Roles(_Guard):
+    kind = "roles"
+
+    def __init__(self, name: str, policy: Any) -> None:
+        super().__init__(name, policy)
+        self.interval_s = self._interval_s()
+
+    def decide(self, time: float, prefill: Any, decode: Any) -> int:
+        return self._whole(self._call("decide", time, prefill, decode), "wants no whole number of replicas")
+
+
+class _Rebalancer(_Guard):
+    kind = "rebalance"
+
+    def __init__(self, name: str, policy: Any) -> None:
+        super().__init__(name, policy)
+        self.interval_s = self._interval_s()
+
+    def decide(self, time: float, lanes: Sequence[LaneView]) -> list[tuple[int, int]]:
+        chosen = self._call("decide", time, lanes)
         try:
-            count = operator.index(wanted)
-        except TypeError:
-            count = -1
-        if isinstance(wanted, bool) or not 0 <= count <= MOST:
-            raise self._broken("wants no whole number of replicas", wanted)
-        return count
+            pairs = [(operator.index(giver), operator.index(taker)) for giver, taker in chosen]
+        except (TypeError, ValueError):
+            raise self._broken("gave no pairs of lanes", chosen) from None
+        named = [lane for pair in pairs for lane in pair]
+        if len(set(named)) < len(named):
+            raise self._broken("names a lane twice", pairs)
+        if not all(0 <= lane < len(lanes) and lanes[lane].up for lane in named):
+            raise self._broken("names a lane that is not up", pairs)
+        return pairs
 
 
 class _Order(_Guard):
@@ -210,5 +251,7 @@ _GUARDS: dict[str, Callable[[str, Any], Any]] = {
     "scheduler": _Queue,
     "router": _Router,
     "autoscaler": _Autoscaler,
+    "roles": _Roles,
+    "rebalance": _Rebalancer,
     "eviction": _Order,
 }

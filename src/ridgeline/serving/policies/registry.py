@@ -17,7 +17,7 @@ from ridgeline.core import units
 from ridgeline.core.errors import PolicyError, RidgelineError, SpecError, UnknownNameError, did_you_mean
 from ridgeline.core.names import Names
 from ridgeline.core.notation import Call, parse_call
-from ridgeline.serving.policies import autoscalers, kv, routers, schedulers
+from ridgeline.serving.policies import autoscalers, kv, rebalancers, roles, routers, schedulers
 from ridgeline.serving.policies.facts import Facts
 from ridgeline.serving.policies.guards import NEEDED, guarded
 
@@ -62,6 +62,8 @@ BUNDLED: Mapping[str, Mapping[str, Callable[..., Any]]] = {
         "slo": autoscalers.Slo,
         "schedule": autoscalers.Schedule,
     },
+    "roles": {"kept": roles.Kept, "balance": roles.Balance},
+    "rebalance": {"free-cache": rebalancers.FreeCache, "freeness": rebalancers.Freeness},
     "kv": {"full": kv.full, "window": kv.window, "budget": kv.budget},
     "eviction": {"lru": kv.lru, "lfu": kv.Lfu, "fifo": kv.Fifo},
     "tier": {"host": kv.host, "nvme": kv.nvme, "remote": kv.remote},
@@ -72,6 +74,8 @@ _EXAMPLES = {
     "scheduler": "fair(output=2)",
     "router": "power-of-two(choices=2)",
     "autoscaler": "queue(target=4, cool_down=60s)",
+    "roles": "balance(interval=10s)",
+    "rebalance": "free-cache(interval=1s, apart_frac=0.2)",
     "kv": "window(4096)",
     "eviction": "lfu",
     "tier": "host(capacity=512GB, bandwidth=50GB/s)",

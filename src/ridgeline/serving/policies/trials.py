@@ -273,6 +273,57 @@ def _scaled(scaler: Any, seed: int) -> tuple[list[int], int]:
     return wanted, len(wanted)
 
 
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """Replicas of one role that a check makes up."""
+
+    replicas: int
+    waiting: int
+    running: int
+    used_frac: float
+
+
+def _check_roles(one: Policy, facts: Facts, seed: int, found: Findings) -> None:
+    runs = [found.timed("sides at random", lambda: _sided(one(facts), seed)) for _ in range(2)]
+    if runs[0] is not None and runs[0] != runs[1]:
+        found.errors.append("two rules of roles that were told the same decide otherwise")
+
+
+def _sided(rule: Any, seed: int) -> tuple[list[int], int]:
+    """Decisions over sides from empty to overloaded."""
+    draw = stream(seed, "check_policy/sides")
+    wanted: list[int] = []
+    replicas = 4
+    for step in range(REQUESTS):
+        loads = [int(draw.choice([0, 1, 50, 1000])) for _ in range(2)]
+        sides = [
+            _Side(number, int(draw.integers(0, load + 1)), int(draw.integers(0, load + 1)), float(draw.random()))
+            for number, load in zip((replicas, 8 - replicas), loads, strict=True)
+        ]
+        wanted.append(rule.decide(step * rule.interval_s, *sides))
+        replicas = min(max(wanted[-1], 1), 7)
+    return wanted, len(wanted)
+
+
+def _check_rebalance(one: Policy, facts: Facts, seed: int, found: Findings) -> None:
+    runs = [found.timed("lanes at random", lambda: _moved(one(facts), seed)) for _ in range(2)]
+    if runs[0] is not None and runs[0] != runs[1]:
+        found.errors.append("two rules that were told the same move otherwise")
+
+
+def _moved(rule: Any, seed: int) -> tuple[list[Any], int]:
+    """Pairs of lanes of any load, some of them down."""
+    draw = stream(seed, "check_policy/lanes")
+    chosen = []
+    for step in range(REQUESTS):
+        drawn = draw.integers(0, 40, (LANES, 2)).tolist()
+        lanes = [_Lane(running=n, waiting=w, free_blocks=float(draw.integers(0, 1001))) for n, w in drawn]
+        for lane in lanes:
+            lane.up = bool(draw.random() > 0.2)
+        chosen.append(list(rule.decide(step * rule.interval_s, lanes)))
+    return chosen, len(chosen)
+
+
 def _check_eviction(one: Policy, facts: Facts, seed: int, found: Findings) -> None:
     runs = [found.timed("a small prefix cache", lambda: _evicted(one(facts), facts, seed)) for _ in range(2)]
     if runs[0] is not None and runs[0] != runs[1]:
@@ -314,6 +365,8 @@ CHECKS: dict[str, Callable[[Policy, Facts, int, Findings], None]] = {
     "scheduler": _check_scheduler,
     "router": _check_router,
     "autoscaler": _check_autoscaler,
+    "roles": _check_roles,
+    "rebalance": _check_rebalance,
     "eviction": _check_eviction,
     "kv": _check_value,
     "tier": _check_value,

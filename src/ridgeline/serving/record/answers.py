@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ridgeline.core.errors import DomainError
 from ridgeline.serving.record.answer_values import Answers, ClassAnswer, Stretch
 from ridgeline.serving.record.bound import UNKNOWN, bound_of
-from ridgeline.serving.record.energy import PROMPT_POOL, alive_of, attributed, energy_j, table_of, watts_of
+from ridgeline.serving.record.energy import alive_of, attributed, energy_j, table_of, watts_of
 from ridgeline.serving.record.gaps import Gaps, gaps_of, join
 from ridgeline.serving.record.latency import (
     Latency,
@@ -30,7 +30,7 @@ from ridgeline.serving.record.latency import (
     tpot_of,
     warm_up_of,
 )
-from ridgeline.serving.record.played import DONE, FAILED, REJECTED, UNFINISHED, Column, Lane, Played, runs_kept
+from ridgeline.serving.record.played import DECODE, DONE, FAILED, REJECTED, UNFINISHED, Column, Lane, Played, runs_kept
 from ridgeline.serving.record.power_table import PowerTable
 from ridgeline.serving.record.run_statistics import cache_shares
 from ridgeline.serving.record.run_windows import time_in
@@ -52,7 +52,7 @@ def answers(
     classes: Sequence[Objectives] = (),
     class_code: NDArray[np.integer] | None = None,
     powers: Mapping[str, PowerTable] | None = None,
-    rent_usd_per_chip_s: float = math.nan,
+    rent_usd_per_chip_s: float | Mapping[str, float] = math.nan,
     warm_up: float | None = None,
     confidence: float = 0.95,
     growth: float = 1.0,
@@ -68,7 +68,7 @@ def answers(
         classes: objectives of each class of requests (none: one class without promises).
         class_code: class of each request, index into `classes`.
         powers: of each pool; without, power and energy are NaN.
-        rent_usd_per_chip_s: of a chip that is up.
+        rent_usd_per_chip_s: of a chip that is up, the same in all pools or by pool.
         warm_up: share of the requests that is left out as warm-up; None: MSER-5 finds it.
         confidence: of intervals.
         growth: tokens per sequence and iteration.
@@ -124,14 +124,15 @@ class _Run:
         classes: tuple[Objectives, ...],
         code: NDArray[np.integer],
         powers: Mapping[str, PowerTable] | None,
-        rent: float,
+        rent: float | Mapping[str, float],
         confidence: float,
         growth: float,
         grows: bool,
         streamed: Streamed | None,
     ) -> None:
         self.played, self.classes, self.code, self.powers = played, classes, code, powers
-        self.rent, self.confidence, self.growth, self.grows = rent, confidence, growth, grows
+        self.confidence, self.growth, self.grows = confidence, growth, grows
+        self.rents = [rent.get(each.pool, math.nan) if isinstance(rent, Mapping) else rent for each in played.lanes]
         self.streamed = streamed
         self.good = kept(played, classes, code)
         self.tpot_s = tpot_of(played)
@@ -148,7 +149,6 @@ class _Run:
         p = self.played
         order = np.argsort(p.lane, kind="stable")
         edges = np.searchsorted(p.lane[order], np.arange(len(p.lanes) + 1))
-        handed_over = any(lane.pool == PROMPT_POOL for lane in p.lanes)
         parts = []
         for i, lane in enumerate(p.lanes):
             where = order[edges[i] : edges[i + 1]]
@@ -160,7 +160,7 @@ class _Run:
                 there = present(runs["start_s"], p.first_s[where], np.maximum(last, p.first_s[where]))
                 runs = runs.copy()
                 runs["sequences"] = np.minimum(runs["sequences"], there)
-            parts.append(gaps_of(runs, p.first_s[where], handed_over=handed_over))
+            parts.append(gaps_of(runs, p.first_s[where], handed_over=lane.role == DECODE))
         return join(parts)
 
     def stretch(self, start_s: float, end_s: float) -> Stretch:
@@ -171,6 +171,7 @@ class _Run:
         up = [float(np.diff(alive_of(lane).until(np.array([start_s, end_s])))[0]) for lane in p.lanes]
         chip_s = sum(lane.chips * time for lane, time in zip(p.lanes, up, strict=True))
         energy = self._energy_j(start_s, end_s)
+        paid = sum(rent * lane.chips * t for rent, lane, t in zip(self.rents, p.lanes, up, strict=True) if t > 0)
         tokens = overall.output_tokens_per_s * lasting
         return Stretch(
             start_s=start_s,
@@ -187,7 +188,7 @@ class _Run:
             energy_j=energy,
             energy_j_per_request=_ratio(energy, overall.request_per_s * lasting),
             energy_j_per_output_token=_ratio(energy, tokens),
-            cost_usd_per_1m_output_tokens=_ratio(self.rent * chip_s, tokens) * 1e6,
+            cost_usd_per_1m_output_tokens=_ratio(paid, tokens) * 1e6,
         )
 
     def _class(self, name: str, mask: Mask, gaps: Gaps, start_s: float, end_s: float) -> ClassAnswer:

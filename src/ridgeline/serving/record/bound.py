@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ridgeline.serving.record.energy import PROMPT_POOL, alive_of
-from ridgeline.serving.record.played import Column, Lane, Played
+from ridgeline.serving.record.energy import alive_of
+from ridgeline.serving.record.played import DECODE, MIXED, Column, Lane, Played
 from ridgeline.serving.record.run_windows import part_of
 from ridgeline.serving.record.spans import present
 
@@ -61,7 +61,8 @@ def bound_of(
     sums: dict[str, _Sums] = {}
     order = np.argsort(played.lane, kind="stable")
     edges = np.searchsorted(played.lane[order], np.arange(len(played.lanes) + 1))
-    pooled = any(lane.pool == PROMPT_POOL for lane in played.lanes)
+    mixed = np.array([lane.role == MIXED for lane in played.lanes], dtype=np.bool_)
+    pooled = np.flatnonzero(~(mixed[played.lane] & (played.lane >= 0))) if not mixed.all() else None
     for i, lane in enumerate(played.lanes):
         runs, pool = lane.runs, sums.setdefault(lane.pool, _Sums())
         done, time_s = part_of(runs, start_s, end_s)
@@ -70,9 +71,10 @@ def bound_of(
         pool.filled += float(time_s @ (runs["sequences"] + runs["prompts"])) / lane.slots
         pool.cached += float(time_s @ np.minimum(runs["used_blocks"] / lane.blocks, 1.0))
         pool.host += float(done @ (host_step_s + host_sequence_s * (runs["sequences"] + runs["prompts"])))
-        if pooled and lane.pool != PROMPT_POOL:
+        if lane.role == DECODE:
             continue  # Who waits for which lane of a second pool is not kept.
-        where = np.arange(played.lane.size) if pooled else order[edges[i] : edges[i + 1]]
+        pool.entered += float(time_s.sum())
+        where = order[edges[i] : edges[i + 1]] if pooled is None or mixed[i] else pooled
         queued, need = _queued(played, lane, where)
         lane_time = np.where(queued, time_s, 0.0)
         pool.waited += float(lane_time.sum())
@@ -82,10 +84,10 @@ def bound_of(
 
 
 class _Sums:
-    """Seconds of the lanes of a pool: up, busy, busy while a request waits, and why it waits."""
+    """Seconds of the lanes of a pool: up, busy, busy where arrivals enter, while a request waits, and why it waits."""
 
     def __init__(self) -> None:
-        self.up = self.busy = self.waited = self.host = self.filled = self.cached = 0.0
+        self.up = self.busy = self.entered = self.waited = self.host = self.filled = self.cached = 0.0
         self.reasons = dict.fromkeys(("slots", "kv", "compute", "schedule"), 0.0)
 
     @property
@@ -124,14 +126,16 @@ def _told(sums: dict[str, _Sums], closed: bool) -> Bound:
     name = max(sums, key=lambda each: sums[each].used, default="")
     if not name or sums[name].busy <= 0:
         return Bound(kind="nothing", words=WORDS["nothing"], waiting_frac=0.0)
-    entry, busiest = next(iter(sums.values())), sums[name]
-    share = entry.waited / entry.busy if entry.busy > 0 else 0.0
+    busiest = sums[name]
+    waited, entered = sum(s.waited for s in sums.values()), sum(s.entered for s in sums.values())
+    share = waited / entered if entered > 0 else 0.0
     lanes = f"lanes of {name}" if len(sums) > 1 else "lanes"
     shares = f"{lanes} iterate {busiest.used:.0%} of the time, and requests wait {share:.0%} of it"
     slow = busiest.host > busiest.busy / 2
     if share >= RARELY:
-        kind = max(entry.reasons, key=lambda each: entry.reasons[each])
-        words = f"{WORDS[kind]} ({shares}; {entry.reasons[kind] / entry.waited:.0%} of the wait is for this)"
+        reasons = {each: sum(s.reasons[each] for s in sums.values()) for each in busiest.reasons}
+        kind = max(reasons, key=lambda each: reasons[each])
+        words = f"{WORDS[kind]} ({shares}; {reasons[kind] / waited:.0%} of the wait is for this)"
     else:
         kind = "host" if closed and slow else "latency" if closed else "arrivals"
         room = f"{busiest.filled / busiest.busy:.0%} of the slots and {busiest.cached / busiest.busy:.0%} of the cache"

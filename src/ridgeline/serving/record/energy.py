@@ -18,13 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError, did_you_mean
-from ridgeline.serving.record.played import Column, Lane, Played, run_ends_s
+from ridgeline.serving.record.played import DECODE, MIXED, PREFILL, Column, Lane, Played, run_ends_s
 from ridgeline.serving.record.power_table import PowerTable
 from ridgeline.serving.record.run_windows import run_times_s, time_in
 from ridgeline.serving.record.spans import Spans, shared_time, spread, union
-
-PROMPT_POOL = "prefill"
-"""A pool of this name computes prompts and hands over; a request's lane is the one that emits its last token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,13 +62,12 @@ def residents(played: Played) -> tuple[Resident, ...]:
     """Who is on each lane and when; nobody on lanes that only compute prompts: which took which is not kept."""
     order = np.argsort(played.lane, kind="stable")
     edges = np.searchsorted(played.lane[order], np.arange(len(played.lanes) + 1))
-    handed_over = any(lane.pool == PROMPT_POOL for lane in played.lanes)
     last = np.where(np.isfinite(played.last_s), played.last_s, played.end_s)
     first = np.where(np.isfinite(played.first_s), np.minimum(played.first_s, last), last)
-    begin = first if handed_over else played.admitted_s
     found = []
     for i, lane in enumerate(played.lanes):
-        where = order[edges[i] : edges[i + 1]] if lane.pool != PROMPT_POOL else order[:0]
+        where = order[edges[i] : edges[i + 1]] if lane.role != PREFILL else order[:0]
+        begin = first if lane.role == DECODE else played.admitted_s
         where = where[np.isfinite(begin[where])]
         found.append(Resident(request=where, begin_s=begin[where], first_s=first[where], end_s=last[where]))
     return tuple(found)
@@ -139,7 +135,7 @@ def attributed(played: Played, powers: Mapping[str, PowerTable], watts: Sequence
         power = table_of(powers, lane)
         alive, taken = alive_of(lane), taken_of(lane, present)
         idle += lane.chips * power.chip.idle_w * (alive.total_s - taken.total_s)
-        if lane.pool == PROMPT_POOL:
+        if lane.role == PREFILL:
             continue
         resident_s = shared_time(alive.until(present.begin_s), alive.until(present.end_s))
         each = lane.chips * power.static_w * resident_s
@@ -173,7 +169,8 @@ def _per_kind(lane: Lane, above_w: Column) -> tuple[Column, Column]:
 
 def _of_prompts(played: Played, powers: Mapping[str, PowerTable], watts: Sequence[Column]) -> tuple[Column, float]:
     """The same of lanes that only compute prompts: all of the pool's energy, divided among all that prefill then."""
-    lanes = [(lane, drawn) for lane, drawn in zip(played.lanes, watts, strict=True) if lane.pool == PROMPT_POOL]
+    everyone = zip(played.lanes, watts, strict=True)
+    lanes = [(lane, drawn) for lane, drawn in everyone if lane.role == PREFILL and lane.runs.size]
     if not lanes:
         return np.zeros(played.arrival_s.size), 0.0
     start = np.concatenate([lane.runs["start_s"] for lane, _ in lanes])
@@ -183,8 +180,9 @@ def _of_prompts(played: Played, powers: Mapping[str, PowerTable], watts: Sequenc
         static.append(chip_s * power.static_w)
         dynamic.append(chip_s * (drawn - power.static_w))
     order = np.argsort(start, kind="stable")
-    begin = np.where(np.isfinite(played.admitted_s), played.admitted_s, np.inf)
-    end = np.where(np.isfinite(played.first_s), played.first_s, np.maximum(begin, played.end_s))
+    elsewhere = np.array([lane.role == MIXED for lane in played.lanes])[played.lane] & (played.lane >= 0)
+    begin = np.where(np.isfinite(played.admitted_s) & ~elsewhere, played.admitted_s, np.inf)
+    end = np.where(np.isfinite(played.first_s) & ~elsewhere, played.first_s, np.maximum(begin, played.end_s))
     computed = np.maximum((played.prompt_tokens - played.found_tokens).astype(np.float64), 1.0)
     times = start[order]
     resident, left = spread(times, np.concatenate(static)[order], begin, end)

@@ -29,6 +29,9 @@ iteration; cache blocks in use at the start."""
 
 _RUN = np.dtype([(name, np.float64) for name in RUN_COLUMNS])
 
+MIXED, PREFILL, DECODE = "mixed", "prefill", "decode"
+"""Roles of lanes: all of a request, only its prompt, or what follows a prompt computed elsewhere."""
+
 DONE, REJECTED, UNFINISHED, FAILED = 0, 1, 2, 3
 """Ends of a request: complete; never fits; still there when the run ended; given up (a failure, a client that left)."""
 
@@ -55,7 +58,8 @@ class Lane:
     """One engine of the fleet.
 
     Attributes:
-        pool: name of its pool ("serving"; "prefill" and "decode" when they are apart).
+        pool: name of its pool.
+        role: mixed; or prefill or decode, where another lane does the rest.
         replica: number of the replica it belongs to.
         runs: its runs in order of time (empty if they were not kept).
         alive_s: (start, end) of each time it was up.
@@ -76,6 +80,7 @@ class Lane:
     chips: float
     busy_s: float
     adapter_loads: int = 0
+    role: str = MIXED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
