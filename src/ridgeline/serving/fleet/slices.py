@@ -1,11 +1,12 @@
 """A chip cut into two by compute units: prompts on one part, decoding on the other, in one memory.
 
-A part with a share f of the units computes at f of the rates of the whole chip, as processing times go by 1 / f in the
-model of semi-PD (arXiv 2504.19867, section 4). Memory is shared: a part streams at most `reach` times its share of the
-bandwidth, since what a unit keeps in flight is bounded (Little's law), and no more than all of it. While both parts run
-they are served max-min fairly: each gets what the other does not ask for, and at least its share of what is there.
-Weights are there once, and a request changes sides without a copy. The cache is cut once, not block by block: prompts
-under way have room for the longest prompt or two budgets of tokens, at most half.
+The units are divided and the storage is not, as in semi-PD (arXiv 2504.19867). A part with a share f of the units
+computes at f of the rates of the whole chip: an assumption, that a kernel's waves fill any part as well as all of it.
+Memory is shared: a part streams at most `reach` times its share of the bandwidth, since what a unit keeps in flight is
+bounded (Little's law), and no more than all of it. While both parts run they are served max-min fairly: each gets what
+the other does not ask for, and at least its share of what is there. Weights are there once, and a request changes sides
+without a copy. The cache is cut once, not block by block: prompts under way have room for the longest prompt or two
+budgets of tokens, at most half.
 """
 
 from __future__ import annotations
