@@ -1,4 +1,4 @@
-"""The notation of laws and processes: `name(value, key=value, ...)` or one plain value. A parser, and no evaluation."""
+"""The notation of laws and processes: that of `core.notation`, or one plain value."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from ridgeline.core import units
 from ridgeline.core.errors import DomainError, SpecError, UnknownNameError, did_you_mean
+from ridgeline.core.notation import parse_call
 
-_CALL = re.compile(r"([A-Za-z][\w-]*)\s*\((.*)\)", re.DOTALL)
-_ITEM = re.compile(r"""\s*(?:([A-Za-z_]\w*)\s*=\s*)?("[^"]*"|'[^']*'|[^,"']*)\s*(?:,|$)""")
+_CALL = re.compile(r"[A-Za-z][\w-]*\s*\(.*\)", re.DOTALL)
 _LONGEST = 4096
 
 
@@ -50,26 +50,10 @@ def parse(text: object, *, at: str) -> Call:
     written = str(text).strip()
     if not written or len(written) > _LONGEST:
         raise SpecError("empty or endless text", at=at, got=written, fix="write for example 1024 or uniform(800, 1024)")
-    found = _CALL.fullmatch(written)
-    if found is None:
+    if _CALL.fullmatch(written) is None:
         return Call(name="", plain=(written,), named={}, at=at, text=written)
-    plain: list[str] = []
-    named: dict[str, str] = {}
-    body, position = found[2].strip(), 0
-    while position < len(body):
-        item = _ITEM.match(body, position)
-        if item is None or not (value := item[2].strip()):
-            fix = "separate values by single commas; put text with commas in quotes"
-            raise SpecError("a value is missing or malformed", at=at, got=written, fix=fix)
-        value = value[1:-1] if value[0] in "\"'" else value
-        if item[1] is None:
-            if named:
-                raise SpecError("a plain value after a named one", at=at, got=written, fix="write plain values first")
-            plain.append(value)
-        elif named.setdefault(item[1], value) is not value:
-            raise SpecError(f"{item[1]} is given twice", at=at, got=written, fix="keep one of them")
-        position = item.end()
-    return Call(name=found[1], plain=tuple(plain), named=named, at=at, text=written)
+    call = parse_call(written, at=at, example="lognormal(mean=1024, sigma=0.8)")
+    return Call(name=call.name, plain=call.plain, named=call.named, at=at, text=written)
 
 
 def bind(call: Call, parameters: Sequence[Parameter], *, needed: int) -> dict[str, float | str]:
