@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import ridgeline as rl
-from ridgeline.api.simulate import parted
+from ridgeline.api.simulate_case import parted
 from ridgeline.api.tasks import predict_table
 from ridgeline.core.errors import RidgelineError
 from ridgeline.core.seeding import stream
@@ -153,6 +153,16 @@ def test_a_capacity_lies_between_a_rate_that_holds_and_one_that_fails() -> None:
     assert all(one.holds for one in found.tried if one.rate_per_s <= found.rate_per_s)
     assert found.at_rate is not None
     assert found.at_rate.answers.steady.overall.slo_met_frac >= found.target
+
+
+@pytest.mark.parametrize("beside", ["fleet", "phase_split_frac"])
+def test_a_capacity_of_pools_and_of_split_chips_is_searched_too(beside: str) -> None:
+    pools = {"pools": {"one": {"on": "h100-sxm"}, "two": {"on": "a100-sxm"}}}
+    case = {"fleet": pools} if beside == "fleet" else {"on": "h100-sxm", "phase_split_frac": 0.5}
+    load = {"arrivals": "poisson(1/s)", "prompt": 1000, "output": 50, "requests": 200, "ttft_slo_s": "800ms"}
+    found = rl.capacity(model=MODEL["model"], **case, **load, tolerance=0.1)
+    assert 0 < found.rate_per_s < found.fails_per_s
+    assert all(one.low >= 0.0 and one.high <= 1.0 for one in found.tried)
 
 
 def test_a_stricter_objective_never_holds_at_a_higher_rate() -> None:

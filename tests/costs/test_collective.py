@@ -155,6 +155,19 @@ def test_host_buses_fall_off_a_cliff_with_more_chips() -> None:
     assert 0.8 < bus[2] < 2.5
 
 
+def test_the_cliff_of_the_measured_host_stays_with_its_chip() -> None:
+    """Four chips on one root complex share its bus; another host divides it evenly, as far as anybody knows."""
+    size = 64 * 2**20
+
+    def bus_gbps(on: str, ranks: int) -> float:
+        return 2 * (ranks - 1) / ranks * size / float(time_s("all_reduce", size, ranks, on)) / 1e9
+
+    falls = {on: bus_gbps(on, 2) / bus_gbps(on, 4) for on in ("8x l40s", "8x rtx-pro-6000-server", "8x a40")}
+    assert falls["8x l40s"] > 3.0
+    assert falls["8x rtx-pro-6000-server"] == pytest.approx(2.0, rel=0.25)
+    assert falls["8x a40"] < falls["8x l40s"]
+
+
 def test_all_to_all_across_nodes_is_bound_by_the_network() -> None:
     size = 1e8
     nic = machine("32x h100-sxm").levels[1].bandwidth_bytes_per_s

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ridgeline.api.predict import case_values
-from ridgeline.api.simulate import Progress, Simulated, parted, simulate
+from ridgeline.api.simulate import Progress, Simulated, simulate
+from ridgeline.api.simulate_case import Asked, parted
 from ridgeline.core.errors import DomainError, SpecError
 from ridgeline.sim import Bracket, highest, mean_interval
 from ridgeline.workloads.traffic import Traffic
@@ -114,7 +114,7 @@ def capacity(
         )
     rest, words, _ = parted(case, plugins=plugins, keep_runs=True)
     drawn = bool(words.arrivals) or not words.trace
-    values = {"request_rate_per_s": 1.0, **case_values("serving", on=on, plan=plan, case=rest)}
+    values = {"request_rate_per_s": 1.0, **Asked.of(case).values(rest, on=on, plan=plan)}
     loads: dict[int, Traffic] = {}
 
     def traffic(draw: int) -> Traffic:
@@ -135,7 +135,7 @@ def capacity(
             low = high = shares[0]
             if len(shares) > 1:
                 interval = mean_interval(shares, batches=len(shares))
-                low, high = interval.low, interval.high
+                low, high = max(interval.low, 0.0), min(interval.high, 1.0)
             mean = float(np.mean(shares))
             certain = abs(mean - target) > CLEAR if len(shares) == 1 else not low <= target <= high
             if certain or not drawn or len(shares) == SEEDS:

@@ -35,14 +35,19 @@ select model_path as model, system as chip, backend as runtime, coalesce(backend
 from read_csv(?) where mode = 'agg' order by id
 """
 PUBLISHED_RATES = """
-select model, gpu as chip, 'trtllm' as runtime, isl, osl, coalesce(tp, n_gpus, 1) as tp, coalesce(pp, 1) as pp,
-  coalesce(ep, 0) as ep, 'saturated' as load, coalesce(weight_dtype, '') as weights,
+with rows as (select *, coalesce(tp, n_gpus, 1) as ranks, coalesce(notes, '') like '%attention-DP enabled%' as spread
+  from read_csv(?))
+select model, gpu as chip, 'trtllm' as runtime, isl, osl, coalesce(pp, 1) as pp, if(spread, 1, ranks) as tp,
+  if(spread, ranks, 1) as dp, coalesce(ep, 0) as ep, if(spread and ep is null, ranks, 0) as moe_tp, 'saturated' as load,
+  coalesce(weight_dtype, '') as weights,
   coalesce(act_dtype, '') as activations, coalesce(kv_dtype, '') as kv, 'trtllm-bench' as procedure,
   coalesce(version, '') as release, value as measured_output_tokens_per_s
-from read_csv(?)
+from rows
 where batch_or_concurrency = 'saturated' and metric = 'output_tok_s_total' and engine like 'TensorRT-LLM%'
   and coalesce(notes, '') not like '%SUSPECT%' order by case_id, value
 """
+"""Ranks of attention data parallelism replace those of tensor parallelism where a row says so; its experts are cut by
+as many, as the engine does without `ep`."""
 
 
 def validate_systems(data: Path) -> list[Points]:

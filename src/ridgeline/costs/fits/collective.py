@@ -103,6 +103,11 @@ KNOBS: Mapping[str, Mapping[str, Knob]] = {
 }
 """What is fitted. Starts are those of an H100; a fair share of a host bus means an exponent of 1."""
 
+OF_HOSTS = ("bus_exponent",)
+"""Numbers of the host that was measured, not of its chips: two, four and eight L40S reach 20, 5 and 2 GB/s of bus
+bandwidth there, which the rates of eight published on another server exclude. The measured chip keeps them, others do
+not inherit them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
@@ -240,6 +245,8 @@ def fit_families(data: Sequence[Cell]) -> dict[str, Family]:
         if name == "nccl_bus" and family["generations"]:
             # One generation was measured over a host bus, and it stands for all others.
             family["default"] = {**starts, **next(iter(family["generations"].values()))}
+        for values in (family["default"], *family["generations"].values()):
+            values |= {key: starts[key] for key in OF_HOSTS if key in starts}
         done[name] = family
     return done
 

@@ -8,12 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.serving.record.energy import alive_of
-from ridgeline.serving.record.played import DECODE, MIXED, Column, Lane, Played
+from ridgeline.serving.record.played import DECODE, MIXED, PREFILL, Column, Lane, Played
 from ridgeline.serving.record.run_windows import part_of
 from ridgeline.serving.record.spans import present
 
 RARELY = 0.3
 """Share of the time in iterations below which requests that wait are no queue."""
+
+MOSTLY = 0.9
+"""Share of the time above which a lane that only prefills has no room for more."""
+
 WORDS = {
     "slots": "batch slots: lanes run as many sequences as the engine allows",
     "kv": "KV capacity: the cache has no room for the next prompt",
@@ -65,6 +69,7 @@ def bound_of(
     pooled = np.flatnonzero(~(mixed[played.lane] & (played.lane >= 0))) if not mixed.all() else None
     for i, lane in enumerate(played.lanes):
         runs, pool = lane.runs, sums.setdefault(lane.pool, _Sums())
+        pool.prefills = lane.role == PREFILL
         done, time_s = part_of(runs, start_s, end_s)
         pool.up += float(np.diff(alive_of(lane).until(np.array([start_s, end_s])))[0])
         pool.busy += float(time_s.sum())
@@ -88,6 +93,7 @@ class _Sums:
 
     def __init__(self) -> None:
         self.up = self.busy = self.entered = self.waited = self.host = self.filled = self.cached = 0.0
+        self.prefills = False
         self.reasons = dict.fromkeys(("slots", "kv", "compute", "schedule"), 0.0)
 
     @property
@@ -137,7 +143,9 @@ def _told(sums: dict[str, _Sums], closed: bool) -> Bound:
         kind = max(reasons, key=lambda each: reasons[each])
         words = f"{WORDS[kind]} ({shares}; {reasons[kind] / waited:.0%} of the wait is for this)"
     else:
-        kind = "host" if closed and slow else "latency" if closed else "arrivals"
+        # Lanes that decode iterate whenever anybody is there, and have room; those that only prefill have none.
+        full = busiest.prefills and busiest.used >= MOSTLY
+        kind = "host" if closed and slow else "latency" if closed else "compute" if full else "arrivals"
         room = f"{busiest.filled / busiest.busy:.0%} of the slots and {busiest.cached / busiest.busy:.0%} of the cache"
         words = f"{WORDS[kind]} ({shares}; iterations fill {room})"
     if slow and kind != "host":
