@@ -18,8 +18,10 @@ from ridgeline.serving.engine.batch import NEVER
 from ridgeline.serving.engine.engine import Engine
 from ridgeline.serving.engine.queues import Keyed, Queue
 from ridgeline.serving.engine.rules import Log, Requests, Rules
+from ridgeline.serving.fleet.members import Member
 from ridgeline.serving.policies import schedulers
 from ridgeline.serving.policies.facts import Facts, Noise
+from ridgeline.serving.policies.registry import policy
 
 SCENARIOS = 80
 
@@ -61,6 +63,29 @@ def test_scenarios_reach_preemption_by_policy() -> None:
     assert preemptions("priority-preemptive") > plain + 50
     assert preemptions("rotation") > plain + 50
     assert math.isfinite(plain)
+
+
+@pytest.mark.parametrize("name", ["fcfs", "shortest", "slo-aware", "rotation", "fair", "priority-preemptive"])
+def test_prompts_that_wait_count_as_tokens_to_compute(name: str) -> None:
+    """Of an engine that was given three and has run nothing: all of the prompts, whatever the order."""
+    prompts = [100, 70, 30]
+    facts = facts_of(prompts, [10] * 3, classes=CLASSES, class_code=[0, 1, 0], arrival_s=[0.0] * 3)
+    queue = policy("scheduler", name)(facts)
+    engine = Engine(
+        TIMES, Rules(slots=8, token_budget=64.0), Requests(prompts=prompts, outputs=[10] * 3), Log(3), queue=queue
+    )
+    for request in range(3):
+        engine.push(request, 0.0)
+    lane = Member(engine, replica=0, chips=1.0)
+    assert sorted(queue) == [0, 1, 2]
+    assert lane.pending_tokens == 200
+    engine.finish()
+    engine.plan()  # 64 of them are on their way
+    assert 200 - 64 <= lane.pending_tokens <= 200
+    while engine.end < NEVER:
+        engine.finish()
+        engine.plan()
+    assert lane.pending_tokens == 0
 
 
 def served(queue: Queue, rules: Rules, prompts: list[int], outputs: list[int], arrivals: list[float]) -> Engine:

@@ -117,6 +117,11 @@ class Engine(Batch):
         elif self.k > 1 and (self.held or (self.room and self._is_next(request))):
             self.cut(time)
 
+    def queued_tokens(self) -> float:
+        """Tokens that requests in the queue have still to compute, before what is found in a cache."""
+        prompts, redo, ready = self.requests.prompts, self.redo, self.ready
+        return sum(redo[r][0] if r in redo else prompts[r] for r in self.queue if r not in ready)
+
     def _is_next(self, request: int) -> bool:
         """Whether a request that has just arrived may be served next; an order that moves is asked at the boundary."""
         return self._accounts is not None or self.queue.peek() == request

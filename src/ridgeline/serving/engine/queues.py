@@ -16,7 +16,7 @@ Beside its order a queue may have any of the methods below; an engine looks for 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from typing import Protocol, cast
 
@@ -41,6 +41,9 @@ class Queue(Protocol):
 
     def __len__(self) -> int:
         """Requests that wait."""
+
+    def __iter__(self) -> Iterator[int]:
+        """They, in any order, for routers that count tokens; policies of one's own need not have it."""
 
 
 class Accounts(Protocol):
@@ -93,6 +96,10 @@ class Fcfs:
         """Requests that wait."""
         return len(self._waiting)
 
+    def __iter__(self) -> Iterator[int]:
+        """Requests that wait, in any order."""
+        return iter(self._waiting)
+
 
 class Keyed:
     """The smallest key first, and of equal keys the one that came first; a preempted request keeps its place."""
@@ -144,3 +151,7 @@ class Keyed:
     def __len__(self) -> int:
         """Requests that wait."""
         return len(self._heap)
+
+    def __iter__(self) -> Iterator[int]:
+        """Requests that wait, in any order."""
+        return (request for _, _, request in self._heap)

@@ -65,8 +65,8 @@ class Member:
 
     @property
     def pending_tokens(self) -> float:
-        """Prompt tokens of its batch that are still to be computed."""
-        return sum(self.engine.prefilling.values())
+        """Prompt tokens that are still to be computed: of its batch, and of requests in its queue."""
+        return sum(self.engine.prefilling.values()) + self.engine.queued_tokens()
 
     @property
     def free_blocks(self) -> float:

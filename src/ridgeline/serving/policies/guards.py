@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from ridgeline.core.errors import PolicyError, RidgelineError
@@ -150,6 +150,9 @@ class _Queue(_Guard):
         if length != len(self._waiting):
             raise self._broken("has lost or doubled requests", f"{length} of {len(self._waiting)}")
         return int(length)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._waiting)
 
 
 class _Router(_Guard):

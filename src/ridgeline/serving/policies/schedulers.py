@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from heapq import heapify, heappop, heappush, heapreplace
+from itertools import chain
 
 from ridgeline.core.errors import DomainError
 from ridgeline.serving.engine.queues import Fcfs, Keyed, Queue
@@ -118,6 +119,10 @@ class SloAware:
     def __len__(self) -> int:
         """Requests that wait."""
         return len(self._timely) + len(self._late)
+
+    def __iter__(self) -> Iterator[int]:
+        """Requests that wait, in any order."""
+        return chain(self._timely, self._late)
 
 
 class PriorityPreemptive(Keyed):
@@ -241,6 +246,10 @@ class Rotation:
     def __len__(self) -> int:
         """Requests that wait."""
         return len(self._heap)
+
+    def __iter__(self) -> Iterator[int]:
+        """Requests that wait, in any order."""
+        return (entry[-1] for entry in self._heap)
 
 
 class Fair:
@@ -383,6 +392,10 @@ class Fair:
     def __len__(self) -> int:
         """Requests that wait."""
         return self._count
+
+    def __iter__(self) -> Iterator[int]:
+        """Requests that wait, in any order."""
+        return chain.from_iterable(self._waiting.values())
 
 
 def _weights(text: str) -> dict[int, float]:
