@@ -44,3 +44,12 @@ def test_a_calibration_that_cannot_be_read_is_refused(tmp_path: Path, kernel: st
     assert result.returncode == 2
     assert words in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_coefficient_of_another_version_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "b200.yaml")
+    path.write_text(path.read_text().replace("compute_share:", "compute_shares:"))
+    result = run(str(path))
+    assert result.returncode == 2
+    assert "compute_shares" in result.stderr
+    assert "calibrate again" in result.stderr

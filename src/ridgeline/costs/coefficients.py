@@ -55,8 +55,24 @@ def _add_chips(kernels: dict[str, Any], document: Document) -> None:
         if kernel not in kernels:
             fix = did_you_mean(kernel, kernels)
             raise UnknownNameError(f"unknown kernel {kernel!r}", at=document.where("kernels", kernel), fix=fix)
+        _refuse_unknown(kernels[kernel], kernel, family.get("chips") or {}, document)
         own = kernels[kernel].get("chips") or {}
         kernels[kernel]["chips"] = {**own, **(family.get("chips") or {})}
+
+
+def _refuse_unknown(family: Mapping[str, Any], kernel: str, chips: Mapping[str, Any], document: Document) -> None:
+    """Coefficients that no price reads come from a version with other mechanisms: ignoring them would misprice."""
+    levels = [family.get("shared"), family.get("default"), *(family.get("generations") or {}).values()]
+    levels += (family.get("chips") or {}).values()
+    known = {name for level in levels for name in level or ()}
+    for chip, values in chips.items():
+        for name in values:
+            if name not in known:
+                raise UnknownNameError(
+                    f"unknown coefficient {name!r}",
+                    at=document.where("kernels", kernel, "chips", chip, name),
+                    fix=f"calibrate again with this version; {did_you_mean(name, sorted(known))}",
+                )
 
 
 @cache
