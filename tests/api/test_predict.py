@@ -213,3 +213,17 @@ def test_models_on_chips_answer_or_say_why_not() -> None:
 @pytest.mark.slow
 def test_many_more_models_on_chips_answer_or_say_why_not() -> None:
     check_pairs(STRIDE_SLOW)
+
+
+def test_caches_are_kept_as_the_engine_s_checkpoints_have_them() -> None:
+    """Fp8 beside fp8 weights in TensorRT-LLM: half the bytes of 16 bits; what the case says comes first."""
+
+    def bytes_of(runtime: str, **formats: str) -> float:
+        case = {"model": "meta-llama/Llama-3.1-8B", "chip": "h100-sxm", "runtime": runtime, "concurrency": 8}
+        return float(rl.predict("serving", **case, isl=1000, osl=100, **formats).kv_bytes_per_chip)
+
+    wide = bytes_of("trtllm", weights="fp8", kv="bf16")
+    assert bytes_of("trtllm", weights="fp8") == pytest.approx(wide / 2)
+    assert bytes_of("trtllm") == pytest.approx(wide)
+    assert bytes_of("trtllm", weights="fp8_block") == pytest.approx(wide)
+    assert bytes_of("vllm", weights="fp8") == pytest.approx(wide, rel=0.05)

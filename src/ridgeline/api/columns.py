@@ -71,7 +71,7 @@ SERVING: tuple[Column, ...] = (
     _NODE,
     _text("weights", "format of the weights; empty: as published"),
     _text("activations", "format in which activations enter matmuls; empty: as the weights ask"),
-    _text("kv", "format of the KV cache; empty: as published", aliases=("kv_dtype",)),
+    _text("kv", "format of the KV cache; empty: as published, or as the runtime has it", aliases=("kv_dtype",)),
     _text("moe_weights", "format of the expert weights; empty: as `weights`"),
     _text("mode", "one pool (agg) or separate prefill and decode pools (disagg)", "agg", choices=("agg", "disagg")),
     _count("tp", "tensor parallelism", 1, aliases=("tp_size",)),

@@ -152,7 +152,9 @@ def _model(name: str, weights: str, activations: str, kv: str, moe_weights: str,
     found = _text_only(requantise(find_model(name), kv=kv, **formats))
     if kv or found.precision.ffn.weight.bits > NARROW_BITS:
         return found
-    return requantise(found, kv=procedure(measured).cache_format(runtime(engine).name))
+    serves = runtime(engine)
+    own = serves.cache_formats.get(found.precision.ffn.weight.name, "")
+    return requantise(found, kv=procedure(measured).cache_format(serves.name) or own)
 
 
 def _text_only(model: Model) -> Model:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -40,6 +40,7 @@ class Runtime:
         prompt_policy: chunked (prompts share iterations with decodes), whole (as that, but no prompt is cut) or
             prefill-first (decodes wait).
         cache_policy: grow (blocks as a sequence grows), reserve (whole length at admission) or reserve-part.
+        cache_formats: format of the KV cache by that of the weights, where checkpoints state one that the engine takes.
         cache_block_tokens: tokens of one block of the cache, the unit in which it is given out.
         memory_frac: share of memory for weights, reserve and cache (`memory_base` total), or of what they leave (free).
         reserve_bytes: activations and buffers per chip.
@@ -75,6 +76,7 @@ class Runtime:
     front_end_before: str
     facts: Mapping[str, Mapping[str, Any]]
     fused_from: str = ""
+    cache_formats: Mapping[str, str] = field(default_factory=dict)
     captured_tokens: tuple[float, ...] = ()
     prefix_cache: bool = True
     lost_slots: float = 0.0
@@ -154,6 +156,7 @@ def runtime(name: str) -> Runtime:
         front_end_before=str(facts["host_token_rate_limit"].get("before", "")),
         facts=facts,
         fused_from=str(facts["fused_quantisation_from"]["value"]),
+        cache_formats=dict(facts.get("cache_formats", {}).get("value", {})),
         captured_tokens=_captured(facts.get("captured_tokens", {}).get("value", ())),
     )
 
