@@ -93,15 +93,16 @@ How these were mapped, and how far to trust them:
 - Of the serving points, vLLM on H200 (21 rows, Llama-3.1-8B in fp8) is far off: the measured rates of prompt tokens
   would need more than 80 % of the chips' fp8 peak for the matrices alone. Prompts found in the prefix cache would
   explain that; the rows do not say, and we predict them without it.
-- **Published saturated rates**: TensorRT-LLM's published tables, nothing fitted on them. No batch size is given, it
-  follows from memory. Rows that say that attention data parallelism is on are priced so, and caches are fp8 beside
-  fp8 and nvfp4 weights, as NVIDIA's checkpoints state, where a row does not say. With one chip, or with NVLink, most
-  rows are within a fifth. Tensor parallelism of L40S is predicted two to ten times too slow: all-reduce there is
-  priced by the measured tables, in which eight L40S reach 1 to 2 GB/s, and the published systems are evidently
-  connected better; other chips on PCIe do not inherit that host. Pipelines of four and eight RTX PRO 6000 decode up
-  to 2.4 times too fast: each micro-batch seems to lose some 10 ms that no part of the model has. Llama 4 in fp8 on
-  Hopper is predicted 1.4 to 2 times too fast, and we do not know why. No fp4 kernel was measured on any chip that we
-  may fit, so a family of 16-bit or fp8 kernels stands in.
+- **Published saturated rates**: TensorRT-LLM's published tables, nothing fitted on them, though the format of the
+  cache and the even bus of unmeasured hosts were chosen with them in view. No batch size is given, it follows from
+  memory. Rows that say that attention data parallelism is on are priced so, and caches are fp8 beside fp8 and nvfp4
+  weights, as NVIDIA's checkpoints state, where a row does not say. With one chip, or with NVLink, most rows are
+  within a fifth. Tensor parallelism of L40S is predicted two to ten times too slow: all-reduce there is priced by the
+  measured tables, in which eight L40S reach 1 to 2 GB/s, and the published systems are evidently connected better;
+  other chips on PCIe do not inherit that host. Pipelines of four and eight RTX PRO 6000 decode up to 2.4 times too
+  fast: each micro-batch seems to lose some 10 ms that no part of the model has. Llama 4 in fp8 on Hopper is predicted
+  1.4 to 2 times too fast, and we do not know why. No fp4 kernel was measured on any chip that we may fit, so a family
+  of 16-bit or fp8 kernels stands in.
 - **Training speed**: published tokens/s per chip. Most rows are also what the training coefficients were fitted on;
   read it as how well the form fits, not as a forecast.
 """
