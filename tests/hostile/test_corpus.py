@@ -37,6 +37,13 @@ GOOD_JSON = json.dumps(CONFIG, indent=2).encode()
 GOOD_CSV = b'kind,chip,m,note\ngemm,h100_sxm,128,"a, b"\nmoe,a100,256,\n'
 
 
+def with_flaws(content: bytes, swaps: dict[str, tuple[bytes, bytes]]) -> Corpus:
+    """A good file with one piece after the other replaced; each piece is in it."""
+    files = {name: content.replace(old, new, 1) for name, (old, new) in swaps.items()}
+    assert all(changed != content for changed in files.values())
+    return files
+
+
 def bytes_that_are_no_text() -> Corpus:
     random = np.random.default_rng(20)
     return {

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.hostile.test_corpus import LONGEST_S, SCREEN_CHARACTERS, Corpus, bytes_that_are_no_text
+from tests.hostile.test_corpus import LONGEST_S, SCREEN_CHARACTERS, Corpus, bytes_that_are_no_text, with_flaws
 from tests.hostile.test_mutation import FEWER, check
 
 from ridgeline.api.simulate import simulate
@@ -74,8 +74,7 @@ def fleet_files() -> Corpus:
         "a tag": (b"role: prefill", b"role: !!python/name:os.system"),
         "a list of pools": (b"  first:", b"  - first:"),
     }
-    files = {name: FLEET.replace(old, new, 1) for name, (old, new) in swaps.items()}
-    assert all(content != FLEET for content in files.values())
+    files = with_flaws(FLEET, swaps)
     many = b"pools:\n" + b"".join(b"  p%d: {on: h100-sxm}\n" % i for i in range(100))
     return {
         **bytes_that_are_no_text(),

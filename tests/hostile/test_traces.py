@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
-from tests.hostile.test_corpus import LARGEST_BYTES, LONGEST_S, SCREEN_CHARACTERS, bytes_that_are_no_text
+from tests.hostile.test_corpus import LARGEST_BYTES, LONGEST_S, SCREEN_CHARACTERS, bytes_that_are_no_text, with_flaws
 from tests.hostile.test_mutation import FEWER, MUTATIONS, check
 
 from ridgeline.core.errors import RidgelineError
@@ -257,8 +257,7 @@ def spec_files() -> Corpus:
         "a tag": (b"seed: 3", b"seed: !!python/name:os.system"),
         "a list of classes": (b"  chat:", b"  - chat:"),
     }
-    files = {name: SPEC.replace(old, new, 1) for name, (old, new) in swaps.items()}
-    assert all(content != SPEC for content in files.values())
+    files = with_flaws(SPEC, swaps)
     shares = b"requests: 5\narrivals: poisson(1/s)\nclasses:\n"
     shares += b"  a: {share: %s, prompt: 1, output: 1}\n  b: {share: %s, prompt: 1, output: 1}\n"
     return {

@@ -185,7 +185,7 @@ def simulate(
         powers=powers,
         provenance=_provenance(int(words.seed), traffic, understood, chosen, plans),
         interrupted=fleet.interrupted,
-        pools={} if asked.fleet == "" else understood,
+        pools={} if asked.spec is None else understood,
     )
 
 

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -137,20 +138,28 @@ class Asked:
 
     fleet: Any = ""
     phase_split_frac: Any = 0.0
-    entry: str = ""
 
     @classmethod
     def of(cls, case: Mapping[str, Any]) -> Asked:
         """From the arguments."""
         return cls(**{name: case[name] for name in BESIDE if case.get(name) is not None})
 
+    @cached_property
+    def spec(self) -> FleetSpec | None:
+        """The fleet of the file, if one is asked for."""
+        return None if self.fleet == "" else load_fleet(self.fleet)
+
+    @property
+    def entry(self) -> str:
+        """The router among lanes of several pools, if the file names one."""
+        return "" if self.spec is None else self.spec.router
+
     def values(self, case: Mapping[str, Any], *, on: str, plan: str) -> dict[str, float | str]:
         """What of the case a load can depend on: rate, lengths, procedure."""
-        if self.fleet == "":
+        if self.spec is None:
             return case_values("serving", on=on, plan=plan, case=case)
-        spec = load_fleet(self.fleet)
-        self._check(spec, case, on, plan)
-        return case_values("serving", on="", plan="", case={**case, **_model_of(spec, case)})
+        self._check(self.spec, case, on, plan)
+        return case_values("serving", on="", plan="", case={**case, **_model_of(self.spec, case)})
 
     def pools(
         self, words: Load, case: Mapping[str, Any], *, on: str, plan: str
@@ -158,13 +167,13 @@ class Asked:
         """The requests, the pools that serve them, and the case of each as it was understood."""
         values = self.values(case, on=on, plan=plan)
         traffic = words.traffic(values)
-        if self.fleet == "":
+        spec = self.spec
+        if spec is None:
             cases, deployment = deployed(values, traffic)
             separate = cases.text("mode", 0) == "disagg"
             plans = usual_pools(deployment, disaggregated=separate, split=self._split(separate))
             return traffic, list(plans), {"": _understood(cases)}
-        spec = load_fleet(self.fleet)
-        self.entry, model = spec.router, _model_of(spec, case)
+        model = _model_of(spec, case)
         made, understood = [], {}
         for pool in spec.pools:
             cases, deployment = self._deployed(pool.at, {**case, **model, **pool.columns}, traffic)

@@ -18,6 +18,7 @@ from ridgeline.serving.compiled import batch, lane, state
 from ridgeline.serving.compiled.batch import fits
 from ridgeline.serving.compiled.lane import finish, plan, push
 from ridgeline.serving.compiled.state import OPTIONS, Array, Record, World, kernel
+from ridgeline.serving.engine import step_table
 from ridgeline.serving.engine.batch import NEVER
 from ridgeline.serving.record.played import DONE, REJECTED
 
@@ -218,7 +219,7 @@ def _entry(sources: str) -> Driver:
 
 
 def _digest() -> str:
-    files = (__file__, *(module.__file__ for module in (state, batch, lane)))
+    files = (__file__, *(module.__file__ for module in (state, batch, lane, step_table)))
     return hashlib.sha256(b"".join(Path(str(file)).read_bytes() for file in files)).hexdigest()
 
 

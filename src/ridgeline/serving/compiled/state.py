@@ -8,12 +8,13 @@ run under way. The queue is a stack of nodes that came back to its front, then a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numba import njit
+
+from ridgeline.serving.engine import step_table
 
 WHOLE, PREFILL_FIRST = 1, 2
 """Codes of `Rules.prompts`; 0 is chunked."""
@@ -115,18 +116,7 @@ def kernel(function: F) -> F:
 # Step times ----------------------------------------------------------------------------------------------------------
 
 
-@kernel
-def steps_until(wait_s: float, first_s: float, rise_s: float) -> int:
-    """As `engine.steps_until`."""
-    if wait_s <= first_s:
-        return 1
-    b = first_s - rise_s / 2.0
-    k = math.ceil(2.0 * wait_s / (b + math.sqrt(b * b + 2.0 * rise_s * wait_s)))
-    while k > 1 and (k - 1) * first_s + rise_s * ((k - 1) * (k - 2) // 2) >= wait_s:
-        k -= 1
-    while k * first_s + rise_s * (k * (k - 1) // 2) < wait_s:
-        k += 1
-    return k
+steps_until = kernel(step_table.steps_until)
 
 
 @kernel

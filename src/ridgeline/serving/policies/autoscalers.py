@@ -15,6 +15,7 @@ from typing import Protocol
 from ridgeline.core import units
 from ridgeline.core.errors import DomainError
 from ridgeline.serving.policies.facts import Facts
+from ridgeline.serving.policies.settings import interval, positive
 
 MOST = 1_000_000
 """Replicas: beyond, a number is a mistake."""
@@ -49,7 +50,7 @@ class PoolView(Protocol):
 
     @property
     def ttft_s(self) -> Sequence[float]:
-        """Times to first token of the requests that got theirs since the last decision."""
+        """Times to first token of the requests that ended since the last decision."""
 
 
 class Autoscaler(Protocol):
@@ -70,13 +71,12 @@ class _Bounded:
     """Replicas between two numbers, asked at an interval; scaling down waits for a while after any change."""
 
     def __init__(self, interval_s: float, minimum: int, maximum: int, cool_down_s: float = 0.0) -> None:
-        if not 0 < interval_s < math.inf or not cool_down_s >= 0:
-            fix = "give interval=15s, cool_down=60s"
-            raise DomainError("an interval is above 0", at="interval", got=(interval_s, cool_down_s), fix=fix)
+        if not cool_down_s >= 0:
+            raise DomainError("cool_down is negative", at="cool_down", got=cool_down_s, fix="give cool_down=60s")
         if not 0 <= minimum <= maximum <= MOST or not maximum:
             fix = f"0 <= minimum <= maximum <= {MOST:,}"
             raise DomainError("replicas out of range", at="minimum", got=(minimum, maximum), fix=fix)
-        self.interval_s, self._minimum, self._maximum = interval_s, minimum, maximum
+        self.interval_s, self._minimum, self._maximum = interval(interval_s), minimum, maximum
         self._cool_down_s, self._changed = cool_down_s, -math.inf
 
     def within(self, wanted: float) -> int:
@@ -91,12 +91,6 @@ class _Bounded:
         if bounded != have:
             self._changed = time
         return bounded
-
-
-def _positive(value: float, name: str) -> float:
-    if not 0 < value < math.inf:
-        raise DomainError(f"{name} is above 0", at=name, got=value, fix=f"give a {name} above 0")
-    return value
 
 
 class Fixed(_Bounded):
@@ -137,7 +131,7 @@ class QueueLength(_Bounded):
             maximum: most replicas.
         """
         super().__init__(interval_s, minimum, maximum, cool_down_s)
-        self._target, self._fill_frac = _positive(target, "target"), _positive(fill_frac, "fill_frac")
+        self._target, self._fill_frac = positive(target, "target"), positive(fill_frac, "fill_frac")
 
     def decide(self, time: float, view: PoolView) -> int:
         """More at once, fewer one by one."""
@@ -180,8 +174,8 @@ class Concurrency(_Bounded):
             maximum: most replicas.
         """
         super().__init__(interval_s, minimum, maximum)
-        self._target, self._window_s = _positive(target, "target"), _positive(window_s, "window")
-        self._short_s = window_s * _positive(panic_frac, "panic_frac")
+        self._target, self._window_s = positive(target, "target"), positive(window_s, "window")
+        self._short_s = window_s * positive(panic_frac, "panic_frac")
         self._panic_ratio, self._panic_at, self._most = panic_ratio, -math.inf, 0
         self._seen: deque[tuple[float, int]] = deque()
 
@@ -235,7 +229,7 @@ class Utilisation(_Bounded):
             maximum: most replicas.
         """
         super().__init__(interval_s, minimum, maximum, cool_down_s)
-        self._target, self._tolerance = _positive(target, "target"), tolerance_frac
+        self._target, self._tolerance = positive(target, "target"), tolerance_frac
         self._wishes: deque[tuple[float, int]] = deque()
 
     def decide(self, time: float, view: PoolView) -> int:
@@ -281,7 +275,7 @@ class Slo(_Bounded):
         super().__init__(interval_s, minimum, maximum, cool_down_s)
         if not 0 < quantile <= 1 or not 0 <= low_frac < 1:
             raise DomainError("shares out of range", at="slo", got=(quantile, low_frac), fix="quantile=0.9")
-        self._target_s, self._step_frac = _positive(ttft_s, "ttft"), _positive(step_frac, "step_frac")
+        self._target_s, self._step_frac = positive(ttft_s, "ttft"), positive(step_frac, "step_frac")
         self._quantile, self._low_frac = quantile, low_frac
 
     def decide(self, time: float, view: PoolView) -> int:
@@ -302,7 +296,7 @@ class Schedule(_Bounded):
     def __init__(self, facts: Facts, *table: str, period_s: float = 86400.0, interval_s: float = 60.0) -> None:
         """Entries are written `replicas@time`, as in `schedule(2@0h, 8@8h, 3@20h)`."""
         rows = sorted(_row(entry) for entry in table)
-        if not rows or rows[-1][0] >= _positive(period_s, "period"):
+        if not rows or rows[-1][0] >= positive(period_s, "period"):
             fix = "write for example schedule(2@0h, 8@8h), times below the period"
             raise DomainError("no such time table", at="schedule", got=table, fix=fix)
         super().__init__(interval_s, 0, MOST)

@@ -22,6 +22,7 @@ from ridgeline.serving.policies.facts import Facts
 from ridgeline.serving.policies.guards import NEEDED
 from ridgeline.serving.policies.registry import BUNDLED, Policy, policy
 from ridgeline.serving.policies.trials import CHECKS, REQUESTS, Findings
+from ridgeline.workloads.traffic import RequestClass
 
 SLOW_S = 200e-6
 """Per decision: the engine itself takes some 10 us per request."""
@@ -129,21 +130,16 @@ def _within(timeout_s: float, call: Callable[[], None]) -> BaseException | None:
 def _facts(seed: int) -> Facts:
     """Random requests of three classes, five tenants and twenty sessions."""
     draw = stream(seed, "check_policy/facts")
-
-    @dataclass(frozen=True)
-    class Promised:
-        ttft_s: float
-        tpot_s: float
-        e2e_s: float
-        priority: int
-        weight: float
-
     return Facts(
         prompt_tokens=draw.integers(1, 200, REQUESTS).tolist(),
         output_tokens=draw.integers(1, 60, REQUESTS).tolist(),
         arrival_s=np.cumsum(draw.exponential(0.02, REQUESTS)).tolist(),
         class_code=draw.integers(0, 3, REQUESTS).tolist(),
-        classes=(Promised(0.2, 0.02, 2.0, 2, 1.0), Promised(1.0, 0.1, 10.0, 1, 2.0), Promised(30.0, 1.0, 60.0, 0, 1.0)),
+        classes=(
+            RequestClass(name="soon", ttft_s=0.2, tpot_s=0.02, e2e_s=2.0, priority=2, weight=1.0),
+            RequestClass(name="usual", ttft_s=1.0, tpot_s=0.1, e2e_s=10.0, priority=1, weight=2.0),
+            RequestClass(name="late", ttft_s=30.0, tpot_s=1.0, e2e_s=60.0, priority=0, weight=1.0),
+        ),
         tenant=draw.integers(0, 5, REQUESTS).tolist(),
         session=draw.integers(-1, 20, REQUESTS).tolist(),
         seed=seed,

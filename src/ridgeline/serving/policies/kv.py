@@ -6,6 +6,7 @@ Each is a function or class that takes the `Facts` of the run; further parameter
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -44,7 +45,7 @@ def _kept(tokens: int) -> Kept:
     return Kept(tokens=tokens)
 
 
-class _Ranked:
+class _Ranked(ABC):
     """Units in the order of a rank that is taken when nothing pins them any more."""
 
     def __init__(self, facts: Facts | None = None) -> None:
@@ -53,8 +54,9 @@ class _Ranked:
         self._heap: list[tuple[tuple[int, int], int]] = []
         self._count = 0
 
+    @abstractmethod
     def _rank(self, unit: int) -> tuple[int, int]:
-        raise NotImplementedError
+        """Its place in the order, lowest first to go."""
 
     def __contains__(self, unit: object) -> bool:
         """Whether nothing pins it."""
@@ -86,8 +88,9 @@ class _Ranked:
         self._ranks.clear()
         self._heap.clear()
 
+    @abstractmethod
     def _forget(self, unit: int) -> None:
-        raise NotImplementedError
+        """It is gone: what was kept for its rank can go too."""
 
 
 class Lfu(_Ranked):

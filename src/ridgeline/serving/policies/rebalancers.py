@@ -8,13 +8,13 @@ while its cache is copied; only what it has added meanwhile is copied while it s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ridgeline.core.errors import DomainError
 from ridgeline.serving.policies.facts import Facts
 from ridgeline.serving.policies.routers import LaneView
+from ridgeline.serving.policies.settings import interval
 
 Pairs = Sequence[tuple[int, int]]
 """(from, to) as indices of lanes, each lane in one pair at most."""
@@ -38,7 +38,7 @@ class FreeCache:
         """`apart_frac` is the difference of the free shares of two caches above which a request moves."""
         if not 0 < apart_frac <= 1:
             raise DomainError("apart_frac is a share", at="apart_frac", got=apart_frac, fix="give 0.2")
-        self.interval_s, self._apart = _interval(interval_s), apart_frac
+        self.interval_s, self._apart = interval(interval_s), apart_frac
 
     def decide(self, time: float, lanes: Sequence[LaneView]) -> Pairs:
         """Looks at every lane."""
@@ -66,7 +66,7 @@ class Freeness:
         """
         if not 0 <= low < high or prompt < 0:
             raise DomainError("0 <= low < high, prompt >= 0", at="freeness", got=(low, high, prompt), fix="raise high")
-        self.interval_s, self._low, self._high = _interval(interval_s), low, high
+        self.interval_s, self._low, self._high = interval(interval_s), low, high
         self._prompt = prompt or (sum(facts.prompt_tokens) / len(facts) if len(facts) else 0.0)
 
     def decide(self, time: float, lanes: Sequence[LaneView]) -> Pairs:
@@ -92,9 +92,3 @@ def _pairs(lanes: Sequence[LaneView], free: Callable[[LaneView], float], apart: 
         for (less, giver), (more, taker) in zip(order[: len(order) // 2], reversed(order), strict=False)
         if more - less > apart and lanes[giver].running > 1 and not lanes[taker].waiting
     ]
-
-
-def _interval(interval_s: float) -> float:
-    if not 0 < interval_s < math.inf:
-        raise DomainError("an interval is above 0", at="interval", got=interval_s, fix="give interval=1s")
-    return interval_s

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ridgeline.core.errors import DomainError
 from ridgeline.serving.policies.facts import Facts
+from ridgeline.serving.policies.settings import interval
 
 
 class SideView(Protocol):
@@ -50,7 +51,7 @@ class Kept:
 
     def __init__(self, facts: Facts, *, interval_s: float = 60.0) -> None:
         """It is asked all the same."""
-        self.interval_s = _interval(interval_s)
+        self.interval_s = interval(interval_s)
 
     def decide(self, time: float, prefill: SideView, decode: SideView) -> int:
         """As many as there are."""
@@ -86,7 +87,7 @@ class Balance:
         if not (waiting >= 0 and 0 < used_frac <= 1 and cool_down_s >= 0):
             fix = "waiting >= 0, 0 < used_frac <= 1, cool_down >= 0s"
             raise DomainError("thresholds out of range", at="balance", got=(waiting, used_frac, cool_down_s), fix=fix)
-        self.interval_s = _interval(interval_s)
+        self.interval_s = interval(interval_s)
         self._waiting, self._used_frac, self._cool_down_s = waiting, used_frac, cool_down_s
         self._changed = -math.inf
 
@@ -100,9 +101,3 @@ class Balance:
             return prefill.replicas
         self._changed = time
         return prefill.replicas + (1 if prompts_short else -1)
-
-
-def _interval(interval_s: float) -> float:
-    if not 0 < interval_s < math.inf:
-        raise DomainError("an interval is above 0", at="interval", got=interval_s, fix="give interval=10s")
-    return interval_s
