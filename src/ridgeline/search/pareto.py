@@ -14,8 +14,8 @@ _BLOCK = 2048
 def front(objectives: ArrayLike) -> NDArray[np.bool_]:
     """Which rows no other row beats.
 
-    A row beats another if it is no worse in every objective and better in one. Equal rows do not beat each other: all of
-    them stay. Rows with NaN or infinity are no candidates.
+    A row beats another if it is no worse in every objective and better in one. Equal rows do not beat each other: all
+    of them stay. Rows with NaN or infinity are no candidates.
 
     Args:
         objectives: shape (rows, objectives), each to be minimised.
@@ -44,7 +44,7 @@ def front(objectives: ArrayLike) -> NDArray[np.bool_]:
 def _front_of_unique(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """The same for rows in lexicographic order without repeats: only earlier rows can beat later ones."""
     if values.shape[1] == 1:
-        return np.arange(len(values)) == 0
+        return np.asarray(np.arange(len(values)) == 0)
     if values.shape[1] == 2:
         least = np.minimum.accumulate(values[:, 1])
         return np.concatenate(([True], values[1:, 1] < least[:-1]))
