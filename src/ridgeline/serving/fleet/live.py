@@ -209,16 +209,22 @@ class Live:
             if self._lateness is not None and seen.next_s <= time_s:
                 self._lateness(time_s - seen.next_s)
             step = engine.step + (done if engine.moving else 0)
-            outputs, growth, sent = self.slots.outputs, engine.growth, self._sent
+            outputs, growth = self.slots.outputs, engine.growth
             for request, (_, key) in engine.joined.items():
-                left = key - step if growth == 1 else max(math.ceil((key - step) * growth - EPSILON), 0)
-                tokens = max(outputs[request] - left, 1)
-                if tokens > sent[request]:
-                    if not sent[request] and engine.log.first[request] > time_s:
-                        self._hold(engine.log.first[request], request, tokens, UNFINISHED)
-                    elif request not in self._held:
-                        self._emit(request, tokens, due)
+                left = key - step if growth == 1 else math.ceil((key - step) * growth - EPSILON)
+                self._emitted(request, max(outputs[request] - left, 1), engine, time_s, due)
+            for request, (_, left) in engine.redo.items():  # it gave way after it had emitted
+                self._emitted(request, outputs[request] - left, engine, time_s, due)
         seen.next_s = _boundary(engine, done + 1) if engine.k else engine.end
+
+    def _emitted(self, request: int, tokens: int, engine: Engine, time_s: float, due_s: float) -> None:
+        """A request has so many tokens by now; its client sees the first once it is through the front end."""
+        sent = self._sent[request]
+        if tokens > sent and request not in self._held:
+            if not sent and engine.log.first[request] > time_s:
+                self._hold(engine.log.first[request], request, tokens, UNFINISHED)
+            else:
+                self._emit(request, tokens, due_s)
 
     def _emit(self, request: int, tokens: int, due_s: float) -> None:
         self._sent[request] = tokens
