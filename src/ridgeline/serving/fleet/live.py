@@ -62,7 +62,7 @@ class Live:
 
     Attributes:
         fleet: the engines. built: with the power and the rent of their chips.
-        lateness: called with how late a lane's tokens were told, in simulated seconds, once per iteration.
+        looked_up_tokens, found_tokens: prompt tokens of the requests that ended, and those that a cache held.
     """
 
     def __init__(
@@ -105,6 +105,7 @@ class Live:
         self._unwanted: set[int] = set()
         self._leaving: set[int] = set()  # of those, they that leave at the next boundary
         self.now = 0.0
+        self.looked_up_tokens = self.found_tokens = 0
 
     # From outside ----------------------------------------------------------------------------------------------------
 
@@ -129,6 +130,11 @@ class Live:
         members = self.fleet.members
         total = sum(member.capacity_blocks for member in members)
         return 1.0 - sum(member.free_blocks for member in members) / total if total else 0.0
+
+    @property
+    def pace_s(self) -> float:
+        """The shortest iteration under way, seconds: inf if all lanes are idle."""
+        return min((member.engine.u for member in self.fleet.members if member.engine.k), default=math.inf)
 
     def submit(self, time_s: float, prompt_tokens: int, output_tokens: int, units: Sequence[int] = ()) -> int:
         """A request arrives.
@@ -157,6 +163,7 @@ class Live:
         log.admitted[request] = log.first[request] = log.last[request] = math.nan
         log.sent[request] = time_s
         fleet.arrive(request, time_s)
+        self.advance(time_s)
         return request
 
     def cancel(self, request: int, time_s: float) -> None:
@@ -255,7 +262,8 @@ class Live:
             self._on_end(request, how, time_s)
         log = self.fleet.log
         log.preempted.pop(request, None)
-        log.found.pop(request, None)
+        self.looked_up_tokens += self.slots.prompts[request]
+        self.found_tokens += log.found.pop(request, 0)
         self._free.append(request)
 
     # Leaving early ---------------------------------------------------------------------------------------------------
