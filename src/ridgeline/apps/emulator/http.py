@@ -21,6 +21,8 @@ READ_S = 30.0
 """A request must be complete so long after its first byte."""
 MOST_UNSENT_BYTES = 1 << 20
 """A client that lets so much of a stream pile up is dropped."""
+LINGER_S = 2.0
+"""A client that is refused while it still sends may read the answer for so long, before the connection ends."""
 
 Headers = list[tuple[str, str]]
 
@@ -47,7 +49,7 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._chunked = False
+        self._chunked = self._refused = False
         self.answering = False
         self.open = False
 
@@ -70,6 +72,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes come in; while an answer is under way they wait in the parser."""
+        if self._refused:
+            return
         if self._timer is None and not self.answering:
             self._timer = asyncio.get_running_loop().call_later(READ_S, self._too_slow)
         try:
@@ -143,13 +147,23 @@ class Connection(asyncio.Protocol):
         more = [("connection", "close")] if closes else []
         self.answer(error.status, error.body(), more=more)
         if closes:
-            self.close()
+            self._linger()
+
+    def _linger(self) -> None:
+        """End the connection once the client has, or soon: at once, what it still sends would destroy the answer."""
+        self._refused = True
+        self._stop_timer()
+        if self.open and self._transport is not None:
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+            self._timer = asyncio.get_running_loop().call_later(LINGER_S, self.close)
 
     def _too_slow(self) -> None:
         self._timer = None
         if not self.answering and self._request is not None:
             self._refuse(Refused(408, "the request took too long"))
-        self.close()
+        else:
+            self.close()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
