@@ -144,6 +144,7 @@ class Connection(asyncio.Protocol):
         """Say what is wrong; what was not read any more cannot be skipped, so the connection ends."""
         self.answering = True
         closes = self._wire.their_state is not h11.DONE
+        self._refused = closes
         more = [("connection", "close")] if closes else []
         self.answer(error.status, error.body(), more=more)
         if closes:
@@ -151,7 +152,6 @@ class Connection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """End the connection once the client has, or soon: at once, what it still sends would destroy the answer."""
-        self._refused = True
         self._stop_timer()
         if self.open and self._transport is not None:
             if self._transport.can_write_eof():
@@ -228,7 +228,7 @@ class Connection(asyncio.Protocol):
         if self._wire.our_state is h11.DONE and self._wire.their_state is h11.DONE:
             self._wire.start_next_cycle()
             asyncio.get_running_loop().call_soon(self._read)
-        elif self._wire.our_state is h11.MUST_CLOSE:
+        elif self._wire.our_state is h11.MUST_CLOSE and not self._refused:
             self.close()
 
 
