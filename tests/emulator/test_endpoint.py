@@ -26,6 +26,7 @@ PROMPT = {"prompt": [7] * 100, "max_tokens": 6}
 def test_what_is_there_is_told(play: Play) -> None:
     async def scene(client: Client) -> None:
         assert (await client.ask("/health"))[0] == 200
+        assert await client.ask("/metrics", method="HEAD") == (200, b"")
         _, models = await client.json("/v1/models")
         assert [one["id"] for one in models["data"]] == ["meta-llama/Llama-3.1-8B"]
         _, page = await client.ask("/metrics")

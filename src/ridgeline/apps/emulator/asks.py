@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ridgeline.core.errors import RidgelineError
+from ridgeline.core.files import parse_json
+
 BYTES_PER_TOKEN = 4
 """Of English text; OpenAI's help pages give four characters as the rule of thumb. A tokenizer counts exactly."""
 
@@ -144,9 +147,9 @@ def by_bytes(text: str) -> int:
 
 def _json(body: bytes) -> dict[str, Any]:
     try:
-        given = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Refused(400, "the body is not JSON") from None
+        given = parse_json(body, "body").data
+    except RidgelineError as error:
+        raise Refused(400, f"the body is not JSON: {error.line()}") from None
     if not isinstance(given, dict):
         raise Refused(400, "the body is a JSON object")
     return given

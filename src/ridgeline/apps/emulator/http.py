@@ -177,7 +177,8 @@ class Connection(asyncio.Protocol):
         if not self._sendable():
             return
         headers = [("content-type", kind), ("content-length", str(len(body))), *(more or [])]
-        self._send(h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage())
+        shown = b"" if self._request is not None and self._request.method == b"HEAD" else body
+        self._send(h11.Response(status_code=status, headers=headers), h11.Data(data=shown), h11.EndOfMessage())
         self._done()
 
     def begin(self) -> None:
