@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from ridgeline.apps.cli import bench, calibrate, capacity, catalogue, emulate, predict, simulate, validate
+from ridgeline.apps.cli import bench, calibrate, capacity, catalogue, emulate, predict, simulate, validate, web
 
 app = typer.Typer(
     name="ridgeline",
@@ -26,6 +26,7 @@ app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("catalogue", epilog=catalogue.EXAMPLES)(catalogue.catalogue)
 app.command("emulate", epilog=emulate.EXAMPLES)(emulate.emulate)
 app.command("validate", epilog=validate.EXAMPLES)(validate.validate)
+app.command("web", epilog=web.EXAMPLES)(web.web)
 
 
 def _version(value: bool) -> None:
