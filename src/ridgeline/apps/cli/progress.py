@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ridgeline.api.simulate import Progress
+
+MOMENT_S = 0.5
+"""Before a bar of points is shown."""
+
+Counted = Callable[[int, int, int], None]
+"""Told points done, points in all, points with an error."""
 
 
 @contextmanager
@@ -28,3 +35,38 @@ def progress(title: str, quiet: bool) -> Iterator[Progress | None]:
             bar.update(task, completed=ended, total=total, description=words)
 
         yield tell
+
+
+@contextmanager
+def counting(title: str, quiet: bool) -> Iterator[Counted | None]:
+    """A bar of points that are done, once it takes more than a moment; none where the answer is for a program."""
+    if quiet:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+    task = bar.add_task(title, total=None)
+    started_s, shown = time.monotonic(), False
+
+    def tell(done: int, total: int, failed: int) -> None:
+        nonlocal shown
+        if not shown and time.monotonic() - started_s > MOMENT_S:
+            bar.start()
+            shown = True
+        words = f"{title}, {failed:,} with an error" if failed else title
+        bar.update(task, completed=done, total=total, description=words)
+
+    try:
+        yield tell
+    finally:
+        bar.stop()

@@ -130,7 +130,7 @@ def _range(axis: Axis, start: float, end: float, step: float) -> NDArray[np.floa
     if not 1 <= count <= MOST_VALUES:
         fix = f"write range(START, END, STEP) with 1 to {MOST_VALUES:,} values; END itself is left out"
         raise SpecError("a range without values, or without end", at=axis.at, got=axis.values, fix=fix)
-    return start + step * np.arange(count)
+    return np.asarray(start + step * np.arange(count), dtype=np.float64)
 
 
 def _number(axis: Axis, read: Read, value: Given) -> float:

@@ -54,7 +54,7 @@ class SweepSpec:
 
     Attributes:
         verb, task: as "predict", "serving".
-        out: the file of results, beside the file unless absolute; "" if it names none.
+        out: the file of results; "" if it names none.
         fixed: axes of one value.
         axes: crossed with each other, the first varies slowest. zips: groups that vary together.
         sample: points that each combination of the others is crossed with.

@@ -1,4 +1,4 @@
-"""What workers do: columns of points in, columns of results out; a part that fails is halved until one point is left."""
+"""What workers do: columns of points in, columns of results out; a part that fails is halved down to its bad points."""
 
 from __future__ import annotations
 
