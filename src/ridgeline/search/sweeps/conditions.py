@@ -181,6 +181,8 @@ class _Parser:
         kind, text = self.tokens[self.place]
         self.place += 1
         if kind == "number":
+            if not np.isfinite(float(text)):
+                raise self._wrong("a number without end")
             return np.float64(text)
         if kind == "text":
             return np.str_(text[1:-1])

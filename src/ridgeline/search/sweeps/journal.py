@@ -29,9 +29,9 @@ FORM = 1
 """Of the tables here; another one is another version."""
 
 _TABLES = """
-CREATE TABLE IF NOT EXISTS question (field TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS pieces (first INTEGER PRIMARY KEY, count INTEGER NOT NULL, failed INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS cells (first INTEGER NOT NULL, place INTEGER NOT NULL, name TEXT NOT NULL,
+CREATE TABLE question (field TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE pieces (first INTEGER PRIMARY KEY, count INTEGER NOT NULL, failed INTEGER NOT NULL);
+CREATE TABLE cells (first INTEGER NOT NULL, place INTEGER NOT NULL, name TEXT NOT NULL,
   kind TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (first, place)) WITHOUT ROWID;
 """
 _TEXTS = "text"
@@ -146,10 +146,11 @@ class Journal:
             raise JournalError("not a journal of this version", at=self.path, got=form, fix=self._way_out())
         base.execute("PRAGMA journal_mode=WAL")
         base.execute("PRAGMA synchronous=FULL")
-        with self._commit():
-            for statement in _TABLES.split(";"):
-                base.execute(statement)
-            base.execute(f"PRAGMA user_version={FORM}")
+        with self._commit():  # which takes the lock, also where nothing is written
+            if not tables:
+                for statement in _TABLES.split(";"):
+                    base.execute(statement)
+                base.execute(f"PRAGMA user_version={FORM}")
             if fresh:
                 for table in ("question", "pieces", "cells"):
                     base.execute(f"DELETE FROM {table}")  # noqa: S608 - names from above

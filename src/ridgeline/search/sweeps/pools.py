@@ -234,6 +234,8 @@ class _Worker:
 
     def bury(self) -> str:
         """Wait for its end. Returns how it ended, if not by our hand."""
+        if self.pipe.closed:
+            return ""
         self._process.join(5.0)
         code = self._process.exitcode
         self.pipe.close()
