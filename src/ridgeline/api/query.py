@@ -26,6 +26,10 @@ SHOWN_ROWS = 50
 MOST_SQL = 100_000
 
 
+CONFINED = ("temp_directory=''", "enable_external_access=false", "lock_configuration=true")
+"""Settings under which a query runs. DuckDB lets queries read and write in its temporary folder, hence none."""
+
+
 class QueryError(RidgelineError):
     """SQL that is no question about the results, or that DuckDB refuses."""
 
@@ -93,7 +97,7 @@ def query(results: str | os.PathLike[str], sql: str) -> Answer:
 
     connection = _loaded(os.fspath(results))
     try:
-        for setting in ("enable_external_access=false", "lock_configuration=true"):
+        for setting in CONFINED:
             connection.execute(f"SET {setting}")
         _check(sql)
         cursor = connection.execute(sql)
@@ -121,8 +125,7 @@ def _check(sql: str) -> None:
     if len(sql) > MOST_SQL:
         raise QueryError("the query is too long", at="SQL", got=f"{len(sql)} characters", fix="shorten it")
     statements = duckdb.extract_statements(sql)
-    reading = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
-    if len(statements) != 1 or statements[0].type not in reading:
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         got = "; ".join(str(one.type).rpartition(".")[2] for one in statements) or "nothing"
         fix = f'write for example "FROM {TABLE} LIMIT 5"'
         raise QueryError("a query is one SELECT", at="SQL", got=got, fix=fix)
