@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
+from tests.house.test_docs import blocks_of, commands_of, same_text
 from typer.testing import CliRunner, Result
 
 import ridgeline as rl
@@ -286,3 +287,20 @@ def test_progress_counts_points_up_to_all_of_them(tmp_path: Path) -> None:
     assert told[0] == (0, 14, 0)
     assert told[-1] == (14, 14, 0)
     assert np.all(np.diff([done for done, _, _ in told]) > 0)
+
+
+def test_the_page_on_sweeps_shows_what_the_query_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's own test compares blocks of one command; here the query follows its sweep."""
+    root = Path(__file__).resolve().parents[2]
+    page = root / "docs" / "howto" / "sweeps.md"
+    (block,) = (
+        block for block in blocks_of("sweeps.md", page.read_text(encoding="utf-8")) if "GROUP BY ALL" in block.body
+    )
+    sweeping, asking = commands_of(block)
+    shown = block.body.partition('usd"\n')[2]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "110")
+    assert command("sweep", str(root / sweeping[2])).exit_code == 0
+    printed = command(*asking[1:])
+    assert printed.exit_code == 0, printed.output
+    assert same_text(shown, printed.stdout), printed.stdout
