@@ -5,19 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.house.test_docs import blocks_of, commands_of, same_text
 from typer.testing import CliRunner, Result
 
 import ridgeline as rl
 from ridgeline.api.sweep import fingerprint, sweep
+from ridgeline.api.sweep_cases import checked
 from ridgeline.apps import cli
 from ridgeline.core.errors import FileFormatError, RidgelineError
+from ridgeline.search.sweeps.points import points_of
+from ridgeline.search.sweeps.spec import load_sweep
 
 SERVING = """task: predict serving
 fixed: {model: meta-llama/Llama-3.1-8B, isl: 512, osl: 64}
@@ -252,7 +260,7 @@ def test_impossible_arguments_are_named_errors(tmp_path: Path, arguments: dict[s
 
 
 def test_without_ray_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(RidgelineError, match=r"ridgeline\[ray\]"):
         sweep(spec(tmp_path, SERVING), out=tmp_path / "out.csv", engine="ray")
 
@@ -304,3 +312,59 @@ def test_the_page_on_sweeps_shows_what_the_query_prints(tmp_path: Path, monkeypa
     printed = command(*asking[1:])
     assert printed.exit_code == 0, printed.output
     assert same_text(shown, printed.stdout), printed.stdout
+
+
+def test_a_limit_ends_a_point_also_where_no_workers_are_asked_for(tmp_path: Path) -> None:
+    text = SERVING.replace("chunk: 4", "chunk: 14\nlimit: 1h")
+    assert sweep(spec(tmp_path, text), out=tmp_path / "out.csv").workers == 1
+
+
+def test_what_a_killed_run_left_half_written_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    left, other, mine = (tmp_path / name for name in (".out.0123456789ab.tmp.csv", ".out.tmp.csv", "out.csv.old"))
+    for path in (left, other, mine):
+        path.write_text("half")
+    sweep(spec(tmp_path, SERVING), out=tmp_path / "out.csv")
+    assert (left.exists(), other.exists(), mine.exists()) == (False, True, True)
+
+
+def test_help_shows_examples() -> None:
+    for name in ("sweep", "query"):
+        shown = command(name, "--help")
+        assert shown.exit_code == 0
+        assert f"ridgeline {name}" in shown.stdout
+
+
+@given(data=st.data())
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_mutated_file_is_a_sweep_or_one_named_error(tmp_path: Path, data: Any) -> None:
+    text = data.draw(st.sampled_from([ON, TRAINING, SIMULATE, SERVING + "sample: {points: 3, axes: {osl: [1, 2]}}\n"]))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(text)))
+        cut = data.draw(st.integers(0, 6))
+        text = text[:at] + data.draw(st.text("{}[]:,\"'\n #-_.()abx019é\0", max_size=4)) + text[at + cut :]
+    path = spec(tmp_path, text)
+    try:
+        found = load_sweep(path)
+        read, whole = checked(found)
+        assert points_of(found, read=read, whole=whole).count > 0
+    except RidgelineError as error:
+        assert error.what
+        assert error.fix
+
+
+@pytest.mark.slow
+def test_the_command_killed_at_random_moments_writes_what_an_unbroken_one_does(tmp_path: Path) -> None:
+    text = SERVING.replace("logspace(1, 64, 7)", "range(1, 5001)").replace("chunk: 4", "chunk: 50")
+    path, draw = spec(tmp_path, text), np.random.default_rng(4)
+    sweep(path, out=tmp_path / "unbroken.parquet")
+    out = tmp_path / "out.parquet"
+    code = "import sys; from ridgeline.apps.cli import main; main(sys.argv[1:])"
+    words = [sys.executable, "-c", code, "sweep", str(path), "--out", str(out), "--workers", "1"]
+    for _ in range(20):
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(float(draw.uniform(0.5, 3.0)))
+        process.kill()
+        process.communicate()
+        assert not out.exists() or digest(out) == digest(tmp_path / "unbroken.parquet")
+    subprocess.run(words, check=True, capture_output=True)
+    assert digest(out) == digest(tmp_path / "unbroken.parquet")

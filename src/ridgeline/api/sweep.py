@@ -32,7 +32,7 @@ ENGINES = ("local", "ray")
 MOST_WORKERS = 4096
 SHOWN_ERRORS = 5
 """Distinct errors that a summary tells."""
-FILES = ("model", "trace", "fleet", "kept")
+FILES = ("model", "trace", "fleet")
 """Columns whose values may be files: what is in them is part of the question."""
 
 
@@ -44,7 +44,7 @@ class Swept:
         out: the table. journal: what a later run goes on from.
         summary: points in all, there before, with an error, tried again.
         errors: the most frequent errors, and how many points each.
-        engine, workers: who did it. wall_s: how long this run took.
+        engine, workers: who did it. note: why it was not who was asked for, if so. wall_s: how long this run took.
     """
 
     out: str
@@ -54,6 +54,7 @@ class Swept:
     engine: str
     workers: int
     wall_s: float
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -70,6 +71,7 @@ class Swept:
             "errors": [{"error": error, "points": count} for error, count in self.errors],
             "engine": self.engine,
             "workers": self.workers,
+            "note": self.note,
             "wall_s": self.wall_s,
             "version": __version__,
         }
@@ -83,6 +85,7 @@ class Swept:
         if done.resumed:
             lines.append(f"{done.resumed:,} points were in the journal, {done.points - done.resumed:,} were evaluated")
         lines += [f"  {count:,} points: {error}" for error, count in self.errors]
+        lines += [self.note] if self.note else []
         return Text("\n".join(lines))
 
 
@@ -127,7 +130,7 @@ def sweep(
         if retry:
             journal.forget_failed()
         parts = len(missing(journal.parts(), points.count, chunk))
-        pool, engine, workers = _pool(work, engine, workers, address, fallback, parts)
+        pool, engine, workers, note = _pool(work, engine, workers, address, fallback, parts)
         summary = run(points, journal, pool, chunk=chunk, progress=progress)
         pieces = list(journal.pieces())
         write_results(points, pieces, target)
@@ -141,6 +144,7 @@ def sweep(
         engine=engine,
         workers=workers,
         wall_s=wall_s,
+        note=note,
     )
 
 
@@ -198,19 +202,22 @@ def _canonical(spec: SweepSpec, points: Points) -> Points:
     return Points(count=points.count, columns={columns[name].name: column for name, column in points.columns.items()})
 
 
-def _pool(work: Work, engine: str, workers: int, address: str, fallback: str, parts: int) -> tuple[Pool, str, int]:
-    """Who does it: at most one worker per part."""
+def _pool(work: Work, engine: str, workers: int, address: str, fallback: str, parts: int) -> tuple[Pool, str, int, str]:
+    """Who does it, at most one worker per part: the pool, its engine and size, and why it is not what was asked for."""
+    note = ""
     if engine == "ray" and parts:
         from ridgeline.search.sweeps.ray_pool import RayPool
 
         try:
             pool = RayPool(work, count=workers, most=parts, address=address, fingerprint=fingerprint)
-            return pool, engine, pool.count
-        except PoolError:
+            return pool, engine, pool.count, note
+        except PoolError as error:
             if fallback != "local":
                 raise
-    count = min(workers, parts)
-    return (Processes(work, count) if count else InProcess(work)), "local", count
+            note = f"evaluated here: {error.what}"
+    # A limit needs a worker that can be ended.
+    count = min(workers or int(work.limit_s > 0), parts)
+    return (Processes(work, count) if count else InProcess(work)), "local", count, note
 
 
 def _told(axis: Axis) -> str:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ridgeline.api.simulate import Progress
-
-MOMENT_S = 0.5
-"""Before a bar of points is shown."""
 
 Counted = Callable[[int, int, int], None]
 """Told points done, points in all, points with an error."""
@@ -39,7 +35,7 @@ def progress(title: str, quiet: bool) -> Iterator[Progress | None]:
 
 @contextmanager
 def counting(title: str, quiet: bool) -> Iterator[Counted | None]:
-    """A bar of points that are done, once it takes more than a moment; none where the answer is for a program."""
+    """A bar of points that are done; none where the answer is for a program, or nobody looks."""
     if quiet:
         yield None
         return
@@ -54,19 +50,13 @@ def counting(title: str, quiet: bool) -> Iterator[Counted | None]:
     )
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
-    task = bar.add_task(title, total=None)
-    started_s, shown = time.monotonic(), False
+    console = Console(stderr=True)
+    seen = console.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not seen) as bar:
+        task = bar.add_task(title, total=None)
 
-    def tell(done: int, total: int, failed: int) -> None:
-        nonlocal shown
-        if not shown and time.monotonic() - started_s > MOMENT_S:
-            bar.start()
-            shown = True
-        words = f"{title}, {failed:,} with an error" if failed else title
-        bar.update(task, completed=done, total=total, description=words)
+        def tell(done: int, total: int, failed: int) -> None:
+            words = f"{title}, {failed:,} with an error" if failed else title
+            bar.update(task, completed=done, total=total, description=words)
 
-    try:
         yield tell
-    finally:
-        bar.stop()

@@ -15,7 +15,7 @@ from ridgeline.core.tables import Labels
 from ridgeline.search.sweeps.conditions import holds
 from ridgeline.search.sweeps.spec import Axis, Given, Sample, SweepSpec
 
-MOST_POINTS = 100_000_000
+MOST_POINTS = 10_000_000
 MOST_VALUES = 1_000_000
 """Values of one axis."""
 

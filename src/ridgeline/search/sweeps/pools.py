@@ -179,7 +179,8 @@ class Processes:
         if not old.ready:
             self._failed_starts += 1
             if self._failed_starts >= MOST_FAILED_STARTS:
-                raise PoolError("workers do not start", at="workers", got=reason, fix="--workers 0 runs without them")
+                fix = "--workers 0 runs without them; a script calls sweep under `if __name__ == '__main__':`"
+                raise PoolError("workers do not start", at="workers", got=reason, fix=fix)
         self._workers[i] = _Worker(self._work)
         return [] if old.part is None else [Outcome(part=old.part, piece=None, reason=reason)]
 

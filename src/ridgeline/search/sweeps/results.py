@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def write_results(points: Points, pieces: Iterable[Piece], out: str | os.PathLik
     Raises:
         FileFormatError: it cannot be written, the disk is full.
     """
+    _tidy(writable_target(out))
     found = list(pieces)
     given = points.table()
     made = {
@@ -54,3 +56,11 @@ def write_results(points: Points, pieces: Iterable[Piece], out: str | os.PathLik
         write_tables({TABLE: table}, out)
     else:
         write_table(Table(rows=points.count, names=(), columns={}, source={}), table, out)
+
+
+def _tidy(out: Path) -> None:
+    """Remove what runs left that were killed while they wrote: whoever holds the journal is alone here."""
+    left = re.compile(rf"\.{re.escape(out.stem[:40])}\.[0-9a-f]{{12}}\.tmp{re.escape(out.suffix)}")
+    for path in out.parent.iterdir():
+        if left.fullmatch(path.name):
+            path.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ STEPS: Mapping[str, int] = {"linspace": 3, "logspace": 3, "range": 3}
 """Laws of an axis, and the values that each takes at most."""
 DRAWS: Mapping[str, int] = {"uniform": 2, "loguniform": 2}
 """Laws of a sampled axis."""
-MOST_CHUNK = 1_000_000
+MOST_CHUNK = MOST_SAMPLED = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +163,7 @@ def _sample(document: Document, form: object) -> Sample:
     if not form.axes:
         raise SpecError("a sample needs axes", at=document.where("sample", "axes"), fix="give at least one")
     return Sample(
-        points=_whole(document, form.points, "sample", "points", most=100_000_000),
+        points=_whole(document, form.points, "sample", "points", most=MOST_SAMPLED),
         seed=_whole(document, form.seed, "sample", "seed", least=0, most=2**63 - 1),
         method=form.method,
         axes=tuple(_axis(document, ("sample", "axes", name), value, DRAWS) for name, value in form.axes.items()),
