@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -124,3 +125,26 @@ def test_an_address_that_does_not_answer_is_an_error_within_seconds_or_falls_bac
                 assert address in done.stderr
                 assert "--fallback local" in done.stderr
                 assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_within_two_seconds_on_ray_too(tmp_path: Path) -> None:
+    text = (
+        SPEC.replace("predict", "simulate")
+        .replace("chunk: 30", "chunk: 1")
+        .replace("isl: 512", "requests: 200000, isl: 512")
+    )
+    (tmp_path / "sweep.yaml").write_text(text)
+    code = "import sys; from ridgeline.apps.cli import main; main(sys.argv[1:])"
+    words = [sys.executable, "-c", code, "sweep", "sweep.yaml", "--out", "out.csv", "--engine", "ray", "--workers", "1"]
+    process = subprocess.Popen(words, env=environment(), cwd=tmp_path, stderr=subprocess.PIPE)
+    time.sleep(20.0)
+    assert process.poll() is None
+    since = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert time.monotonic() - since <= 2.0
+    assert process.returncode == 130
+    assert b"the same command goes on" in errors
+    assert not (tmp_path / "out.csv").exists()
+    assert (tmp_path / "out.csv.journal").exists()

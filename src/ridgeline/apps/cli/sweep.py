@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -59,6 +61,9 @@ def sweep(
             )
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on where it was", err=True)
+        if engine == "ray":
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)  # the exit handlers of Ray wait for its servers, which end by themselves
         raise typer.Exit(INTERRUPTED) from None
     if json:
         import json as encoder

@@ -18,6 +18,9 @@ from ridgeline.search.sweeps.work import Part, Piece, Work, evaluated
 ANSWER_S, CONNECT_S = 3.0, 10.0
 """Within which an address must answer at all, and answer as Ray."""
 
+HURRY_S = 1.2
+"""Time for Ray's servers to end after Ctrl-C."""
+
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -57,12 +60,14 @@ class RayPool:
         self._actors = [self._start() for _ in range(self.count)]
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with suppress(Exception):  # a cluster that is gone needs no goodbye
             for actor in self._actors:
                 actor.kill()
             if self._owned:
-                self._ray.shutdown()
+                farewell = threading.Thread(target=self._ray.shutdown, daemon=True)
+                farewell.start()
+                farewell.join(HURRY_S if kind is KeyboardInterrupt else None)
         self._actors = []
 
     def _start(self) -> _Actor:
