@@ -60,14 +60,14 @@ class RayPool:
         self._actors = [self._start() for _ in range(self.count)]
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *how: object) -> None:
         with suppress(Exception):  # a cluster that is gone needs no goodbye
             for actor in self._actors:
                 actor.kill()
             if self._owned:
                 farewell = threading.Thread(target=self._ray.shutdown, daemon=True)
                 farewell.start()
-                farewell.join(HURRY_S if kind is KeyboardInterrupt else None)
+                farewell.join(HURRY_S if KeyboardInterrupt in how else None)
         self._actors = []
 
     def _start(self) -> _Actor:
