@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 
 import ridgeline as rl
 from ridgeline.api.sweep import fingerprint, sweep
-from ridgeline.api.sweep_cases import checked
+from ridgeline.api.sweep_cases import checked, usual_chunk
 from ridgeline.apps import cli
 from ridgeline.core.errors import FileFormatError, RidgelineError
 from ridgeline.search.sweeps.points import points_of
@@ -156,6 +156,7 @@ def test_a_simulation_per_point_and_an_error_in_one_is_its_own(tmp_path: Path) -
         ("task: predict serving\nfixed:\n  gpu: l40s\naxes:\n  chip: [l40s]", "chip is given twice", 5),
         ("task: predict serving\nfixed:\n  on: l40s\naxes:\n  chip: [l40s]", "on: names the machines", 5),
         ("task: predict ops\naxes:\n  on: [l40s]", "unknown column 'on'", 3),
+        ("task: predict serving\naxes:\n  runtime_version: [0.10]", "put it in quotes", 3),
         ("task: predict vision\naxes:\n  router: [fcfs]", "unknown column", 3),
         ("task: predict serving\naxes:\n  chip: linspace(1, 2, 3)", "no law gives", 3),
     ],
@@ -368,3 +369,45 @@ def test_the_command_killed_at_random_moments_writes_what_an_unbroken_one_does(t
         assert not out.exists() or digest(out) == digest(tmp_path / "unbroken.parquet")
     subprocess.run(words, check=True, capture_output=True)
     assert digest(out) == digest(tmp_path / "unbroken.parquet")
+
+
+def test_a_plan_with_words_that_the_task_lacks_is_an_error_of_its_points(tmp_path: Path) -> None:
+    text = TRAINING.replace("tp: [1, 2]", 'plan: ["tp2", "tp2 kv=fp8"]')
+    swept = sweep(spec(tmp_path, text), out=tmp_path / "out.csv")
+    assert swept.summary.failed == 2
+    assert "predict training has no kv" in swept.errors[0][0]
+
+
+def test_points_that_name_traces_are_played_one_by_one(tmp_path: Path) -> None:
+    text = "task: predict serving\nfixed: {chip: l40s}\naxes: {trace: [a.csv, b.csv], tp: [1, 2]}\n"
+    assert usual_chunk(load_sweep(spec(tmp_path, text))) == 1
+    assert usual_chunk(load_sweep(spec(tmp_path, SERVING))) == 2048
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of files are of Unix")
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_disk_that_fills_up_is_named_and_the_same_command_goes_on_with_room(tmp_path: Path, workers: int) -> None:
+    """A limit on the size of files stands for the disk: first the journal meets it, then the results."""
+    text = SERVING.replace("logspace(1, 64, 7)", "range(1, 501)").replace("chunk: 4", "chunk: 200")
+    path = spec(tmp_path, text)
+    sweep(path, out=tmp_path / "unbroken.csv")
+    whole = (tmp_path / "unbroken.csv").stat().st_size
+    code = (
+        "import resource, signal, sys; from ridgeline.apps.cli import main; "
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); size = int(sys.argv.pop(1)); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)); main(sys.argv[1:])"
+    )
+    out = tmp_path / "out.csv"
+    words = ["sweep", str(path), "--out", str(out), "--workers", str(workers)]
+    for size, expected in ((60_000, 2), (whole - 1, 2), (10 * whole, 0)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(size), *words], capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == expected, done.stderr
+        assert "Traceback" not in done.stderr
+        if expected:
+            assert "error RL0104" in done.stderr
+            assert "fix" in done.stderr
+        assert out.exists() == (expected == 0)
+    assert digest(out) == digest(tmp_path / "unbroken.csv")
+    assert not [one for one in tmp_path.iterdir() if ".tmp" in one.name]

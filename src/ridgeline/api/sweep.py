@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ridgeline import __version__
-from ridgeline.api.sweep_cases import PREDICT_CHUNK, SIMULATE_CHUNK, checked, columns_of, evaluate_of
+from ridgeline.api.sweep_cases import checked, columns_of, evaluate_of, usual_chunk
 from ridgeline.core.errors import DomainError, UnknownNameError, did_you_mean
 from ridgeline.core.files import sha256_of
 from ridgeline.search.sweeps.journal import Journal, journal_of
@@ -124,7 +124,7 @@ def sweep(
     target = os.fspath(out) or spec.out or f"{Path(path).stem}.parquet"
     check_results(target)
     points = _canonical(spec, points_of(spec, read=read, whole=whole))
-    chunk = spec.chunk or (SIMULATE_CHUNK if spec.verb == "simulate" else PREDICT_CHUNK)
+    chunk = spec.chunk or usual_chunk(spec)
     work = Work(evaluate=evaluate_of(spec), question={"task": spec.task}, limit_s=spec.limit_s)
     with Journal(journal_of(target), question_of(spec, points, chunk), fresh=fresh) as journal:
         if retry:

@@ -29,7 +29,6 @@ VERBS: Mapping[str, tuple[str, ...]] = {"predict": tuple(TASKS), "simulate": ("s
 """What can be swept."""
 
 PREDICT_CHUNK, SIMULATE_CHUNK = 2048, 1
-"""Points evaluated together: predictions are arrays, simulations are played one by one."""
 
 WORDS: tuple[Column, ...] = (
     Column(name="on", kind=TEXT, doc='machines, as "8x h100-sxm"'),
@@ -41,6 +40,8 @@ PLAY: tuple[Column, ...] = (
     Column(name="engine", kind=TEXT, doc="auto, python or compiled", choices=("auto", "python", "compiled")),
 )
 DEGREES = ("tp", "pp", "dp", "cp")
+_GIVEN = ("requests", "prefix_hit_frac")
+"""Answers that bear the name of a column of points."""
 _LATENCIES = ("ttft_s", "tpot_s", "itl_s", "e2e_s", "queue_s")
 
 
@@ -80,6 +81,8 @@ def checked(spec: SweepSpec) -> tuple[Read, frozenset[str]]:
 
     def read(name: str, value: Any) -> Cell:
         column = columns[name]
+        if column.kind == TEXT and isinstance(value, float):  # YAML has made 1.1 of 1.10
+            raise SpecError(f"{name} is text", at=name, got=value, fix="put it in quotes")
         cell = cell_value(column, value)
         if column.kind == NUMBER:
             number = float(cell)
@@ -89,6 +92,12 @@ def checked(spec: SweepSpec) -> tuple[Read, frozenset[str]]:
         return cell
 
     return read, frozenset(name for name, column in columns.items() if column.whole)
+
+
+def usual_chunk(spec: SweepSpec) -> int:
+    """Points evaluated together where the file does not say: predictions are arrays, simulations are played alone."""
+    played = spec.verb == "simulate" or any(axis.name == "trace" for axis in spec.every_axis())
+    return SIMULATE_CHUNK if played else PREDICT_CHUNK
 
 
 def evaluate_of(spec: SweepSpec) -> Evaluate:
@@ -147,7 +156,8 @@ def _requests(answer: ClassAnswer) -> dict[str, Cell]:
         row |= _latency(stem, latency) if latency is not None else {}
     small = [name for name in _LATENCIES if (found := getattr(answer, name)) is not None and _small(found)]
     plain = {f: getattr(answer, f) for f in ClassAnswer.__dataclass_fields__ if f not in ("name", *_LATENCIES)}
-    return {**row, "indicative": float(bool(small)), **{name: float(value) for name, value in plain.items()}}
+    numbers = {f"steady_{name}" if name in _GIVEN else name: float(value) for name, value in plain.items()}
+    return {**row, "indicative": float(bool(small)), **numbers}
 
 
 def _latency(stem: str, latency: Latency) -> dict[str, Cell]:
@@ -177,18 +187,22 @@ def _spread(
     cases: dict[str, list[Any]] = {name: list(cells) for name, cells in columns.items() if name not in ("on", "plan")}
     errors = np.full(count, "", dtype=object)
     if "plan" in columns:
-        _with_plans(columns["plan"], cases, errors)
+        _with_plans(task, columns["plan"], cases, errors)
     if "on" in columns:
         _with_machines(task, columns["on"], cases, errors)
     return cases, errors
 
 
-def _with_plans(plans: list[Cell], cases: dict[str, list[Any]], errors: NDArray[np.object_]) -> None:
+def _with_plans(task: str, plans: list[Cell], cases: dict[str, list[Any]], errors: NDArray[np.object_]) -> None:
     given = dict.fromkeys(cases, True)
+    declared = {column.name for column in TASKS[task]}
     words: dict[Cell, dict[str, Any]] = {}
     for plan in dict.fromkeys(plans):
         try:
             words[plan] = with_plan(given, str(plan)) if plan else {}
+            odd = sorted(set(words[plan]) - set(given) - declared)
+            if odd:
+                raise SpecError(f"predict {task} has no {odd[0]}", at="plan", got=plan, fix="leave it out of the plan")
         except RidgelineError as error:
             errors[np.array([one == plan for one in plans])] = error.line()
             words[plan] = {}
