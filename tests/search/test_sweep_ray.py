@@ -35,7 +35,7 @@ from tests.search.sweep_functions import deadly, node_of, points, swept
 
 folder = Path(sys.argv[1])
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-cluster.add_node(num_cpus=1)
+second = cluster.add_node(num_cpus=1)
 told = {}
 digest = lambda path: hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -70,6 +70,14 @@ if sys.argv[2] == "stop":
     run.TRIES = 1
     summary = on_cluster(folder / "d.csv", 4, 1, Work(evaluate=deadly, question={"at": 2.0, "how": "stop"}))
     told["stopped"] = [line for line in (folder / "d.csv").read_text().splitlines() if line.startswith("2,")]
+    import threading
+    run.TRIES, pools.SILENT_S = 3, 8.0
+    gone = threading.Timer(6.0, lambda: cluster.remove_node(second, allow_graceful=False))
+    gone.start()
+    summary = on_cluster(folder / "e.parquet", 300, 10, Work(evaluate=squares, question={"pause_s": 0.5}))
+    gone.join()
+    swept(folder / "f.parquet", 300, 10, 0, Work(evaluate=squares, question={}))
+    told["without a node"] = [digest(folder / f"{name}.parquet") for name in "ef"]
 ray.shutdown()
 cluster.shutdown()
 print(json.dumps(told))
@@ -107,6 +115,7 @@ def test_a_cluster_of_two_nodes_gives_the_same_bytes_and_loses_no_point(tmp_path
     assert "the worker died, 2 times" in told["deadly"][0]
     if more:
         assert "no sign of life" in told["stopped"][0] or "the worker died" in told["stopped"][0]
+        assert told["without a node"][0] == told["without a node"][1]
 
 
 def test_an_address_that_does_not_answer_is_an_error_within_seconds_or_falls_back_if_asked(tmp_path: Path) -> None:
