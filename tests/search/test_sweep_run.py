@@ -26,7 +26,7 @@ from ridgeline.search.sweeps.work import Part, Work
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT, CHUNK = 10_000, 50
-QUICK_S = 2.5
+QUICK_S = 4.0
 """Silence that counts as death in these tests; signs of life come each second."""
 
 
