@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ridgeline.core.errors import FileFormatError, RidgelineError
@@ -42,6 +42,7 @@ def test_what_was_recorded_is_there_when_it_is_opened_again(path: Path) -> None:
     assert second.columns["c"].dtype == np.bool_
 
 
+@settings(max_examples=30)  # each syncs a file
 @given(numbers=st.lists(st.floats(), min_size=1, max_size=20), texts=st.data())
 def test_every_number_and_text_comes_back_to_the_last_bit(
     tmp_path_factory: pytest.TempPathFactory, numbers: list[float], texts: Any
