@@ -1,6 +1,7 @@
 """ridgeline: predict, simulate and optimise what AI workloads cost on computing hardware.
 
-`rl.predict(...)` answers for one case, `rl.predict_table(...)` for many, `rl.simulate(...)` plays a load over time.
+`rl.predict(...)` answers for one case, `rl.predict_table(...)` for many, `rl.simulate(...)` plays a load over time,
+`rl.sweep(...)` evaluates a file of axes.
 Start with docs/index.md.
 """
 
@@ -11,7 +12,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from ridgeline.api.capacity import Capacity, capacity
     from ridgeline.api.predict import Prediction, predict
+    from ridgeline.api.query import query
     from ridgeline.api.simulate import Simulated, simulate
+    from ridgeline.api.sweep import Swept, sweep
     from ridgeline.api.tasks import predict_table
     from ridgeline.core.errors import RidgelineError
     from ridgeline.hardware.catalogue import chip, node
@@ -27,6 +30,7 @@ __all__ = [
     "Prediction",
     "RidgelineError",
     "Simulated",
+    "Swept",
     "Traffic",
     "capacity",
     "check_policy",
@@ -39,7 +43,9 @@ __all__ = [
     "parse_plan",
     "predict",
     "predict_table",
+    "query",
     "simulate",
+    "sweep",
 ]
 
 

@@ -2,7 +2,9 @@
 
 from ridgeline.api.capacity import Capacity, capacity
 from ridgeline.api.predict import Prediction, predict
+from ridgeline.api.query import query
 from ridgeline.api.simulate import Simulated, simulate
+from ridgeline.api.sweep import Swept, sweep
 from ridgeline.api.tasks import predict_table
 from ridgeline.core.errors import RidgelineError
 from ridgeline.hardware.catalogue import chip, node
@@ -18,6 +20,7 @@ __all__ = [
     "Prediction",
     "RidgelineError",
     "Simulated",
+    "Swept",
     "Traffic",
     "capacity",
     "check_policy",
@@ -30,5 +33,7 @@ __all__ = [
     "parse_plan",
     "predict",
     "predict_table",
+    "query",
     "simulate",
+    "sweep",
 ]

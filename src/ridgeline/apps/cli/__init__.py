@@ -7,7 +7,19 @@ import sys
 
 import typer
 
-from ridgeline.apps.cli import bench, calibrate, capacity, catalogue, emulate, predict, simulate, validate, web
+from ridgeline.apps.cli import (
+    bench,
+    calibrate,
+    capacity,
+    catalogue,
+    emulate,
+    predict,
+    query,
+    simulate,
+    sweep,
+    validate,
+    web,
+)
 
 app = typer.Typer(
     name="ridgeline",
@@ -21,6 +33,8 @@ app = typer.Typer(
 app.add_typer(predict.app, name="predict")
 app.add_typer(simulate.app, name="simulate")
 app.command("capacity", epilog=capacity.EXAMPLES)(capacity.capacity)
+app.command("sweep", epilog=sweep.EXAMPLES)(sweep.sweep)
+app.command("query", epilog=query.EXAMPLES)(query.query)
 app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("catalogue", epilog=catalogue.EXAMPLES)(catalogue.catalogue)
