@@ -107,6 +107,24 @@ SERVING: tuple[Column, ...] = (
         name="acceptance_frac", kind=NUMBER, doc="chance that a drafted token is accepted", default=0.7, highest=1.0
     ),
     _count("nano_batches", "half batches of a step at once, where that is faster (2: as NanoFlow does)", 1, highest=2),
+    _text("attention_chip", "chip of the catalogue that holds the cache and runs its decode attention; empty: `chip`"),
+    _count("attention_chips", "of each replica, beside those of its plan", 0, lowest=0),
+    _count("attention_batches", "that rotate between both kinds of chips, where that is faster", 1, highest=64),
+    Column(
+        name="attention_link_bytes_per_s",
+        kind=NUMBER,
+        doc="of each chip to those of the other kind, one direction; 0: the links of the catalogue that span both",
+        default=0.0,
+        unit="byte/s",
+    ),
+    Column(
+        name="attention_latency_s",
+        kind=NUMBER,
+        doc="of an exchange over that link; -1: of the catalogue",
+        default=-1.0,
+        unit="s",
+        lowest=-1.0,
+    ),
     _count("max_batch", "sequences per iteration; 0: the runtime's default", 0, lowest=0),
     _count("max_batched_tokens", "tokens per iteration; 0: the runtime's default", 0, lowest=0),
     Column(

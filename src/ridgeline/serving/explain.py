@@ -41,7 +41,7 @@ def explain(cases: Cases, row: int = 0) -> tuple[Phase, ...]:
 
 def _phase(d: Deployment, name: str, pool_prefix: str) -> Phase:
     c = d.cases
-    plan = plan_of(c, pool_prefix)
+    plan = plan_of(d, pool_prefix)
     workers = c[f"{pool_prefix}workers"] if pool_prefix else c["replicas"]
     load = lane_load(d, workers * plan.dp * plan.pp)
     limit = c[f"{pool_prefix}batch"] if pool_prefix else c["max_batch"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ridgeline.core.errors import SpecError
+from ridgeline.hardware.chip import Value
 from ridgeline.serving.deployment import Pool as Lanes
+from ridgeline.serving.deployment import rent_usd_per_s
 from ridgeline.serving.disaggregated import moved_s
 from ridgeline.serving.engine.rules import Rules
 from ridgeline.serving.engine.step_table import StepTimes
@@ -128,7 +129,7 @@ class _Builder:
         )
         if control is not None:
             self._keep_up(fleet, control)
-        rents = {one.name: one.plan.deployment.machines.machines[0].chip.rent_usd_per_s or math.nan for one in made}
+        rents = {one.name: _number(rent_usd_per_s(one.plan.deployment, one.lanes)) for one in made}
         return Built(fleet=fleet, powers=self.powers, rents=rents)
 
     def _check(self) -> None:
@@ -138,6 +139,11 @@ class _Builder:
         if c.roles and (PREFILL not in roles or kept or sorted(roles).count(DECODE) != roles.count(PREFILL)):
             fix = "give each prefill pool a decode pool of its own, and neither autoscaler nor failures"
             raise SpecError("roles change between a prefill pool and a decode pool", at="roles", got=c.roles, fix=fix)
+        apart = [plan for plan in self.plans if plan.deployment.attention is not None]
+        beside = c.roles or c.rebalance or self.maker.adapters is not None
+        if apart and (beside or any(plan.split is not None or plan.role != MIXED for plan in apart)):
+            fix = "leave out attention_chip, or separate pools, split chips, roles, rebalance and adapters"
+            raise SpecError("attention on chips of its own is of a mixed pool", at="attention_chip", fix=fix)
         if kept and any(plan.split is not None for plan in self.plans):
             fix = "leave out autoscaler and failures, or do not split chips"
             raise SpecError("lanes that share a chip cannot fail or come one by one", at="split", fix=fix)
@@ -343,6 +349,10 @@ class _Builder:
         ends = moved_s(d, one.lanes, np.array([0.0, context]), one.lanes.chips)
         start, end = np.broadcast_to(np.asarray(ends, float), (2,)).tolist()
         return Link(latency_s=start, token_s=(end - start) / context)
+
+
+def _number(value: Value) -> float:
+    return float(np.ravel(np.asarray(value, float))[0])
 
 
 def _decodes(one: _Made, made: Sequence[_Made]) -> bool:

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from ridgeline.core.cases import Problems
 from ridgeline.core.errors import CapacityError, DomainError
-from ridgeline.plans import check_plan
-from ridgeline.serving.deployment import Deployment, flag_unfit, lane_load, make_pool, plan_of
+from ridgeline.serving.deployment import Deployment, check, flag_unfit, lane_load, make_pool, plan_of
 from ridgeline.serving.deployment import Pool as Lanes
 from ridgeline.serving.engine.engine import Engine
 from ridgeline.serving.engine.prefix import PrefixCache
@@ -71,9 +70,9 @@ class LaneMaker:
     def lanes(self, d: Deployment, name: str, prefix: str, *, prompts_only: bool) -> Lanes:
         """Lanes of the plan in the columns of that prefix. Raises PlanError, CapacityError: it cannot be."""
         workers, asked = workers_of(d, prefix), asked_of(d, prefix)
-        plan = plan_of(d.cases, prefix)
+        plan = plan_of(d, prefix)
         problems, rows = Problems(1), np.zeros(1, dtype=np.intp)
-        check_plan(d.model, plan, problems, rows)
+        check(d, plan, problems, rows)
         alone = lane_load(d, workers * plan.dp * plan.pp)
         lanes = make_pool(d, plan, alone, workers, batch=asked, prompts_only=prompts_only)
         flag_unfit(lanes, problems, rows)
@@ -187,7 +186,7 @@ def asked_of(d: Deployment, prefix: str) -> NDArray[np.float64]:
 
 def copy_s(d: Deployment, lanes: Lanes) -> float:
     """Seconds per token of context between device and host: each chip over its own host port."""
-    machine = d.machines.machines[0]
+    machine = (d.machines if d.attention is None else d.attention).machines[0]
     port = machine.chip.port("host")
     if port is None:
         what = f"{machine.chip.name} has no host port in the catalogue"

@@ -309,7 +309,7 @@ class _Run:
         peaks = []
         for lane, watts in zip(self.played.lanes, self.watts, strict=True):
             within = time_in(lane.runs, start_s, end_s) > 0
-            peaks.append(float(np.max(watts[within], initial=table_of(self.powers, lane).chip.idle_w)))
+            peaks.append(float(np.max(watts[within], initial=table_of(self.powers, lane).idle_w)))
         return max(peaks, default=math.nan)
 
     def notes(self, removed: WarmUp) -> tuple[str, ...]:
