@@ -265,6 +265,7 @@ LOADS: tuple[Column, ...] = (
     _text("prompt", 'law of the prompt tokens, instead of isl: "lognormal(mean=1024, sigma=0.8)", ...'),
     _text("output", "law of the output tokens, instead of osl"),
     _text("adapters", 'law of the numbers of LoRA adapters: "uniform(1, 64)", "zipf(100, 1)", ...'),
+    _text("models", 'law of the numbers of models that take turns: "uniform(1, 20)", "zipf(150, 1)", ...'),
     _count("requests", "only so many requests; 0: all", 0, lowest=0),
     Column(name="duration_s", kind=NUMBER, doc="only arrivals before; 0: all", default=0.0, unit="s"),
     Column(name="ttft_slo_s", kind=NUMBER, doc="objective: time to first token; 0: none", default=0.0, unit="s"),
@@ -296,6 +297,9 @@ FLEETS: tuple[Column, ...] = (
     _count("lora_slots", "distinct adapters in an iteration", 8),
     _count("lora_cache", "adapters on a chip; 0: lora_slots", 0, lowest=0),
     _text("lora_targets", "projections with adapters", "attention", choices=("attention", "all")),
+    _count("models_cache", "models that stay in the memory of a chip, of those that requests name", 1),
+    _count("models_host", "models that host memory holds; 0: as many as fit", 0, lowest=0),
+    _text("models_eviction", "order in which models leave the memory of a chip: lru, lfu, fifo", "lru"),
     _text("autoscaler", 'how many of the replicas are up: "queue(target=4, minimum=1)", slo(...), ...'),
     Column(
         name="cold_start_s",

@@ -75,7 +75,7 @@ def _odd(engine: Engine, first: Engine, up: bool) -> str:
     if engine.times is not first.times or engine.rules != first.rules or engine.longest_run != first.longest_run:
         return "its lanes differ"
     if engine.prefix is not None or engine.adapters is not None:
-        return "a lane has a cache of prefixes" if engine.adapters is None else "a lane has adapters"
+        return "a lane has a cache of prefixes" if engine.adapters is None else "a lane has adapters or models"
     if type(engine.queue) is not Fcfs:
         return "a queue is not first come first served"
     if not up or engine.end < NEVER or engine.queue or engine.iteration:

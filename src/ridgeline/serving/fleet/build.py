@@ -17,9 +17,8 @@ from ridgeline.serving.engine.rules import Rules
 from ridgeline.serving.engine.step_table import StepTimes
 from ridgeline.serving.fleet.choices import Choices, PoolPlan
 from ridgeline.serving.fleet.fleet import Fleet
-from ridgeline.serving.fleet.lanes import LaneMaker, asked_of, cache_tokens, token_bytes, workers_of
+from ridgeline.serving.fleet.lanes import Costs, LaneMaker, asked_of, cache_tokens, token_bytes, workers_of
 from ridgeline.serving.fleet.loading import load_bytes_per_s
-from ridgeline.serving.fleet.lora import LoraCosts
 from ridgeline.serving.fleet.members import Member, Pool
 from ridgeline.serving.fleet.moving import Changer, Link, Rebalancing, Switching
 from ridgeline.serving.fleet.rates import lane_rate
@@ -62,7 +61,7 @@ class _Made:
     per_replica: int
     chips: float
     bytes_per_token: float
-    costs: LoraCosts | None
+    costs: Costs | None
     pool: Pool
 
     @property
@@ -140,10 +139,13 @@ class _Builder:
             fix = "give each prefill pool a decode pool of its own, and neither autoscaler nor failures"
             raise SpecError("roles change between a prefill pool and a decode pool", at="roles", got=c.roles, fix=fix)
         apart = [plan for plan in self.plans if plan.deployment.attention is not None]
-        beside = c.roles or c.rebalance or self.maker.adapters is not None
+        beside = c.roles or c.rebalance or self.maker.adapters or self.maker.models
         if apart and (beside or any(plan.split is not None or plan.role != MIXED for plan in apart)):
-            fix = "leave out attention_chip, or separate pools, split chips, roles, rebalance and adapters"
+            fix = "leave out attention_chip, or separate pools, split chips, roles, rebalance, adapters and models"
             raise SpecError("attention on chips of its own is of a mixed pool", at="attention_chip", fix=fix)
+        if self.maker.models and (c.roles or c.rebalance or any(p.split or p.role != MIXED for p in self.plans)):
+            fix = "leave out separate pools, split chips, roles and rebalance"
+            raise SpecError("models take turns in mixed pools", at="models", fix=fix)
         if kept and any(plan.split is not None for plan in self.plans):
             fix = "leave out autoscaler and failures, or do not split chips"
             raise SpecError("lanes that share a chip cannot fail or come one by one", at="split", fix=fix)
@@ -158,7 +160,7 @@ class _Builder:
         """Lanes of one plan, and their router."""
         d, prompts_only = plan.deployment, passes_to is not None
         lanes = self.maker.lanes(d, plan.name, plan.prefix, prompts_only=prompts_only)
-        costs = self.maker.lora(d, lanes)
+        costs = self.maker.costs(d, lanes)
         made = self._made(plan, plan.name, lanes, cache_tokens(d, lanes, costs), costs, prompts_only=prompts_only)
         self.powers[plan.name] = self.maker.power(lanes, made.times)
         made.pool.members += self._members(made, made.replicas)
@@ -172,7 +174,7 @@ class _Builder:
         name: str,
         lanes: Lanes,
         tokens: float,
-        costs: LoraCosts | None,
+        costs: Costs | None,
         *,
         prompts_only: bool,
         share: float = 1.0,
@@ -233,7 +235,7 @@ class _Builder:
         names = (f"{plan.name}-{PREFILL}", f"{plan.name}-{DECODE}")
         alone = [self._slice(plan, name, share, split.alone(share)) for name, share in zip(names, shares, strict=True)]
         lanes = [self.maker.lanes(part.deployment, name, "", prompts_only=name == names[0]) for part, name in alone]
-        costs = self.maker.lora(plan.deployment, lanes[1])
+        costs = self.maker.costs(plan.deployment, lanes[1])
         total = cache_tokens(plan.deployment, lanes[1], costs)
         budget = float(plan.deployment.runtime.token_budget(plan.deployment.cases)[0])
         prompts = min(max(self.maker.longest_prompt, 2.0 * budget), total / 2.0)
@@ -330,6 +332,8 @@ class _Builder:
         return self._load_s(one) if self.choices.cold_start_s is None else self.choices.cold_start_s
 
     def _load_s(self, one: _Made) -> float:
+        if self.maker.models is not None:
+            return 0.0  # a model is loaded by the first batch that needs it
         rate = load_bytes_per_s(one.plan.deployment.machines.machines[0], self.choices.load_from)
         return float(np.ravel(np.asarray(one.lanes.memory.weights_bytes))[0] / rate)
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.cases import Problems
-from ridgeline.core.errors import CapacityError, DomainError
+from ridgeline.core.errors import CapacityError, DomainError, SpecError
 from ridgeline.serving.deployment import Deployment, check, flag_unfit, lane_load, make_pool, plan_of
 from ridgeline.serving.deployment import Pool as Lanes
 from ridgeline.serving.engine.engine import Engine
@@ -24,6 +24,7 @@ from ridgeline.serving.engine.rules import Log, Requests, Rules
 from ridgeline.serving.engine.step_table import StepTimes, sample
 from ridgeline.serving.fleet.choices import Choices
 from ridgeline.serving.fleet.lora import LoraCosts, lora_costs
+from ridgeline.serving.fleet.models import ModelCosts, model_costs, models_of
 from ridgeline.serving.policies.facts import Facts
 from ridgeline.serving.policies.registry import policy
 from ridgeline.serving.record.power_table import PowerTable, sample_power
@@ -34,6 +35,10 @@ WIDEN = 4.0
 
 SHORTEST = 32.0
 """Tokens: below this context the price of attention is its launch."""
+
+
+Costs = LoraCosts | ModelCosts
+"""Of what requests share and must be on the chips for them."""
 
 
 class LaneMaker:
@@ -50,6 +55,9 @@ class LaneMaker:
         self.log = Log(len(traffic))
         self.units = units_of(traffic) if hashed else None
         self.adapters = traffic.adapter.tolist() if (traffic.adapter >= 0).any() else None
+        self.models = models_of(traffic.model)
+        if self.models and self.adapters:
+            raise SpecError("requests name a model or an adapter, not both", at="models", fix="leave out one of them")
         many = traffic.classes[1:] or traffic.classes[0].priority
         self.facts = Facts(
             prompt_tokens=prompts,
@@ -59,6 +67,7 @@ class LaneMaker:
             classes=traffic.classes,
             tenant=traffic.tenant.tolist() if traffic.tenant.any() else None,
             session=traffic.session.tolist() if (traffic.session >= 0).any() else None,
+            model=self.models,
             seed=choices.seed,
         )
         self.stores = [self.policy("tier", tier) for tier in choices.tiers]
@@ -141,13 +150,23 @@ class LaneMaker:
         pieces = max(math.ceil(math.log(max(longest / low, 1.0)) / math.log(WIDEN)), 1)
         return low, max(longest, low * 2.0), [low * (longest / low) ** (i / pieces) for i in range(1, pieces)]
 
-    def lora(self, d: Deployment, lanes: Lanes) -> LoraCosts | None:
-        """What adapters cost on such lanes, if the traffic names any."""
-        return None if self.adapters is None else lora_costs(d, lanes, self.choices.lora)
+    def costs(self, d: Deployment, lanes: Lanes) -> Costs | None:
+        """What adapters, or models that take turns, cost on such lanes, if the traffic names any."""
+        choices = self.choices
+        if self.models is None:
+            return None if self.adapters is None else lora_costs(d, lanes, choices.lora)
+        return model_costs(
+            d,
+            lanes,
+            choices.residence,
+            source=choices.load_from,
+            count=len(set(self.models)),
+            order=lambda: self.policy("eviction", choices.residence.eviction),
+        )
 
-    def engine(self, times: StepTimes, rules: Rules, bytes_per_token: float, costs: LoraCosts | None) -> Engine:
+    def engine(self, times: StepTimes, rules: Rules, bytes_per_token: float, costs: Costs | None) -> Engine:
         """An empty engine."""
-        choices, prefix = self.choices, None
+        choices, prefix, of = self.choices, None, self.models or self.adapters
         if self.units is not None:
             unit = self.traffic.hash_tokens
             prefix = PrefixCache(
@@ -164,7 +183,7 @@ class LaneMaker:
             self.log,
             queue=self.policy("scheduler", choices.scheduler),
             prefix=prefix,
-            adapters=costs.adapters(self.adapters) if costs and self.adapters else None,
+            adapters=costs.adapters(of) if costs and of else None,
             keep_runs=choices.keep_runs,
         )
 
@@ -194,7 +213,7 @@ def copy_s(d: Deployment, lanes: Lanes) -> float:
     return token_bytes(d, lanes) / port.bandwidth_bytes_per_s
 
 
-def cache_tokens(d: Deployment, lanes: Lanes, costs: LoraCosts | None = None) -> float:
+def cache_tokens(d: Deployment, lanes: Lanes, costs: Costs | None = None) -> float:
     """Tokens that the cache of one lane holds, at the mean length of a resident sequence, beside its adapters."""
     free_bytes = lanes.memory.free_bytes - (costs.taken_bytes if costs else 0.0)
     room = free_bytes / token_bytes(d, lanes) / np.asarray(lanes.stepper.plan.pp)
@@ -208,12 +227,14 @@ def token_bytes(d: Deployment, lanes: Lanes) -> float:
 
 def units_of(traffic: Traffic) -> Callable[[int], Sequence[int]]:
     """Ids of the prompt's units by request; where a later turn goes on from a request, the ids of that turn, which also
-    name what the request emits. Keys and values of one adapter are no use to another.
+    name what the request emits. Keys and values of one adapter or model are no use to
+    another.
     """
     start: list[int] = traffic.hash_start.tolist()
     ids: list[int] = traffic.hash_ids.tolist()
-    if (traffic.adapter >= 0).any():
-        owner = np.repeat(traffic.adapter, np.diff(traffic.hash_start))
+    owners = traffic.model if (traffic.model >= 0).any() else traffic.adapter
+    if (owners >= 0).any():
+        owner = np.repeat(owners, np.diff(traffic.hash_start))
         ids = np.unique(np.stack([traffic.hash_ids, owner]), axis=1, return_inverse=True)[1].ravel().tolist()
     longer: dict[int, int] = {}
     for child in np.flatnonzero(traffic.after >= 0).tolist():
