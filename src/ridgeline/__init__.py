@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ridgeline.api.capacity import Capacity, capacity
     from ridgeline.api.predict import Prediction, predict
     from ridgeline.api.simulate import Simulated, simulate
+    from ridgeline.api.simulate_table import simulate_table
     from ridgeline.api.tasks import predict_table
     from ridgeline.core.errors import RidgelineError
     from ridgeline.hardware.catalogue import chip, node
@@ -40,6 +41,7 @@ __all__ = [
     "predict",
     "predict_table",
     "simulate",
+    "simulate_table",
 ]
 
 

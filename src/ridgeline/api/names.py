@@ -3,6 +3,7 @@
 from ridgeline.api.capacity import Capacity, capacity
 from ridgeline.api.predict import Prediction, predict
 from ridgeline.api.simulate import Simulated, simulate
+from ridgeline.api.simulate_table import simulate_table
 from ridgeline.api.tasks import predict_table
 from ridgeline.core.errors import RidgelineError
 from ridgeline.hardware.catalogue import chip, node
@@ -31,4 +32,5 @@ __all__ = [
     "predict",
     "predict_table",
     "simulate",
+    "simulate_table",
 ]

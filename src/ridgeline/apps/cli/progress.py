@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ridgeline.api.simulate import Progress
+    from ridgeline.api.simulate_table import Told
 
 
 @contextmanager
@@ -26,5 +27,21 @@ def progress(title: str, quiet: bool) -> Iterator[Progress | None]:
         def tell(time_s: float, ended: int, total: int, so_far: str) -> None:
             words = f"{title}, {time_s:,.0f} s simulated{', ' if so_far else ''}{so_far}"
             bar.update(task, completed=ended, total=total, description=words)
+
+        yield tell
+
+
+@contextmanager
+def rows_progress(title: str) -> Iterator[Told]:
+    """A bar of the rows of a table that are done, and how far the one under way is."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+
+        def tell(done: int, rows: int, words: str) -> None:
+            bar.update(task, completed=done, total=rows, description=f"{title}{', ' if words else ''}{words}")
 
         yield tell
