@@ -248,6 +248,10 @@ class Fleet:
         if self._entering is not None and member.index in self._seats:
             self._entering(self._seats[member.index], member.load)
 
+    def tell_no_router(self) -> None:
+        """Loads are news to nobody any more: every lane is played by itself."""
+        self._told = dict.fromkeys(self._told)
+
     def boundary(self, index: int, member: Member) -> None:
         """A run ends: what is complete goes on, what was put off to this boundary is done."""
         engine = member.engine
