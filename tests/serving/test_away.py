@@ -139,6 +139,25 @@ def test_the_cache_of_all_attention_chips_is_the_cache_of_the_sequences(chips: i
     assert found.kv_bytes_per_chip * chips == pytest.approx(whole * min(resident, 8.0), rel=1e-9)
 
 
+def test_one_sequence_lies_on_the_chips_of_one_group() -> None:
+    """Beyond as many chips as key/value heads more of them hold more sequences, not longer ones."""
+    asked = {**LOAD, "isl": 300_000, "concurrency": 1, "attention_chip": "l4"}
+    for chips in (8, 16, 32):
+        with pytest.raises(RidgelineError, match="cache per attention chip"):
+            rl.predict(**{**asked, "isl": 700_000}, attention_chips=chips)
+    fitting = [rl.predict(**asked, attention_chips=chips).max_batch_that_fits for chips in (8, 16, 32)]
+    assert fitting == pytest.approx([fitting[0], 2 * fitting[0], 4 * fitting[0]], abs=3)
+    run = simulate(
+        **{**LOAD, "attention_chip": "l4", "attention_chips": 16},
+        trace=rl.make_traffic(arrivals="constant(1/s)", prompt="uniform(100, 600000)", output=5, requests=40),
+    )
+    served = run.played.end == 0
+    assert 0 < served.sum() < 40
+    limit = run.played.lanes[0].blocks * run.played.lanes[0].block_tokens / 2
+    sizes = run.played.prompt_tokens + run.played.output_tokens
+    assert sizes[served].max() <= limit < sizes[~served].min()
+
+
 def test_power_and_rent_count_both_kinds_of_chips() -> None:
     found = rl.predict(**LOAD, concurrency=64, attention_chip="l40s", attention_chips=4)
     rents = [chip(name).rent_usd_per_s for name in ("h100-sxm", "l40s")]

@@ -6,10 +6,10 @@ Read `plan.py` first (degrees and their notation), then `parallel.py` (tensor, e
 machine allow.
 """
 
-from ridgeline.plans.away import AWAY, LINK
+from ridgeline.plans.away import AWAY, LINK, groups_of
 from ridgeline.plans.legality import check_away, check_plan
 from ridgeline.plans.parallel import parallelise
 from ridgeline.plans.plan import Plan, parse_plan
 from ridgeline.plans.precision import requantise
 
-__all__ = ["AWAY", "LINK", "Plan", "check_away", "check_plan", "parallelise", "parse_plan", "requantise"]
+__all__ = ["AWAY", "LINK", "Plan", "check_away", "check_plan", "groups_of", "parallelise", "parse_plan", "requantise"]

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ridgeline.workloads.model import GroupedQuery, Model
 from ridgeline.workloads.ops import Attention, Copy, Dim, Op
 
 AWAY, LINK = "attention_away", "attention_link"
@@ -45,6 +46,17 @@ def fed_from_away(op: Attention) -> tuple[Op, ...]:
         Copy(name=f"{op.name}_past", part=LINK, size_bytes=read, source="peer"),
         Copy(name=f"{op.name}_kept", part=LINK, size_bytes=written, target="peer"),
     )
+
+
+def groups_of(model: Model, chips: Dim) -> Dim:
+    """Groups of chips among which sequences are divided; each sequence lies on the chips of one group."""
+    heads: Dim = np.inf
+    for block in model.blocks:
+        mixer = block.mixer
+        heads = np.minimum(heads, np.asarray(mixer.kv_heads, float) if isinstance(mixer, GroupedQuery) else 1.0)
+    chips = np.asarray(chips, float)
+    groups: Dim = np.maximum(chips / np.minimum(np.maximum(chips, 1.0), heads), 1.0)
+    return groups
 
 
 def _share(op: Attention, chips: Dim) -> Attention:

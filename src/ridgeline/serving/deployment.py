@@ -231,15 +231,17 @@ def flag_unfit(pool: Pool, problems: Problems, rows: Rows) -> None:
     apart = pool.stepper.away is not None
     spare = np.broadcast_to(np.asarray(m.spare_bytes, float), rows.shape)
     needed = m.weights_bytes + m.reserve_bytes + (0.0 if apart else m.sequence_bytes)
-    short = np.asarray(m.sequence_bytes) - m.free_bytes
+    alone = m.sequence_bytes * np.asarray(m.groups)
+    short = np.asarray(alone) - m.free_bytes
     needs, has, lacks = (np.broadcast_to(value, rows.shape) for value in (needed, m.capacity_bytes, short))
-    one = np.broadcast_to(np.asarray(m.sequence_bytes, float), rows.shape)
+    one = np.broadcast_to(np.asarray(alone, float), rows.shape)
 
     def message(i: int) -> str:
         if apart and spare[i] >= 0:
             return (
                 f"does not fit: one sequence needs {units.size(float(one[i]))} of cache per attention chip, "
-                f"{units.size(float(lacks[i]))} more than there is; raise attention_chips, or take a smaller kv"
+                f"{units.size(float(lacks[i]))} more than there is; "
+                "raise attention_chips (up to the key/value heads), or take a smaller kv"
             )
         what = "weights and reserve" if apart else "weights, reserve and one sequence"
         lack = -float(spare[i]) if apart else float(lacks[i])

@@ -8,7 +8,7 @@ import numpy as np
 
 from ridgeline.core.dtypes import DTYPES
 from ridgeline.hardware.chip import Value
-from ridgeline.plans import Plan, parallelise
+from ridgeline.plans import Plan, groups_of, parallelise
 from ridgeline.workloads.families.size import cache_bytes, parameters
 from ridgeline.workloads.families.transformer import forward
 from ridgeline.workloads.model import Batch, Model
@@ -22,7 +22,8 @@ class Memory:
 
     `sequence_bytes` is what one sequence holds on a chip; `free_bytes` what weights and reserve leave for the cache
     (negative: the model does not fit). Where the cache is on chips of its own, both are theirs, and `spare_bytes` is
-    what weights and reserve leave on their chip (negative: they do not fit); else it is 0.
+    what weights and reserve leave on their chip (negative: they do not fit); else it is 0. Each sequence lies in one of
+    `groups` of these chips, so that it takes so many times `sequence_bytes`, the mean, on each chip of its group.
     """
 
     capacity_bytes: Value
@@ -31,11 +32,13 @@ class Memory:
     sequence_bytes: Value
     free_bytes: Value
     spare_bytes: Value = 0.0
+    groups: Value = 1.0
 
     @property
     def fits(self) -> Value:
         """Whether weights, reserve and one sequence fit."""
-        return np.asarray((self.free_bytes >= self.sequence_bytes) & (np.asarray(self.spare_bytes) >= 0))
+        alone = self.sequence_bytes * np.asarray(self.groups)
+        return np.asarray((self.free_bytes >= alone) & (np.asarray(self.spare_bytes) >= 0))
 
     @property
     def max_sequences(self) -> Value:
@@ -45,7 +48,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """Chips that hold a cache and no weights: so many for each stage and group, and the capacity of each."""
+    """Chips that hold a cache and no weights: so many for each stage and group of ranks, and the capacity of each."""
 
     chips: Value
     capacity_bytes: Value
@@ -108,6 +111,7 @@ def memory_of(
         sequence_bytes=np.maximum(sequence, 1.0),
         free_bytes=free,
         spare_bytes=spare,
+        groups=1.0 if store is None else groups_of(model, store.chips),
     )
 
 

@@ -64,6 +64,8 @@ def why_not(fleet: Fleet) -> str:
         return f"its router {type(router).__name__} is written in Python"
     if first.rules.kept_tokens < NEVER or first.rules.prefill_only:
         return "its caches drop tokens" if not first.rules.prefill_only else "its lanes only prefill"
+    if first.rules.longest_tokens < NEVER:
+        return "its caches are in parts"
     if first.rules.batching != "continuous":
         return "its batches are static"
     if len(fleet.traffic) >= 1 << 31 or len(fleet.members) * _slots(first, len(fleet.traffic)) > MOST_NODES:

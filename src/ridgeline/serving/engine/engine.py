@@ -67,7 +67,9 @@ class Engine(Batch):
         self._departed = getattr(self.queue, "departed", None)
         self.runs = array("d") if keep_runs else None
         self.separate, self.static = rules.prompts == "prefill-first", rules.batching == "static"
-        self._always_fits = math.floor(self.capacity) * self.block  # tokens that fit under any rule
+        self._always_fits = min(
+            math.floor(self.capacity) * self.block, rules.longest_tokens
+        )  # tokens that fit under any rule
         self.used = 0.0  # at the start of the run under way
         self.watermark = math.floor(rules.watermark_frac * self.capacity)
         self.t = self.start = self.u = self.v = self.copying = self.front = self.area = self.busy = 0.0
@@ -89,11 +91,10 @@ class Engine(Batch):
         prompt, output = self.requests.prompts[request], self.requests.outputs[request]
         if prompt + output <= self._always_fits:
             return True
-        if self.rules.prefill_only:
-            return self._blocks(prompt) <= self.capacity
-        if not self.grows:
-            return self._blocks(prompt + output) <= self.capacity
-        return self._blocks(max(prompt, min(prompt + output - 1, self.rules.kept_tokens))) <= self.capacity
+        rules, tokens = self.rules, float(prompt)
+        if not rules.prefill_only:
+            tokens = max(prompt, min(prompt + output - 1, rules.kept_tokens)) if self.grows else prompt + output
+        return tokens <= rules.longest_tokens and self._blocks(tokens) <= self.capacity
 
     def push(self, request: int, time: float) -> None:
         """A request arrives; it ends the run under way early if it could be admitted."""

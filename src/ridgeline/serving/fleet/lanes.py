@@ -111,6 +111,7 @@ class LaneMaker:
             longest_chunk=choices.longest_chunk,
             cache=r.cache_policy,
             cache_tokens=float(math.floor(tokens)),
+            longest_tokens=math.inf if d.attention is None else float(np.ravel(tokens / lanes.memory.groups)[0]),
             block_tokens=block,
             kept_tokens=self.policy("kv", choices.kv).tokens,
             watermark_frac=choices.watermark_frac,
