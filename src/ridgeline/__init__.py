@@ -10,6 +10,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ridgeline.api.capacity import Capacity, capacity
+    from ridgeline.api.compare import Compared, compare
+    from ridgeline.api.launch import LaunchFiles, Reading, launch_files, read_launch
     from ridgeline.api.predict import Prediction, predict
     from ridgeline.api.simulate import Simulated, simulate
     from ridgeline.api.tasks import predict_table
@@ -23,14 +25,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Capacity",
+    "Compared",
+    "LaunchFiles",
     "Plan",
     "Prediction",
+    "Reading",
     "RidgelineError",
     "Simulated",
     "Traffic",
     "capacity",
     "check_policy",
     "chip",
+    "compare",
+    "launch_files",
     "load_traffic",
     "machine",
     "make_traffic",
@@ -39,6 +46,7 @@ __all__ = [
     "parse_plan",
     "predict",
     "predict_table",
+    "read_launch",
     "simulate",
 ]
 

@@ -1,6 +1,8 @@
 """Every name that `import ridgeline as rl` shows, in one place to be loaded when the first of them is used."""
 
 from ridgeline.api.capacity import Capacity, capacity
+from ridgeline.api.compare import Compared, compare
+from ridgeline.api.launch import LaunchFiles, Reading, launch_files, read_launch
 from ridgeline.api.predict import Prediction, predict
 from ridgeline.api.simulate import Simulated, simulate
 from ridgeline.api.tasks import predict_table
@@ -14,14 +16,19 @@ from ridgeline.workloads.traffic import Traffic, load_traffic, make_traffic
 
 __all__ = [
     "Capacity",
+    "Compared",
+    "LaunchFiles",
     "Plan",
     "Prediction",
+    "Reading",
     "RidgelineError",
     "Simulated",
     "Traffic",
     "capacity",
     "check_policy",
     "chip",
+    "compare",
+    "launch_files",
     "load_traffic",
     "machine",
     "make_traffic",
@@ -30,5 +37,6 @@ __all__ = [
     "parse_plan",
     "predict",
     "predict_table",
+    "read_launch",
     "simulate",
 ]

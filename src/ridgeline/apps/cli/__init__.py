@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from ridgeline.apps.cli import bench, calibrate, capacity, catalogue, predict, simulate, validate
+from ridgeline.apps.cli import bench, calibrate, capacity, catalogue, compare, deploy, predict, simulate, validate
 
 app = typer.Typer(
     name="ridgeline",
@@ -24,6 +24,8 @@ app.command("capacity", epilog=capacity.EXAMPLES)(capacity.capacity)
 app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("catalogue", epilog=catalogue.EXAMPLES)(catalogue.catalogue)
+app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("deploy", epilog=deploy.EXAMPLES)(deploy.deploy)
 app.command("validate", epilog=validate.EXAMPLES)(validate.validate)
 
 
