@@ -13,8 +13,7 @@ from ridgeline.api.launch import launch_case
 from ridgeline.api.predict import Prediction, predict
 from ridgeline.core.errors import FileFormatError, SpecError
 from ridgeline.core.files import load_json, load_yaml
-from ridgeline.serving.launch import Note, is_launch_file, read_launch
-from ridgeline.serving.launch.reading import is_command
+from ridgeline.serving.launch import Note, is_command, is_launch_file, read_launch
 
 Value = float | str | None
 
@@ -73,7 +72,9 @@ class Compared:
         return compared_view(self)
 
 
-def compare(*deployments: Prediction | Mapping[str, Any] | str | os.PathLike[str], on: str = "", **common: Any) -> Compared:
+def compare(
+    *deployments: Prediction | Mapping[str, Any] | str | os.PathLike[str], on: str = "", **common: Any
+) -> Compared:
     """Predict deployments and set them side by side.
 
     Args:

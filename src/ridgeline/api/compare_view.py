@@ -30,11 +30,13 @@ def compared_view(compared: Compared) -> RenderableType:
     return Group(*parts)
 
 
-def _table(title: str, compared: Compared) -> Table:
+def _table(title: str, compared: Compared, *, ratios: bool) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("")
-    for name in compared.names:
-        table.add_column(escape(name), justify="right")
+    table.add_column("", no_wrap=True)
+    for index, name in enumerate(compared.names):
+        table.add_column(escape(name), justify="right", no_wrap=True)
+        if ratios and index:
+            table.add_column("ratio", justify="right", no_wrap=True)
     return table
 
 
@@ -42,7 +44,7 @@ def _differences(compared: Compared) -> RenderableType:
     rows = compared.differences
     if not rows:
         return Text("inputs: all equal")
-    table = _table("inputs that differ", compared)
+    table = _table("inputs that differ", compared, ratios=False)
     for name, values in rows.items():
         table.add_row(name, *(escape(_input(value)) for value in values))
     return table
@@ -55,14 +57,16 @@ def _input(value: float | str) -> str:
 
 
 def _results(compared: Compared) -> Table:
-    table = _table("results, and times the first", compared)
+    table = _table("results, and their ratio to the first", compared, ratios=True)
     results, ratios = compared.results, compared.ratios
     for name in _ROWS:
         if name not in results:
             continue
-        cells = [human(name, value) for value in results[name]]
-        for index, ratio in enumerate(ratios.get(name, ())):
-            if index and not math.isnan(ratio):
-                cells[index] += f"  {ratio:5.2f}x"
+        cells = []
+        for index, value in enumerate(results[name]):
+            cells.append(human(name, value))
+            if index:
+                ratio = ratios[name][index] if name in ratios else math.nan
+                cells.append("" if math.isnan(ratio) else f"{ratio:.2f}x")
         table.add_row(name, *cells)
     return table

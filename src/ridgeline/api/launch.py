@@ -45,7 +45,7 @@ def launch_files(
     engine = _ENGINES.get(target.casefold())
     if engine and not given.get("runtime"):
         given["runtime"] = engine
-    row = _complete(given)
+    row = complete_case(given)
     launch = launch_of(row, context_tokens=context_tokens, host_chips=host_chips)
     return write_launch(launch, target or launch.runtime)
 
@@ -95,7 +95,7 @@ def write_files(files: LaunchFiles, folder: str | os.PathLike[str]) -> list[Path
     return [target / name for name in files]
 
 
-def _complete(given: Mapping[str, Any]) -> dict[str, float | str]:
+def complete_case(given: Mapping[str, Any]) -> dict[str, float | str]:
     """Every column of one deployment."""
     case = {name: value for name, value in given.items() if value is not None and value != ""}
     on, plan = str(case.pop("on", "")), str(case.pop("plan", ""))

@@ -83,10 +83,7 @@ def serving(
     request: Request, *, plan: PlanOption = "", roofline: RooflineOption = None, launch: LaunchOption = ""
 ) -> None:
     """An LLM deployment under load: TTFT, TPOT, throughput, memory, power, cost, and what bounds it."""
-    if launch:
-        prediction = _launched(request, plan, launch)
-    else:
-        prediction = request.answer(plan)
+    prediction = _launched(request, plan, launch) if launch else request.answer(plan)
     for path in roofline or []:
         from ridgeline.api.roofline import draw_roofline
 

@@ -8,7 +8,8 @@ It does not know how to route requests or where machines stand. Read `deployment
 """
 
 from ridgeline.serving.launch.deployment import Launch, Note, Pool, launch_of
-from ridgeline.serving.launch.reading import Reading, is_launch_file, read_launch
+from ridgeline.serving.launch.found import Reading
+from ridgeline.serving.launch.reading import is_command, is_launch_file, read_launch
 from ridgeline.serving.launch.targets import LaunchFiles, target_names, write_launch
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Note",
     "Pool",
     "Reading",
+    "is_command",
     "is_launch_file",
     "launch_of",
     "read_launch",

@@ -88,9 +88,7 @@ class Llmd:
         notes += _cluster_notes(launch, engine)
         return {"values.yaml": yaml_text([values], heading(launch, engine, notes))}, notes
 
-    def _section(
-        self, launch: Launch, pool: Pool, written: Written, port: int, engine: EngineFlags
-    ) -> dict[str, Any]:
+    def _section(self, launch: Launch, pool: Pool, written: Written, port: int, engine: EngineFlags) -> dict[str, Any]:
         hosts, own = launch.hosts(pool), ENGINES[engine.name]
         pod = _pod(launch, pool, written, engine.name, fact("images")[engine.name], hosts)
         container = pod["containers"][0]
@@ -117,8 +115,8 @@ class Dynamo:
         """One manifest."""
         engine, notes = _engine(launch)
         image = fact("dynamo_images")[engine.name]
-        front = {"name": "main", "image": image, "command": ["python3", "-m", "dynamo.frontend"]}
-        front["args"] = ["--http-port", str(fact("serving_port"))]  # type: ignore[assignment]
+        front: dict[str, Any] = {"name": "main", "image": image, "command": ["python3", "-m", "dynamo.frontend"]}
+        front["args"] = ["--http-port", str(fact("serving_port"))]
         components: list[Any] = [_component("Frontend", "frontend", 1, {"containers": [front]})]
         objects: list[Any] = []
         for pool in launch.pools:

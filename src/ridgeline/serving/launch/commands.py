@@ -9,8 +9,8 @@ from ridgeline.core.errors import FileFormatError, SpecError
 from ridgeline.core.files import Document
 from ridgeline.serving.launch.deployment import Note, one_line
 from ridgeline.serving.launch.engine import Given, PoolRead, Values
-from ridgeline.serving.launch.registry import ENGINES
 from ridgeline.serving.launch.flags import EngineFlags, Flag, Value, engine_flags, engine_names, value_of
+from ridgeline.serving.launch.registry import ENGINES
 from ridgeline.serving.launch.shell import Command, Word
 
 Options = Callable[[str, str], Document | None]

@@ -172,7 +172,8 @@ def has_experts(model: Model) -> bool:
 def _pool(role: str, case: Mapping[str, Value], model: Model, rules: Runtime) -> Pool:
     prefix = f"{role}_" if role else ""
     degrees = {name: float(case[f"{prefix}{name}"]) for name in _DEGREES}
-    plan = Plan(**degrees, cp=1.0 if role else float(case["cp"]))
+    cp = 1.0 if role else float(case["cp"])
+    plan = Plan(**degrees, cp=cp)  # type: ignore[arg-type]
     _check(model, plan, role)
     ep, moe_tp = (int(degree) for degree in plan.expert_degrees()) if has_experts(model) else (0, 0)
     batch = float(case[f"{prefix}batch" if role else "max_batch"])
@@ -182,7 +183,7 @@ def _pool(role: str, case: Mapping[str, Value], model: Model, rules: Runtime) ->
         tp=int(degrees["tp"]),
         pp=int(degrees["pp"]),
         dp=int(degrees["dp"]),
-        cp=int(float(plan.cp)),  # type: ignore[arg-type]
+        cp=int(cp),
         ep=ep,
         moe_tp=moe_tp,
         weights=_format(case["weights"]),

@@ -1,4 +1,4 @@
-"""The flags of an engine at a stated release, as a table: which carry a decision, which matter besides, which do not."""
+"""The flags of an engine at a stated release: which carry a decision, which matter besides, which do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Number formats between a case and an engine's words: what is published, what is made while loading, what is neither."""
+"""Number formats between a case and an engine's words: published, made while loading, or neither."""
 
 from __future__ import annotations
 

@@ -89,7 +89,9 @@ def merged(pools: Sequence[FoundPool], name: str) -> Reading:
         case["chip"] = chips[0]
     notes = [*(note for pool in one.values() for note in pool.launched.notes), *notes, *_asked(one.values())]
     if first.read.model not in models.model_names():
-        text = f"{first.read.model!r} is not in the catalogue: give --model hub:OWNER/NAME, or the path of its config.json"
+        text = (
+            f"{first.read.model!r} is not in the catalogue: give --model hub:OWNER/NAME, or the path of its config.json"
+        )
         notes.append(Note(column="model", text=text))
     total = sum(pool.chips * (pool.workers or 1) for pool in one.values())
     return Reading(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ridgeline.core.errors import DomainError
 from ridgeline.core.files import Document, parse_yaml
@@ -114,7 +114,8 @@ def _of_pod(
 
 def _of_container(container: Part, options: Options, before: Sequence[Word] = ()) -> Iterator[Launched]:
     """The engines that a container's command starts; `before` goes ahead of its arguments."""
-    image = container.get("image", kind=str) or ""
+    # An image's entry point counts where the manifest gives no command of its own.
+    image = "" if container.get("command", kind=list) else container.get("image", kind=str) or ""
     env = _env(container)
     words = [*before, *_words(container, "command", env), *_words(container, "args", env)]
     name = container.document.name
@@ -125,7 +126,7 @@ def _of_container(container: Part, options: Options, before: Sequence[Word] = ()
     else:
         commands = [Command(tuple(words), {})]
     for command in commands:
-        launched = read_command(command, name, options, image="" if text is not None else image)
+        launched = read_command(command, name, options, image=image)
         if launched is not None:
             yield launched
 

@@ -29,8 +29,8 @@ def read_launch(source: str | os.PathLike[str]) -> Reading:
         source: a command line (`vllm serve ...`), a shell file, a Kubernetes manifest, llm-d values, a Dynamo
             deployment, or a folder that `ridgeline deploy` wrote.
     Raises:
-        FileFormatError: it cannot be read, or is unsafe. SpecError, DomainError, UnknownNameError: a flag twice, a value
-            that cannot be, no engine in it; each with `file:line`.
+        FileFormatError: it cannot be read, or is unsafe.
+        SpecError, DomainError, UnknownNameError: a flag twice, a value that cannot be, no engine; with `file:line`.
     """
     text = os.fspath(source)
     if is_command(text):
@@ -59,7 +59,7 @@ def is_launch_file(path: str | os.PathLike[str]) -> bool:
     if _is_folder(place) or place.suffix not in _YAML:
         return True
     keys = {key for document in _documents(place) if isinstance(document.data, dict) for key in document.data}
-    return "kind" in keys and "apiVersion" in keys or "modelArtifacts" in keys
+    return ("kind" in keys and "apiVersion" in keys) or "modelArtifacts" in keys
 
 
 def _exists(text: str) -> bool:
@@ -81,7 +81,9 @@ def _of_folder(folder: Path) -> list[FoundPool]:
     try:
         names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False))
     except OSError as error:
-        raise FileFormatError("the folder cannot be read", at=str(folder), got=error.strerror, fix="check it") from error
+        raise FileFormatError(
+            "the folder cannot be read", at=str(folder), got=error.strerror, fix="check it"
+        ) from error
     if len(names) > _MOST_FILES:
         raise FileFormatError("too many files for a launch", at=str(folder), got=len(names), fix="name one file")
     found: list[FoundPool] = []
@@ -142,4 +144,3 @@ def _beside(folder: Path) -> Options:
             raise FileFormatError(error.what, at=f"{error.at} (named at {at})", got=error.got, fix=error.fix) from error
 
     return find
-

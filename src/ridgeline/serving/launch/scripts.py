@@ -74,9 +74,7 @@ class Scripts:
         port = fact("serving_port") + len(mine[0].commands) - 1
         mine[0].urls.setdefault(pool.role, []).append(f"{mine[0].name}:{port}")
 
-    def _command(
-        self, launch: Launch, pool: Pool, written: Written, hosts: list[_Host], rank: int, each: int
-    ) -> str:
+    def _command(self, launch: Launch, pool: Pool, written: Written, hosts: list[_Host], rank: int, each: int) -> str:
         host, engine = hosts[rank], ENGINES[self.engine]
         index = len(host.commands)
         words = [*written.words, *engine.listen(fact("serving_port") + index)]
@@ -144,4 +142,3 @@ def _router(hosts: list[_Host]) -> str:
         "generation_servers": {"num_instances": len(urls["decode"]), "urls": urls["decode"]},
     }
     return str(yaml.safe_dump(config, sort_keys=False))
-

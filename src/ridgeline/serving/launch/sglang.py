@@ -83,9 +83,7 @@ class Sglang:
             columns |= {"ep": ep, "moe_tp": max(ranks // ep, 1.0)}
         columns |= self._budgets(values, groups, notes) | self._drafts(values, notes)
         mode = values.text("disaggregation")
-        return PoolRead(
-            model=name, role="" if mode in ("", "null") else mode, columns=columns, notes=tuple(notes)
-        )
+        return PoolRead(model=name, role="" if mode in ("", "null") else mode, columns=columns, notes=tuple(notes))
 
     def _speculates(self, launch: Launch, pool: Pool, notes: list[Note]) -> list[str]:
         tree = ["--speculative-num-draft-tokens", str(pool.draft_tokens + 1)]

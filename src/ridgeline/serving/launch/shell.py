@@ -138,20 +138,22 @@ class _Lexer:
         self.skip = True
 
     def _letter(self, letter: str) -> None:
+        if self.text.startswith("\\\n", self.at):
+            # A continued line; between words it begins none.
+            self.at += 2
+            self.line += 1
+            return
         if self.part is None:
             self.part, self.literal = [], True
         if letter == "'":
             end = self.text.find("'", self.at + 1)
-            self._take(self.text[self.at + 1 : end] if end >= 0 else self._fail_quote("'"), end + 1)
+            if end < 0:
+                self._fail_quote("'")
+            self._take(self.text[self.at + 1 : end], end + 1)
         elif letter == '"':
             self._double()
         elif letter == "\\":
-            escaped = self.text[self.at + 1 : self.at + 2]
-            self._take("" if escaped == "\n" else escaped, self.at + 2)
-            self.line += escaped == "\n"
-            # A continued line between words does not begin a word.
-            if escaped == "\n" and not self.part:
-                self.part = None
+            self._take(self.text[self.at + 1 : self.at + 2], self.at + 2)
         elif letter in "$`":
             self._expand(split=True)
         else:

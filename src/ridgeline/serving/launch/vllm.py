@@ -118,7 +118,12 @@ NO_HEADS = "the model has no draft heads: prompt lookup is written; name a draft
 
 def draft_columns(tokens: object, method: str, at: str, notes: list[Note]) -> dict[str, float]:
     """Speculation as columns, with a note on what is not in the launch."""
-    if isinstance(tokens, bool) or not isinstance(tokens, int | float) or not 0 < tokens < 1000 or tokens != int(tokens):
+    if (
+        isinstance(tokens, bool)
+        or not isinstance(tokens, int | float)
+        or not 0 < tokens < 1000
+        or tokens != int(tokens)
+    ):
         text = f"speculation ({method or 'no method'}) without a number of tokens at {at}: none is predicted"
         notes.append(Note(column="draft_tokens", text=text))
         return {}
