@@ -169,6 +169,14 @@ def has_experts(model: Model) -> bool:
     return any(isinstance(block.ffn, MixtureOfExperts) for block in model.blocks)
 
 
+def expert_sizes(model: Model) -> tuple[int, int]:
+    """Experts of a layer and their inner width; zeros in models without."""
+    for block in model.blocks:
+        if isinstance(block.ffn, MixtureOfExperts):
+            return int(np.asarray(block.ffn.experts)), int(np.asarray(block.ffn.inter))
+    return 0, 0
+
+
 def _pool(role: str, case: Mapping[str, Value], model: Model, rules: Runtime) -> Pool:
     prefix = f"{role}_" if role else ""
     degrees = {name: float(case[f"{prefix}{name}"]) for name in _DEGREES}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from ridgeline.serving.launch.deployment import Launch, Note, Pool, has_experts
+from ridgeline.core.errors import PlanError
+from ridgeline.serving.launch.deployment import Launch, Note, Pool, expert_sizes, has_experts
 from ridgeline.serving.launch.engine import PoolRead, Values, Written, common_columns, common_notes, known_model
 from ridgeline.serving.launch.flags import engine_flags
 from ridgeline.serving.launch.formats import formats_of, read_formats
@@ -31,7 +32,7 @@ class Vllm:
             if degree > 1 or flag == "--tensor-parallel-size":
                 words += [flag, str(degree)]
         if has_experts(launch.published) and pool.stage_chips > 1:
-            words += self._experts(pool, notes)
+            words += self._experts(launch, pool, notes)
         for flag, text in (
             ("--quantization", formats.quantization),
             ("--dtype", formats.dtype),
@@ -82,15 +83,21 @@ class Vllm:
         columns |= self._drafts(values, notes)
         return PoolRead(model=name, role=self._role(values), columns=columns, notes=tuple(notes))
 
-    def _experts(self, pool: Pool, notes: list[Note]) -> list[str]:
-        whole = pool.ep == pool.stage_chips
-        if not whole and pool.moe_tp != pool.stage_chips:
+    def _experts(self, launch: Launch, pool: Pool, notes: list[Note]) -> list[str]:
+        ranks = pool.stage_chips
+        whole = pool.ep == ranks
+        if not whole and pool.moe_tp != ranks:
+            experts, inter = expert_sizes(launch.published)
+            whole = ranks <= experts
+            if not whole and inter % ranks:
+                what = f"vLLM can neither spread {experts} experts over {ranks} ranks nor cut them so often"
+                raise PlanError(what, at="ep", got=f"ep {pool.ep} moe_tp {pool.moe_tp}", fix="lower tp, dp or cp")
+            way = "spread over all" if whole else "cut over all"
             text = (
-                f"vLLM spreads experts over all {pool.stage_chips} ranks or cuts them over all, not ep {pool.ep} x "
-                f"moe_tp {pool.moe_tp}: spread over all is written"
+                f"vLLM spreads experts over all {ranks} ranks or cuts them over all, not ep {pool.ep} x "
+                f"moe_tp {pool.moe_tp}: {way} is written"
             )
             notes += [Note(column="ep", text=text), Note(column="moe_tp", text=text)]
-            whole = True
         return ["--enable-expert-parallel"] if whole else []
 
     def _drafts(self, values: Values, notes: list[Note]) -> dict[str, float]:
