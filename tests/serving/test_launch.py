@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def test_every_decision_stands_on_vllms_command_line() -> None:
         context_tokens=32768,
     )
     words = words_of(files["node-01.sh"])
-    pairs = dict(zip(words, words[1:], strict=False))
+    pairs = dict(pairwise(words))
     wanted = {
         "serve": "Qwen/Qwen3-32B",
         "--tensor-parallel-size": "4",
@@ -78,10 +79,10 @@ def test_replicas_of_a_host_see_their_own_chips_and_ports() -> None:
 
 
 def test_attention_groups_share_sglangs_limits() -> None:
-    """SGLang divides chunk and running requests by the groups, so that the written numbers are the case's times them."""
+    """SGLang divides chunk and running requests by the groups; the written numbers are the case's times them."""
     case = {**EXPERTS, "max_batch": 64, "max_batched_tokens": 8192, "runtime": "sglang"}
     words = words_of(launch_files(case, "sglang")["node-01.sh"])
-    pairs = dict(zip(words, words[1:], strict=False))
+    pairs = dict(pairwise(words))
     assert (pairs["--tp-size"], pairs["--attn-dp-size"], pairs["--ep-size"]) == ("8", "8", "8")
     assert (pairs["--max-running-requests"], pairs["--chunked-prefill-size"]) == ("512", "65536")
     assert pairs["--max-prefill-tokens"] == "8192"
@@ -208,7 +209,7 @@ def test_files_are_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
             {"tp": 2.0, "runtime": "vllm"},
         ),
         (
-            "python3 -m sglang.launch_server --model-path deepseek-ai/DeepSeek-V3 --tp 16 --dp 16 --enable-dp-attention",
+            "python3 -m sglang.launch_server --model deepseek-ai/DeepSeek-V3 --tp 16 --dp 16 --enable-dp-attention",
             {"tp": 1.0, "dp": 16.0, "runtime": "sglang", "ep": 1.0, "moe_tp": 16.0},
         ),
         ("python -m sglang.launch_server --model Qwen/Qwen3-32B --tp 2 --dp 4", {"tp": 2.0, "replicas": 4.0}),

@@ -14,6 +14,7 @@ from ridgeline.core.errors import FileFormatError
 
 MOST_CHARACTERS = 256 * 1024
 _MOST_WORDS = 50_000
+_LONGEST_VALUE = 4096
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BRACED = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::?-([^{}$`'\"\\]*))?\}")
 _ASSIGNED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
@@ -62,8 +63,13 @@ def commands_in(text: str, name: str, *, variables: Mapping[str, str] | None = N
         command = _command(words)
         exported = bool(command.words) and command.words[0].text in ("export", "declare", "local", "readonly")
         if not command.words or exported:
-            known.update(command.variables)
-            known.update({match[1]: match[2] for word in command.words[1:] if word.literal for match in _pairs(word)})
+            given = {match[1]: match[2] for word in command.words[1:] if word.literal for match in _pairs(word)}
+            for variable, value in {**command.variables, **given}.items():
+                # Variables of variables of variables would grow without end.
+                if len(value) <= _LONGEST_VALUE:
+                    known[variable] = value
+                else:
+                    known.pop(variable, None)
         found.append(command)
     return found
 
@@ -91,7 +97,7 @@ class _Lexer:
 
     def __init__(self, text: str, name: str, known: dict[str, str], first: int) -> None:
         self.text, self.name, self.known = text, name, known
-        self.at, self.line, self.count = 0, first, 0
+        self.at, self.line, self.count, self.expanded = 0, first, 0, 0
         self.words: list[Word] = []
         self.part: list[str] | None = None
         self.literal, self.skip = True, False
@@ -204,6 +210,9 @@ class _Lexer:
         self._take(text[at:end], end)
 
     def _value(self, value: str, end: int, *, split: bool) -> None:
+        self.expanded += len(value)
+        if self.expanded > MOST_CHARACTERS:
+            self._fail("variables make the text too long", "write the values themselves")
         if not split or not re.search(r"\s", value):
             self._take(value, end)
             return
