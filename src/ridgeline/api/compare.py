@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ridgeline.api.columns import DEGREES
 from ridgeline.api.launch import launch_case
 from ridgeline.api.predict import Prediction, predict
 from ridgeline.core.errors import FileFormatError, SpecError
 from ridgeline.core.files import load_json, load_yaml
+from ridgeline.hardware import catalogue
 from ridgeline.serving.launch import Note, is_command, is_launch_file, read_launch
 
 Value = float | str | None
@@ -37,8 +39,8 @@ class Compared:
 
     @property
     def differences(self) -> dict[str, tuple[float | str, ...]]:
-        """Inputs that are not equal in all, by column."""
-        rows = {name: tuple(one.case[name] for one in self.predictions) for name in self.predictions[0].case}
+        """Inputs that are not equal in all, by column; "" where a deployment has no use for the column."""
+        rows = {name: tuple(_input(one.case, name) for one in self.predictions) for name in self.predictions[0].case}
         return {name: row for name, row in rows.items() if any(value != row[0] for value in row)}
 
     @property
@@ -132,6 +134,15 @@ def _names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(
         name if names.count(name) == 1 else f"{name} ({chr(ord('A') + index)})" for index, name in enumerate(names)
     )
+
+
+def _input(case: Mapping[str, float | str], name: str) -> float | str:
+    """A column as it counts: the default node by its name, and nothing for the columns of the other mode."""
+    if name == "node" and not case["node"]:
+        return catalogue.default_node(catalogue.chip(str(case["chip"]))).name
+    of_pools = name.startswith(("prefill_", "decode_"))
+    of_one = name in (*DEGREES, "replicas", "max_batch")
+    return "" if (of_one if case["mode"] == "disagg" else of_pools) else case[name]
 
 
 def _ratio(value: Any, first: Any) -> float:
