@@ -349,3 +349,33 @@ def test_every_engine_is_a_runtime_of_the_catalogue() -> None:
 def test_an_unknown_target_names_the_near_ones() -> None:
     with pytest.raises(UnknownNameError, match="kubernetes"):
         launch_files(DENSE, "kubernetis")
+
+
+def test_a_row_of_results_is_a_case_too() -> None:
+    """What a search hands on: every column, numbers that are absent, and results beside them."""
+    prediction = predict(**{**DENSE, **LOAD, "max_batch": 64})
+    row = {**prediction.case, **prediction.values, "error": "", "draft_tokens": float("nan")}
+    assert dict(launch_files(prediction, "vllm")) == dict(launch_files(row, "vllm"))
+    assert "--max-num-seqs 64" in launch_files(row)["node-01.sh"]
+
+
+def test_a_service_finds_the_pods_that_serve() -> None:
+    """Selectors are labels of the pods' templates (Kubernetes API reference, Service v1 core and Deployment v1 apps)."""
+    for case in (DENSE, {**DENSE, "on": "16x h200-sxm", "tp": 8, "pp": 2}, SPLIT):
+        objects = list(yaml.safe_load_all(launch_files(case, "kubernetes")["manifest.yaml"]))
+        pods = []
+        for one in objects:
+            if one["kind"] == "Deployment":
+                assert (
+                    one["spec"]["selector"]["matchLabels"].items()
+                    <= one["spec"]["template"]["metadata"]["labels"].items()
+                )
+                pods.append(one["spec"]["template"]["metadata"]["labels"])
+            elif one["kind"] == "LeaderWorkerSet":
+                templates = one["spec"]["leaderWorkerTemplate"]
+                pods.append(templates["leaderTemplate"]["metadata"]["labels"])
+                assert "role" not in templates["workerTemplate"]["metadata"]["labels"]
+        services = [one["spec"]["selector"] for one in objects if one["kind"] == "Service"]
+        assert len(services) == len(pods)
+        for selector in services:
+            assert sum(selector.items() <= labels.items() for labels in pods) == 1

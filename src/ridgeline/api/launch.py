@@ -16,12 +16,16 @@ from ridgeline.api.predict import CaseError, Prediction, case_values
 from ridgeline.core.errors import FileFormatError, SpecError
 from ridgeline.core.files import write_atomic
 from ridgeline.core.tables import from_mapping
+from ridgeline.serving.deployment import Outcome
 from ridgeline.serving.launch import LaunchFiles, Reading, launch_of, read_launch, target_names, write_launch
 
 __all__ = ["LaunchFiles", "Reading", "launch_case", "launch_files", "read_launch", "target_names", "write_files"]
 
 _ANY_LOAD = {"isl": 1.0, "osl": 1.0}
 """A deployment is launched without a load; these stand where a case gives none."""
+
+_RESULTS = frozenset({*Outcome.names(), "bound", "regime", "error"})
+"""Columns that a row of results has besides its case."""
 
 _ENGINES = {"vllm": "vllm", "sglang": "sglang", "trtllm": "trtllm"}
 
@@ -95,9 +99,14 @@ def write_files(files: LaunchFiles, folder: str | os.PathLike[str]) -> list[Path
     return [target / name for name in files]
 
 
+def _absent(value: Any) -> bool:
+    """Whether a cell says nothing."""
+    return value is None or value == "" or (isinstance(value, float) and value != value)
+
+
 def complete_case(given: Mapping[str, Any]) -> dict[str, float | str]:
     """Every column of one deployment."""
-    case = {name: value for name, value in given.items() if value is not None and value != ""}
+    case = {name: value for name, value in given.items() if name not in _RESULTS and not _absent(value)}
     on, plan = str(case.pop("on", "")), str(case.pop("plan", ""))
     values = {**_ANY_LOAD, **case_values("serving", on=on, plan=plan, case=case)}
     table = from_mapping({name: [value] for name, value in values.items()}, columns=wanted("serving"))

@@ -88,11 +88,7 @@ def merged(pools: Sequence[FoundPool], name: str) -> Reading:
     if chips:
         case["chip"] = chips[0]
     notes = [*(note for pool in one.values() for note in pool.launched.notes), *notes, *_asked(one.values())]
-    if first.read.model not in models.model_names():
-        text = (
-            f"{first.read.model!r} is not in the catalogue: give --model hub:OWNER/NAME, or the path of its config.json"
-        )
-        notes.append(Note(column="model", text=text))
+    notes += _unknown(first.read.model)
     total = sum(pool.chips * (pool.workers or 1) for pool in one.values())
     return Reading(
         case=case,
@@ -101,6 +97,14 @@ def merged(pools: Sequence[FoundPool], name: str) -> Reading:
         chips=total,
         source=name,
     )
+
+
+def _unknown(model: str) -> list[Note]:
+    """A note on a model that the catalogue lacks."""
+    if model in models.model_names():
+        return []
+    text = f"{model!r} is not in the catalogue: give --model hub:OWNER/NAME, or the path of its config.json"
+    return [Note(column="model", text=text)]
 
 
 def _agree(pools: Sequence[FoundPool], what: str, values: Sequence[str]) -> None:
