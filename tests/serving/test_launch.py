@@ -360,7 +360,7 @@ def test_a_row_of_results_is_a_case_too() -> None:
 
 
 def test_a_service_finds_the_pods_that_serve() -> None:
-    """Selectors are labels of the pods' templates (Kubernetes API reference, Service v1 core and Deployment v1 apps)."""
+    """Selectors are labels of the pods' templates (Kubernetes API, Service v1 and Deployment apps/v1)."""
     for case in (DENSE, {**DENSE, "on": "16x h200-sxm", "tp": 8, "pp": 2}, SPLIT):
         objects = list(yaml.safe_load_all(launch_files(case, "kubernetes")["manifest.yaml"]))
         pods = []
@@ -379,3 +379,74 @@ def test_a_service_finds_the_pods_that_serve() -> None:
         assert len(services) == len(pods)
         for selector in services:
             assert sum(selector.items() <= labels.items() for labels in pods) == 1
+
+
+GROUP = """apiVersion: leaderworkerset.x-k8s.io/v1
+kind: LeaderWorkerSet
+metadata: {name: vllm}
+spec:
+  replicas: 2
+  leaderWorkerTemplate:
+    size: 2
+    leaderTemplate:
+      spec:
+        containers:
+        - name: vllm-leader
+          image: vllm/vllm-openai:v0.28.0
+          command: [vllm, serve, meta-llama/Llama-3.1-405B-Instruct, --port, "8080", --tensor-parallel-size, "8",
+            --pipeline-parallel-size, "2", --nnodes, $(LWS_GROUP_SIZE), --node-rank, $(LWS_WORKER_INDEX),
+            --master-addr, $(LWS_LEADER_ADDRESS)]
+          resources: {limits: {nvidia.com/gpu: "8"}}
+    workerTemplate: {spec: {containers: []}}
+"""
+CHART = """multinode: true
+modelArtifacts: {uri: "pvc://cache/models"}
+decode:
+  replicas: 1
+  parallelism: {data: 4, tensor: 1, dataLocal: 2}
+  acceleratorTypes: {labelKey: gpu.nvidia.com/model, labelValues: [H200]}
+  containers:
+  - name: worker
+    image: "example.com/vllm:1"
+    command: ["/bin/sh", "-c"]
+    args:
+    - |
+      START_RANK=$(( ${LWS_WORKER_INDEX:-0} * DP_SIZE_LOCAL ))
+      if [ "${LWS_WORKER_INDEX:-0}" -eq 0 ]; then
+        exec vllm serve Qwen/Qwen3-30B-A3B-FP8 --enable-expert-parallel --tensor-parallel-size $TP_SIZE \\
+          --data-parallel-size $DP_SIZE --data-parallel-start-rank $START_RANK
+      else
+        exec vllm serve Qwen/Qwen3-30B-A3B-FP8 --enable-expert-parallel --tensor-parallel-size $TP_SIZE \\
+          --data-parallel-size $DP_SIZE --headless
+      fi
+"""
+GRAPH = """apiVersion: nvidia.com/v1alpha1
+kind: DynamoGraphDeployment
+metadata: {name: graph}
+spec:
+  services:
+    Frontend:
+      extraPodSpec: {mainContainer: {args: ["python3 -m dynamo.frontend --http-port 8000"]}}
+    Decode:
+      replicas: 1
+      resources: {limits: {gpu: "1"}}
+      extraPodSpec: {mainContainer: {args: ["python3 -m dynamo.vllm --model Qwen/Qwen3-32B 2>&1 | tee /tmp/log"]}}
+    Prefill:
+      replicas: 3
+      extraPodSpec:
+        mainContainer: {args: ["python3 -m dynamo.vllm --model Qwen/Qwen3-32B --is-prefill-worker 2>&1 | tee /tmp/log"]}
+"""
+
+
+def test_groups_charts_and_graphs_of_the_field_are_read(tmp_path: Path) -> None:
+    """Forms of the examples of lws (vllm.yaml), llm-d-modelservice (values-qwen-lws.yaml) and dynamo (disagg.yaml)."""
+    path = tmp_path / "it.yaml"
+    path.write_text(GROUP)
+    reading = read_launch(path)
+    assert (reading.case["tp"], reading.case["pp"], reading.case["replicas"], reading.chips) == (8.0, 2.0, 2.0, 32.0)
+    path.write_text(CHART)
+    case = read_launch(path).case
+    assert (case["dp"], case["ep"], case["chip"], case["replicas"]) == (4.0, 4.0, "h200-sxm", 1.0)
+    path.write_text(GRAPH.replace("--model Qwen/Qwen3-32B 2", "--model Qwen/Qwen3-32B --is-decode-worker 2"))
+    case = read_launch(path).case
+    assert (case["mode"], case["prefill_workers"], case["decode_workers"]) == ("disagg", 3.0, 1.0)

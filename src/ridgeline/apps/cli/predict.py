@@ -99,14 +99,14 @@ def _launched(request: Request, plan: str, launch: str) -> Any:
     on = request.on or str(request.case.get("on", ""))
     case = launch_case(reading, on=on, given=request.case)
     told = replace(request, case=case)
-    prediction = told.predict(plan)
-    notes = [{"column": note.column, "text": note.text} for note in reading.notes]
-    told.tell(prediction, launch={"source": reading.source, "notes": notes, "ignored": list(reading.ignored)})
     if not request.json:
         for note in reading.notes:
             typer.echo(f"note: {note.line()}", err=True)
         if reading.ignored:
             typer.echo(f"ignored: {' '.join(reading.ignored)}", err=True)
+    prediction = told.predict(plan)
+    notes = [{"column": note.column, "text": note.text} for note in reading.notes]
+    told.tell(prediction, launch={"source": reading.source, "notes": notes, "ignored": list(reading.ignored)})
     return prediction
 
 

@@ -112,14 +112,19 @@ def _of_pod(
                 yield FoundPool(launched=launched, workers=replicas, role=role, chip=chip, chips=chips)
 
 
-def _of_container(container: Part, options: Options, before: Sequence[Word] = ()) -> Iterator[Launched]:
-    """The engines that a container's command starts; `before` goes ahead of its arguments."""
+def _of_container(
+    container: Part, options: Options, before: Sequence[Word] = (), variables: Mapping[str, str] | None = None
+) -> Iterator[Launched]:
+    """The engines that a container's command starts; `before` goes ahead of its arguments, `variables` are set."""
     # An image's entry point counts where the manifest gives no command of its own.
     image = "" if container.get("command", kind=list) else container.get("image", kind=str) or ""
-    env = _env(container)
+    env = {**(variables or {}), **_env(container)}
     words = [*before, *_words(container, "command", env), *_words(container, "args", env)]
     name = container.document.name
     text = is_shell([word.text for word in words])
+    if text is None and len(words) == 1 and " " in words[0].text:
+        # Dynamo's older operator hands a whole line to a shell.
+        text = words[0].text
     if text is not None:
         line = next(word.line for word in words if word.text == text)
         commands = commands_in(text, name, variables=env, first=line)
@@ -229,10 +234,18 @@ def _of_llmd(part: Part, options: Options) -> Iterator[FoundPool]:
         role = side if len(sections) > 1 else ""
         for index in range(len(section.get("containers", kind=list) or [])):
             container = section.at("containers", index)
-            for launched in _of_container(container, options, _chart_words(part, section, container)):
+            words = _chart_words(part, section, container)
+            for launched in _of_container(container, options, words, _chart_variables(section)):
                 replicas, hosts = section.count("replicas"), section.count("parallelism", "workers")
                 chips = _chips(container) * max(hosts, 1)
                 yield FoundPool(launched=launched, workers=replicas, role=role, chip=chip, chips=chips)
+
+
+def _chart_variables(section: Part) -> dict[str, str]:
+    """Variables that the chart sets by a section's degrees (its templates/_helpers.tpl)."""
+    names = {"TP_SIZE": "tensor", "DP_SIZE": "data", "DP_SIZE_LOCAL": "dataLocal"}
+    degrees = {name: section.get("parallelism", key, kind=int) for name, key in names.items()}
+    return {name: str(degree) for name, degree in degrees.items() if degree is not None}
 
 
 def _chart_words(part: Part, section: Part, container: Part) -> list[Word]:
