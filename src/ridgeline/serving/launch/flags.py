@@ -66,9 +66,11 @@ class EngineFlags:
         name = spelling.replace("_", "-")
         if name in self.flags:
             return self.flags[name], False
-        positive = f"--{name.removeprefix('--no-')}"
-        found = self.flags.get(positive) if name.startswith("--no-") else None
-        return (found, True) if found is not None and found.kind == "switch" else None
+        for before, other in (("--no-", "--"), ("--disable-", "--enable-"), ("--enable-", "--disable-")):
+            found = self.flags.get(f"{other}{name.removeprefix(before)}") if name.startswith(before) else None
+            if found is not None and found.kind == "switch":
+                return found, True
+        return None
 
     def unknown(self, spelling: str, at: str) -> str:
         """What to say of a flag that the release lacks.
@@ -95,7 +97,9 @@ def engine_flags(name: str) -> EngineFlags:
         for other in (spelling, *row.get("aliases", ())):
             flags[other] = flag
     for spelling, row in data["matters"].items():
-        flags[spelling] = Flag(name=spelling, kind=row["kind"], why=row["why"])
+        flag = Flag(name=spelling, kind=row["kind"], why=row["why"])
+        for other in (spelling, *row.get("aliases", ())):
+            flags[other] = flag
     for kind, title in (("switch", "switches"), ("value", "valued"), ("list", "lists")):
         for bare in data[title]:
             spelling = bare if bare.startswith("-") else f"--{bare}"
