@@ -450,3 +450,20 @@ def test_groups_charts_and_graphs_of_the_field_are_read(tmp_path: Path) -> None:
     path.write_text(GRAPH.replace("--model Qwen/Qwen3-32B 2", "--model Qwen/Qwen3-32B --is-decode-worker 2"))
     case = read_launch(path).case
     assert (case["mode"], case["prefill_workers"], case["decode_workers"]) == ("disagg", 3.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("case", "options"),
+    [
+        ({**DENSE, "replicas": 100_000, "on": "", "chip": "h200-sxm"}, {}),
+        (DENSE, {"context_tokens": -1}),
+        (DENSE, {"host_chips": 10**9}),
+        ({**DENSE, "tp": 3}, {}),
+        ({**DENSE, "on": ""}, {}),
+        ({"on": "8x h200-sxm"}, {}),
+        ({"model": "Qwen/Qwen3-32B", "chip": "h100-sxm", "node": "hgx-h200"}, {}),
+    ],
+)
+def test_no_files_for_what_is_no_deployment(case: dict[str, Any], options: dict[str, int]) -> None:
+    with pytest.raises(RidgelineError):
+        launch_files(case, "vllm", **options)

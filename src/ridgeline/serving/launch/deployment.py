@@ -12,6 +12,7 @@ from ridgeline.core.cases import Problems
 from ridgeline.core.dtypes import SCHEME_NAMES
 from ridgeline.core.errors import DomainError, PlanError
 from ridgeline.hardware import catalogue
+from ridgeline.hardware.machine import machine_of
 from ridgeline.plans import Plan, check_plan
 from ridgeline.serving.launch.facts import hosts_of
 from ridgeline.serving.runtime import Runtime, runtime
@@ -134,6 +135,7 @@ def launch_of(case: Mapping[str, Value], *, context_tokens: int = 0, host_chips:
     model = models.model(spelling)
     chip = catalogue.chip(str(case["chip"]))
     node = catalogue.node(str(case["node"])) if case.get("node") else catalogue.default_node(chip)
+    machine_of(chip, node=node)  # refuses a node that holds other chips
     rules = runtime(str(case["runtime"]))
     roles = ("prefill", "decode") if case["mode"] == "disagg" else ("",)
     return Launch(

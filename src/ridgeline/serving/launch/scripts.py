@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
+from ridgeline.core.errors import DomainError
 from ridgeline.serving.launch.deployment import Launch, Note, Pool
 from ridgeline.serving.launch.engine import Written
 from ridgeline.serving.launch.facts import fact
@@ -14,6 +15,7 @@ from ridgeline.serving.launch.registry import ENGINES
 from ridgeline.serving.launch.text import heading, shared_notes, shell_words
 
 _PORTS_APART = 100
+_MOST_HOSTS = 2000
 
 
 @dataclass(slots=True)
@@ -45,6 +47,10 @@ class Scripts:
         notes.append(Note(column="chip", text=text))
         hosts: list[_Host] = []
         texts: dict[str, str] = {}
+        needs = sum(pool.workers * pool.chips for pool in launch.pools) / launch.host_chips
+        if needs > _MOST_HOSTS:
+            what = f"a script for each of {needs:,.0f} hosts is too many"
+            raise DomainError(what, at="replicas", got=needs, fix="write a manifest: --target kubernetes")
         for pool in launch.pools:
             written = ENGINES[self.engine].write(launch, pool)
             notes += written.notes
