@@ -60,8 +60,9 @@ class Scripts:
                 self._place(launch, pool, written, hosts)
         notes += self._notes(launch, hosts)
         lines = heading(launch, engine, notes)
+        options = bool(texts)
         for host in hosts:
-            texts[f"{host.name}.sh"] = _script(host, len(hosts), lines)
+            texts[f"{host.name}.sh"] = _script(host, len(hosts), lines, beside=options)
         if launch.split and self.engine == "trtllm":
             texts["router.yaml"] = _router(hosts)
         return dict(sorted(texts.items())), notes
@@ -123,10 +124,11 @@ class Scripts:
         return notes
 
 
-def _script(host: _Host, hosts: int, lines: list[str]) -> str:
-    """One host's script; its workers run beside each other until all have ended."""
+def _script(host: _Host, hosts: int, lines: list[str], *, beside: bool) -> str:
+    """One host's script; its workers run beside each other until all have ended; options may lie `beside` it."""
     commands = [command for command in host.commands if command]
-    head = ["#!/bin/sh", f"# Host {host.number} of {hosts}.", *(f"# {line}" for line in lines), "set -eu", ""]
+    head = ["#!/bin/sh", f"# Host {host.number} of {hosts}.", *(f"# {line}" for line in lines), "set -eu"]
+    head += ['cd -- "$(dirname -- "$0")"', ""] if beside else [""]
     if not commands:
         body = ["# Started from the first host of its worker."]
     elif len(commands) == 1:
