@@ -225,5 +225,5 @@ def named(names: Sequence[str] | None, count: int, what: str) -> tuple[str, ...]
 
 def helpless(words: str, able: ArrayLike, demand: NDArray[np.float64], names: Sequence[str]) -> str:
     """What is asked for and nothing can serve, after `words`; "" where everything can be served, [asked, servers]."""
-    lost = np.flatnonzero((demand > 0) & ~np.asarray(able, dtype=np.bool_).any(axis=1))
-    return f"{words} {', '.join(names[place] for place in lost)}" if lost.size else ""
+    lost = np.flatnonzero((demand > 0) & ~np.asarray(able, dtype=np.bool_).any(axis=1)).tolist()
+    return f"{words} {', '.join(names[place] for place in lost)}" if lost else ""
