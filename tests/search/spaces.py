@@ -48,8 +48,10 @@ def everything(problem: Problem) -> tuple[Points, np.ndarray]:
 
 
 def front_values(values: np.ndarray) -> np.ndarray:
-    """Distinct values on the front, sorted."""
-    return np.unique(values[front(values)], axis=0)
+    """Distinct values on the front, sorted; to 10 digits, as prices differ in the last with the rows beside them."""
+    scale = 10.0 ** np.floor(np.log10(np.where((values != 0) & np.isfinite(values), np.abs(values), 1.0)))
+    rounded = np.where(np.isfinite(values), np.round(values / scale, 9) * scale, values)
+    return np.unique(rounded[front(rounded)], axis=0)
 
 
 def bowl(objectives: int = 2) -> Problem:
