@@ -34,13 +34,14 @@ class Ledger:
         problem: what is evaluated.
         budget: distinct legal points at most.
         rng: for unseen points at random.
+        patience: calls without a new point before the ledger takes unseen ones at random; 0: it never does.
     """
 
-    def __init__(self, problem: Problem, budget: int, rng: np.random.Generator) -> None:
+    def __init__(self, problem: Problem, budget: int, rng: np.random.Generator, *, patience: int = PATIENCE) -> None:
         """Start with nothing evaluated."""
         if isinstance(budget, bool) or int(budget) != budget or budget < 1:
             raise DomainError("a budget is a whole number of evaluations >= 1", at="budget", got=budget)
-        self.problem, self.budget, self._rng = problem, int(budget), rng
+        self.problem, self.budget, self._rng, self._patience = problem, int(budget), rng, patience
         self._points: list[Points] = []
         self._values: list[Values] = []
         self._keys = np.empty(0, dtype=np.uint64)
@@ -78,7 +79,7 @@ class Ledger:
         if new.size:
             self._take(points[new], keys[new])
         self._idle = 0 if new.size else self._idle + 1
-        if self._idle >= PATIENCE:
+        if self._patience and self._idle >= self._patience:
             self._idle = 0
             unseen = self.unseen(self._rng, min(max(len(points), 1), self.remaining))
             self._take(unseen, space.keys(unseen))

@@ -16,6 +16,7 @@ from ridgeline.core.errors import DomainError, UnknownNameError, did_you_mean
 from ridgeline.core.seeding import stream
 from ridgeline.search.agents.ants import ants
 from ridgeline.search.agents.evolution import genetic, nsga2
+from ridgeline.search.agents.learned import ppo
 from ridgeline.search.agents.local import annealing, at_random, exhaustive, walk
 from ridgeline.search.agents.model import tpe
 from ridgeline.search.hypervolume import hypervolume
@@ -33,11 +34,12 @@ AGENTS: dict[str, Agent] = {
     "exhaustive": exhaustive,
     "ga": genetic,
     "nsga2": nsga2,
+    "ppo": ppo,
     "random": at_random,
     "tpe": tpe,
     "walk": walk,
 }
-"""Agents by name; reinforcement learning (`ppo`) comes from `ridgeline.search.gym`."""
+"""Agents by name. `tpe` needs the extra `search`, `ppo` the extra `ppo`; the others need nothing."""
 
 BASELINE = "random"
 STEPS = 32
@@ -157,7 +159,7 @@ def search(
 
     Args:
         problem: what is searched.
-        agent: a name of AGENTS, "ppo", or a function with the same arguments.
+        agent: a name of AGENTS, or a function with the same arguments.
         budget: evaluations; repeated and illegal points are free.
         seed: of every random draw.
         baseline: whether the same budget is spent at random beside it.
