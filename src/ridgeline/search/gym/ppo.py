@@ -20,7 +20,7 @@ MOST_ENVS, ENVS_OF_BUDGET = 32, 64
 STEPS = 4
 """Rounds between two updates of the policy."""
 
-EPOCHS, RATE = 10, 1e-3
+EPOCHS, RATE = 10, 4e-3
 """Passes over the rounds of an update, and its learning rate."""
 
 
