@@ -165,7 +165,7 @@ class Program:
             status = UNFINISHED if found.status == 1 else INFEASIBLE
             return Solution(status=status, x=np.full(self._count, np.nan), objective=np.nan, reason=found.message)
         x = np.asarray(found.x, dtype=np.float64)[: self._count]
-        x[whole] = np.round(x[whole])
+        x[whole] = np.round(x[whole]) + 0.0  # no negative zeros
         gap = float(found.mip_gap or 0.0)
         return Solution(status=OPTIMAL if found.status == 0 else UNFINISHED, x=x, objective=float(found.fun), gap=gap)
 
