@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ridgeline.apps.cli import main
+from ridgeline.core.tables import read_table
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SERVING = """
@@ -45,6 +46,22 @@ def test_a_screen_says_how_points_at_random_fared(capsys: pytest.CaptureFixture[
         assert code == 0
         assert "40 designs evaluated by nsga2" in " ".join(out.split())
         assert "points at random" in out
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_every_design_is_written_in_its_order(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / f"designs.{suffix}"
+    arguments = ["search", str(EXAMPLES / "search_serving.yaml"), "--budget", "30", "--json", "--out", str(out)]
+    code, told, _ = _run(arguments, capsys)
+    assert code == 0
+    columns = {"evaluation": "number", "front": "number", "tpot_s": "number", "chip": "text"}
+    table = read_table(out, columns=columns)
+    assert table.number("evaluation").tolist() == [float(i) for i in range(1, 31)]
+    assert table.number("front").sum() == len(json.loads(told)["front"])
+    assert set(table.labels("chip").texts()) <= {"h100-sxm", "h200-sxm"}
+    code, _, err = _run([*arguments[:-1], str(tmp_path / "no" / "designs.csv")], capsys)
+    assert code == 2
+    assert "folder" in err
 
 
 def test_agents_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.search.spaces import front_values
 
 from ridgeline.api.problems import chip_problem, task_problem
+from ridgeline.api.tasks import predict_table
 from ridgeline.core.errors import RidgelineError
 from ridgeline.hardware import catalogue
 from ridgeline.hardware.designs import Changes
@@ -107,6 +108,20 @@ def test_a_search_over_deployments_agrees_with_the_table_of_all_of_them() -> Non
     assert np.array_equal(front_values(found.values), front_values(everything.values))
     best = everything.designs(everything.best)
     assert best["tp"][0] * best["replicas"][0] <= 8
+
+
+def test_plans_that_a_model_cannot_follow_are_never_evaluated() -> None:
+    axes = {"tp": [1, 2, 3, 4, 5, 64], "pp": [1, 2, 100], "ep": [0, 2, 3], "dp": [1, 2]}
+    case = {"model": "Qwen/Qwen3-30B-A3B", "chip": "h100-sxm", "isl": 100, "osl": 10, "concurrency": 8}
+    problem = task_problem("serving", axes=axes, objectives=["tpot_s"], **case)
+    points = np.concatenate(list(problem.space.grid()))
+    whole = problem.space.numbered(np.arange(int(problem.space.size)))
+    table = {**{name: [value] * len(whole) for name, value in case.items()}, **problem.space.columns(whole)}
+    errors = predict_table("serving", table)["error"]
+    texts = errors.texts() if hasattr(errors, "texts") else [str(error or "") for error in errors]
+    fits = np.array(["does not fit" in text or not text for text in texts])
+    assert np.array_equal(problem.space.is_legal(whole), fits)
+    assert 0 < len(points) < len(whole)
 
 
 def test_training_layouts_are_a_problem_like_any_other() -> None:

@@ -22,6 +22,7 @@ from ridgeline.core import units
 from ridgeline.core.errors import SpecError
 from ridgeline.core.files import Document, load_yaml
 from ridgeline.core.forms import Place, validated
+from ridgeline.core.tables import from_mapping, write_table
 from ridgeline.search import Comparison, Found, Problem, Range
 
 Value = str | int | float
@@ -90,6 +91,16 @@ def _without(document: Document, *keys: str, why: str) -> None:
 
 def _part(loc: Place) -> type[BaseModel]:
     return DesignFile if len(loc) < 3 else RangeModel
+
+
+def write_designs(found: Found, path: str | os.PathLike[str]) -> None:
+    """Every design that a search evaluated, in order, as a table: axes, objectives (empty if infeasible), on the front.
+
+    Raises: FileFormatError: the file cannot be written.
+    """
+    designs = found.designs(np.arange(found.evaluations))
+    designs["front"] = np.isin(np.arange(found.evaluations), found.front).astype(np.float64)
+    write_table(from_mapping({"evaluation": np.arange(1.0, found.evaluations + 1)}, columns={}), designs, path)
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,17 @@ from ridgeline.api.intake import intake, task_columns, wanted
 from ridgeline.api.predict import case_values, cell_value
 from ridgeline.api.tasks import evaluate_table
 from ridgeline.core import units
+from ridgeline.core.cases import Problems
 from ridgeline.core.errors import DomainError, SpecError, UnknownNameError, did_you_mean
 from ridgeline.core.tables import from_mapping
 from ridgeline.hardware import catalogue
+from ridgeline.plans import Plan, check_plan
 from ridgeline.search import Choice, Limit, Objective, Ordered, Problem, Range, Space
 from ridgeline.search.chips import SLOWDOWN, Workload
 from ridgeline.search.chips import chip_problem as designs_of
 from ridgeline.search.space import Axis, Columns, Legal
 from ridgeline.serving.predict import deployment_of
+from ridgeline.workloads.catalogue import model as find_model
 
 BETTER_LARGE = frozenset(
     {
@@ -77,6 +80,8 @@ def task_problem(
         ok = np.ones(len(next(iter(columns.values()))), dtype=np.bool_)
         if most_chips is not None:
             ok &= _chips(columns, kept) <= most_chips
+        if task == "serving":
+            ok &= _plans_legal(columns, kept)
         return ok if legal is None else ok & legal(columns)
 
     def evaluated(columns: Columns) -> dict[str, Any]:
@@ -134,21 +139,43 @@ def _number(name: str, value: Any) -> float:
     return float(value)
 
 
+def _column(name: str, columns: Columns, kept: Given) -> NDArray[np.float64]:
+    """A numeric column of serving cases: an axis, a value of the case, or the default."""
+    default = next(one.default for one in TASKS["serving"] if one.name == name)
+    return np.asarray(columns.get(name, kept.get(name, default)), dtype=np.float64)
+
+
+def _split(columns: Columns, kept: Given) -> NDArray[np.bool_]:
+    """Which deployments have pools of their own for prompts and tokens."""
+    mode = columns.get("mode", np.asarray(kept.get("mode", "agg") or "agg"))
+    return np.asarray(mode == "disagg")
+
+
 def _chips(columns: Columns, kept: Given) -> NDArray[np.float64]:
     """Chips of serving deployments."""
-
-    def column(name: str) -> NDArray[np.float64]:
-        default = next(one.default for one in TASKS["serving"] if one.name == name)
-        return np.asarray(columns.get(name, kept.get(name, default)), dtype=np.float64)
-
-    if kept.get("mode", "agg") == "agg" and "mode" not in columns:
-        each = [column(name) for name in DEGREES if name not in ("ep", "moe_tp")]
-        return np.asarray(np.prod(np.broadcast_arrays(*each, column("replicas")), axis=0))
+    each = [_column(name, columns, kept) for name in ("tp", "pp", "dp", "cp", "replicas")]
     pools = [
-        column(f"{pool}_workers") * column(f"{pool}_tp") * column(f"{pool}_pp") * column(f"{pool}_dp")
+        [_column(f"{pool}_{name}", columns, kept) for name in ("workers", "tp", "pp", "dp")]
         for pool in ("prefill", "decode")
     ]
-    return np.asarray(pools[0] + pools[1])
+    mixed, prefill, decode = (np.prod(np.broadcast_arrays(*degrees), axis=0) for degrees in (each, *pools))
+    return np.asarray(np.where(_split(columns, kept), prefill + decode, mixed))
+
+
+def _plans_legal(columns: Columns, kept: Given) -> NDArray[np.bool_]:
+    """Which deployments have plans that their model can follow (all, where the model is an axis itself)."""
+    count = len(next(iter(columns.values())))
+    if "model" not in kept:
+        return np.ones(count, dtype=np.bool_)
+    found, rows = find_model(str(kept["model"])), np.arange(count, dtype=np.intp)
+    ok: dict[str, NDArray[np.bool_]] = {}
+    for prefix in ("", "prefill_", "decode_"):
+        names = [name for name in DEGREES if name != "cp" or not prefix]
+        degrees: dict[str, Any] = {name: _column(f"{prefix}{name}", columns, kept) for name in names}
+        problems = Problems(count)
+        check_plan(found, Plan(**degrees), problems, rows)
+        ok[prefix] = problems.ok
+    return np.where(_split(columns, kept), ok["prefill_"] & ok["decode_"], ok[""])
 
 
 def chip_problem(

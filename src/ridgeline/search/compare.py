@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ridgeline.core.errors import DomainError
+from ridgeline.search.ledger import Progress
 from ridgeline.search.optimise import BASELINE, Found, reference_of, search
 from ridgeline.search.problem import Problem
 
@@ -71,6 +72,7 @@ def compare_agents(
     budget: int,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     options: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Run agents on a problem with the same budget and seeds, and rank them by what they found.
 
@@ -80,6 +82,7 @@ def compare_agents(
         budget: evaluations of each run.
         seeds: of the runs.
         options: agent -> its options.
+        progress: as of `search`, for each run.
     Raises: as `search`. DomainError: no seeds.
     Source: the practice of ArchGym, Krishnan et al., ISCA 2023: agents are compared at equal samples, over several
         seeds, as their rank changes with both.
@@ -88,11 +91,14 @@ def compare_agents(
         raise DomainError("a comparison needs seeds", at="seeds", fix="give for example range(5)")
     found = {
         agent: tuple(
-            search(problem, agent=agent, budget=budget, seed=seed, baseline=False, options=(options or {}).get(agent))
+            search(
+                problem, agent=agent, budget=budget, seed=seed, baseline=False,
+                options=(options or {}).get(agent), progress=progress,
+            )
             for seed in seeds
         )
         for agent in dict.fromkeys([*agents, BASELINE])
-    }
+    }  # fmt: skip
     single = len(problem.objectives) == 1
     worst = reference_of([run for runs in found.values() for run in runs])
     good = {agent: np.array([_good(run, worst) for run in runs]) for agent, runs in found.items()}

@@ -6,6 +6,8 @@ repeated one is answered from memory, an illegal one is free and infinitely bad.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +25,10 @@ RECENT = 4096
 """Evaluations from which the scales of objectives are taken."""
 
 
+Progress = Callable[[int, int], None]
+"""`progress(spent, budget)`."""
+
+
 class Spent(Exception):
     """The budget is used up, or nothing is left to evaluate."""
 
@@ -35,13 +41,23 @@ class Ledger:
         budget: distinct legal points at most.
         rng: for unseen points at random.
         patience: calls without a new point before the ledger takes unseen ones at random; 0: it never does.
+        progress: told after each call how many evaluations are spent, of how many.
     """
 
-    def __init__(self, problem: Problem, budget: int, rng: np.random.Generator, *, patience: int = PATIENCE) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        budget: int,
+        rng: np.random.Generator,
+        *,
+        patience: int = PATIENCE,
+        progress: Progress | None = None,
+    ) -> None:
         """Start with nothing evaluated."""
         if isinstance(budget, bool) or int(budget) != budget or budget < 1:
             raise DomainError("a budget is a whole number of evaluations >= 1", at="budget", got=budget)
         self.problem, self.budget, self._rng, self._patience = problem, int(budget), rng, patience
+        self._progress = progress
         self._points: list[Points] = []
         self._values: list[Values] = []
         self._keys = np.empty(0, dtype=np.uint64)
@@ -136,6 +152,8 @@ class Ledger:
         by_key = np.argsort(joined, kind="stable")
         self._keys, self._order = joined[by_key], order[by_key]
         self.spent += len(points)
+        if self._progress is not None:
+            self._progress(self.spent, self.budget)
 
 
 def scores(values: Values, ledger: Ledger, weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ from ridgeline.search.agents.learned import ppo
 from ridgeline.search.agents.local import annealing, at_random, exhaustive, walk
 from ridgeline.search.agents.model import tpe
 from ridgeline.search.hypervolume import hypervolume
-from ridgeline.search.ledger import Ledger, Spent
+from ridgeline.search.ledger import Ledger, Progress, Spent
 from ridgeline.search.pareto import front
 from ridgeline.search.problem import Problem, Values
 from ridgeline.search.space import Points
@@ -154,6 +154,7 @@ def search(
     seed: int = 0,
     baseline: bool = True,
     options: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> Found:
     """Evaluate at most `budget` distinct legal points, chosen by an agent; equal seeds give equal bytes.
 
@@ -164,6 +165,7 @@ def search(
         seed: of every random draw.
         baseline: whether the same budget is spent at random beside it.
         options: arguments of the agent, such as population, chains, batch or levels.
+        progress: told how much of the budget is spent, as `progress(spent, budget)`, and again for the baseline.
     Raises:
         UnknownNameError: no such agent or option. DomainError: a budget below 1, an exhaustive search beyond its
             budget, a space in which nothing is legal. MissingExtraError: the agent's library is not installed.
@@ -173,11 +175,11 @@ def search(
     given = _options(name, run, options or {})
     if name == "exhaustive":
         _check_covers(problem, budget, given)
-    ledger = Ledger(problem, budget, stream(seed, "search/unseen"))
+    ledger = Ledger(problem, budget, stream(seed, "search/unseen"), progress=progress)
     with contextlib.suppress(Spent):
         run(ledger, stream(seed, f"search/{name}"), **given)
     beside = baseline and name not in (BASELINE, "exhaustive")
-    other = search(problem, agent=BASELINE, budget=budget, seed=seed) if beside else None
+    other = search(problem, agent=BASELINE, budget=budget, seed=seed, progress=progress) if beside else None
     return Found(
         problem=problem,
         agent=name,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ridgeline.apps.cli.progress import counted
 from ridgeline.core.errors import SpecError
 from ridgeline.core.units import parse
 
@@ -35,6 +36,9 @@ def search(
         str, typer.Option("--compare", metavar="NAME,...", help="rank these agents and points at random instead")
     ] = "",
     seeds: Annotated[int, typer.Option("--seeds", metavar="N", min=1, help="of a comparison")] = 5,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="every design evaluated, in order: CSV, Parquet")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> None:
     """Search a design space, with the same budget at random beside it."""
@@ -42,19 +46,27 @@ def search(
 
     from rich.console import Console
 
-    from ridgeline.api.design_file import ComparisonView, FoundView, problem_in
+    from ridgeline.api.design_file import ComparisonView, FoundView, problem_in, write_designs
+    from ridgeline.core.files import writable_target
     from ridgeline.search import compare_agents
     from ridgeline.search import search as run
 
     options = dict(_option(text) for text in option or ())
     problem = problem_in(question)
     console = Console(highlight=False)
+    if out is not None:
+        writable_target(out)
+    with counted("designs", json) as told:
+        if compare:
+            names = [name.strip() for name in compare.split(",") if name.strip()]
+            made = compare_agents(problem, names, budget=budget, seeds=range(seed, seed + seeds), progress=told)
+        else:
+            found = run(problem, agent=agent, budget=budget, seed=seed, options=options, progress=told)
     if compare:
-        names = [name.strip() for name in compare.split(",") if name.strip()]
-        made = compare_agents(problem, names, budget=budget, seeds=range(seed, seed + seeds))
         _print(console, encoder.dumps(made.to_dict(), indent=2) if json else ComparisonView(made), json=json)
         return
-    found = run(problem, agent=agent, budget=budget, seed=seed, options=options)
+    if out is not None:
+        write_designs(found, out)
     _print(console, encoder.dumps(found.to_dict(), indent=2) if json else FoundView(found), json=json)
 
 
