@@ -116,6 +116,14 @@ def test_what_cannot_be_searched_is_said(arguments, words: str) -> None:
         search(bowl(), **{"budget": 10, **arguments})
 
 
+def test_columns_of_another_length_are_refused_and_one_number_stands_for_all() -> None:
+    problem = Problem(**{**vars(bowl()), "evaluate": lambda columns: {"f": [1.0, 2.0], "g": 1.0}})
+    with pytest.raises(RidgelineError, match="'f' another shape"):
+        search(problem, agent="random", budget=7)
+    flat = Problem(**{**vars(bowl()), "evaluate": lambda columns: {"f": 1.0, "g": 2.0}})
+    assert search(flat, agent="nsga2", budget=30).values.tolist() == [[1.0, 2.0]] * 30
+
+
 def test_a_problem_that_forgets_an_objective_is_named() -> None:
     problem = Problem(**{**vars(bowl()), "objectives": (Objective(name="h"),)})
     with pytest.raises(RidgelineError, match="does not evaluate 'h'"):

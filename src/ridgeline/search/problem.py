@@ -79,7 +79,16 @@ class Problem:
             if name not in found:
                 fix = f"it gave {', '.join(found) or 'nothing'}"
                 raise SpecError(f"the problem does not evaluate {name!r}", at=self.name, fix=fix)
-        return {name: np.broadcast_to(np.asarray(column), (len(points),)) for name, column in found.items()}
+            if np.shape(found[name]) not in ((), (1,), (len(points),)):
+                got, fix = np.shape(found[name]), f"give {len(points)} values, or one for all"
+                raise SpecError(
+                    f"the problem gives {name!r} another shape than its points", at=self.name, got=got, fix=fix
+                )
+        return {
+            name: np.broadcast_to(column, (len(points),))
+            for name, column in ((name, np.asarray(column)) for name, column in found.items())
+            if column.shape in ((), (1,), (len(points),))
+        }
 
     def values(self, points: Points) -> Values:
         """What is to be minimised, [points, objectives]: infinity in every objective where illegal or infeasible."""
