@@ -116,7 +116,7 @@ class Ledger:
             if len(found) == count:
                 return found
             if space.size <= LISTED:
-                rest = self._fresh(np.concatenate(list(space.grid())))
+                rest = self._fresh(space.listed)
                 found = rest[rng.permutation(len(rest))[:count]]
             if len(found):
                 return found

@@ -217,6 +217,14 @@ class Space:
             if len(kept):
                 yield kept
 
+    @cached_property
+    def listed(self) -> Points:
+        """All legal points of a space of at most LISTED combinations. Raises DomainError: there is none."""
+        found = list(self.grid())
+        if not found:
+            raise _empty()
+        return np.concatenate(found)
+
     def draw(self, rng: np.random.Generator, count: int) -> Points:
         """Points at random, legal or not, each axis by itself."""
         return self.from_unit(rng.random((count, len(self.axes))))
@@ -228,20 +236,16 @@ class Space:
         """
         found: list[Points] = []
         have = tries = 0
-        listed = self.size <= LISTED
         while have < count:
             drawn = self.draw(rng, min(max(2 * (count - have), 64), CHUNK))
             kept = drawn[self.is_legal(drawn)]
             found.append(kept)
             have += len(kept)
             tries += 1
-            if tries == (1 if listed else TRIES) and have < count:
-                rare = np.concatenate([np.empty((0, len(self.axes))), *self.grid()]) if listed else found[0][:0]
-                if not len(rare) and (listed or have == 0):
-                    fix = "loosen what is legal, or widen the axes"
-                    raise DomainError("no point of the space is legal, as far as is known", at="space", fix=fix)
-                if listed:
-                    return rare[rng.integers(0, len(rare), count)]
+            if have < count and self.size <= LISTED:
+                return self.listed[rng.integers(0, len(self.listed), count)]
+            if have == 0 and tries == TRIES:
+                raise _empty()
         return np.concatenate(found)[:count] if found else np.empty((0, len(self.axes)))
 
     def _checked(self, points: Points) -> Points:
@@ -257,6 +261,11 @@ class Space:
             row, place = (int(where) for where in np.argwhere(bad)[0])
             raise DomainError("no such coordinate", at=self.names[place], got=float(rows[row, place]))
         return rows
+
+
+def _empty() -> DomainError:
+    what = "no point of the space is legal, as far as is known"
+    return DomainError(what, at="space", fix="loosen what is legal, or widen the axes")
 
 
 def _check_values(name: str, values: Sequence[object]) -> None:
