@@ -87,6 +87,7 @@ def test_agents_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         (("case:", "chips: h100-sxm\ncase:"), [], "'case' has no place here"),
         (("", ""), ["--agent", "nsga3"], "did you mean 'nsga2'"),
         (("", ""), ["--agent", "exhaustive", "--budget", "3"], "8 legal points"),
+        (("", ""), ["--compare", "ga", "--out", "x.csv"], "writes no designs"),
         (("", ""), ["--option", "population"], "population=32"),
         (("", ""), ["--option", "poulation=3"], "did you mean 'population'"),
     ],

@@ -55,6 +55,10 @@ def search(
     problem = problem_in(question)
     console = Console(highlight=False)
     if out is not None:
+        if compare:
+            raise SpecError(
+                "a comparison writes no designs", at="--out", got=str(out), fix="leave out --compare or --out"
+            )
         writable_target(out)
     with counted("designs", json) as told:
         if compare:
