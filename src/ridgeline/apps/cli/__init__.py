@@ -17,6 +17,7 @@ from ridgeline.apps.cli import (
     emulate,
     predict,
     query,
+    search,
     simulate,
     sweep,
     validate,
@@ -43,6 +44,7 @@ app.command("catalogue", epilog=catalogue.EXAMPLES)(catalogue.catalogue)
 app.command("emulate", epilog=emulate.EXAMPLES)(emulate.emulate)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("deploy", epilog=deploy.EXAMPLES)(deploy.deploy)
+app.command("search", epilog=search.EXAMPLES)(search.search)
 app.command("validate", epilog=validate.EXAMPLES)(validate.validate)
 app.command("web", epilog=web.EXAMPLES)(web.web)
 
