@@ -3,8 +3,8 @@
 `space.py` and `problem.py` say what is searched; `optimise.py` spends a budget on it with an agent of `agents/`, and on
 points at random beside it; `compare.py` ranks agents on equal terms. `allocate/` solves exactly what whole numbers and
 sums can say. `chips.py` is a design space of chips, `gym/` makes environments of problems. `pareto.py` is the front of
-any table of objectives, `hypervolume.py` its size; `sweeps` evaluates many points, whatever dies meanwhile. This package
-asks the layers below for numbers and holds no model of its own, but for the areas and prices that compare chips
+any table of objectives, `hypervolume.py` its size; `sweeps` evaluates many points, whatever dies meanwhile. This
+package asks the layers below for numbers and holds no model of its own, but for the areas and prices that compare chips
 (`chip_costs.py`).
 """
 
