@@ -11,22 +11,20 @@ from numpy.typing import NDArray
 from ridgeline.core import units
 from ridgeline.core.cases import Problems, Rows
 from ridgeline.costs.machine_columns import MachineColumns
-from ridgeline.costs.power import serving_power_w
 from ridgeline.costs.price import Setting
+from ridgeline.costs.serving_power import ServingLoad, serving_power_w
 from ridgeline.hardware.chip import Value
 from ridgeline.plans import Plan, check_plan
 from ridgeline.serving.load import Load, Procedure, speculated_tokens
 from ridgeline.serving.measure import Measured, applies, run_rows
 from ridgeline.serving.runtime import Runtime
 from ridgeline.serving.steady import Limits, Steady, solve
+from ridgeline.serving.step_work import work_of
 from ridgeline.serving.stepper import Stepper
 from ridgeline.steps import Memory, Step, largest_name, memory_of
 from ridgeline.workloads.model import Model
 
 Column = NDArray[np.float64]
-
-NARROW_BITS = 8
-"""Weights of at most this many bits multiply at half the energy of 16-bit ones (the power law's own convention)."""
 
 RESIDENT = {"grow": 0.5, "reserve": 1.0, "reserve-part": 0.7}
 """Share of its output that a resident sequence is counted with: half on average as it grows, all if reserved; SGLang's
@@ -37,7 +35,8 @@ new-token ratio starts at 0.7 (sgl-project/sglang, schedule_policy)."""
 class Deployment:
     """What is deployed and under which load; `cases` holds the numeric columns of the rows.
 
-    `bulk` answers every row by the closed form, as for tables too large for runs of the engine.
+    `bulk` answers every row by the closed form, as for tables too large for runs of the engine. `measured_power` lets
+    runs measured on a chip correct the law of power; validation does without.
     """
 
     model: Model
@@ -48,6 +47,7 @@ class Deployment:
     cases: Mapping[str, Column]
     saturated: NDArray[np.bool_]
     bulk: bool = False
+    measured_power: bool = True
 
     @property
     def setting(self) -> Setting:
@@ -237,7 +237,8 @@ def report(d: Deployment, pool: Pool, load: Load, state: Steady, step: Step) -> 
     ttft_s, tpot_s = state.ttft_s + stretch_s, state.tpot_s
     resident = np.minimum(state.batch + state.request_per_s * state.steady_ttft_s, pool.limits.slots)
     kv = resident * pool.memory.sequence_bytes * np.asarray(pool.stepper.plan.pp)
-    power = _power_w(d, load, state, step)
+    done = serving_load(d, pool, load, state, step)
+    power = serving_power_w(done, d.machines.chips, measured=d.measured_power)
     low_s, high_s = step.interval()
     return Outcome(
         tpot_low_s=tpot_s * low_s / step.time_s,
@@ -275,24 +276,17 @@ def bound_of(d: Deployment, step: Step, state: Steady) -> NDArray[np.str_]:
     return largest_name(shares)
 
 
-def _power_w(d: Deployment, load: Load, state: Steady, step: Step) -> Value:
-    """Mean board power from the shares of bandwidth and peak that the mean iteration uses (`costs.power`).
+def serving_load(d: Deployment, pool: Pool, load: Load, state: Steady, step: Step) -> ServingLoad:
+    """What a chip does per second over the mean iteration of a steady state.
 
     A chip of a pipeline holds one stage in `pp` and works for `pp` lanes, so that one pass of one lane is its share.
+    Prompt tokens count as the operations of as many tokens of the decode step.
     """
-    chips = d.machines.chips
-    bandwidth = chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s)
-    peak = chips.gather(lambda chip: chip.peak_flops_per_s("bf16"))
     iteration_s = np.where(state.tpot_s > 0, state.tpot_s * load.tokens_per_step, np.inf)
-    per_token = step.flops / np.maximum(state.batch, 1.0)
-    narrow = np.where(d.model.precision.ffn.weight.bits <= NARROW_BITS, 0.5, 1.0)
-    return serving_power_w(
-        weight_load=step.role_bytes("weights") / (iteration_s * bandwidth),
-        kv_load=step.role_bytes("kv") / (iteration_s * bandwidth),
-        flop_load=narrow * (step.flops / iteration_s + state.request_per_s * load.prompt * per_token) / peak,
-        mixture=step.has_experts,
-        chips=chips,
-    )
+    work = work_of(step, d.model)
+    prompt_flops_per_s = state.request_per_s * load.prompt * work.flops / np.maximum(state.batch, 1.0)
+    context = load.isl + load.osl / 2.0
+    return work.load(1.0 / iteration_s, prompt_flops_per_s, chips=pool.stepper.plan.chips, context=context)
 
 
 def _rent(d: Deployment) -> Value:

@@ -16,10 +16,11 @@ from ridgeline.costs.machine_columns import MachineColumns
 from ridgeline.hardware.machine import machine_in
 from ridgeline.hardware.topology import Machine
 from ridgeline.plans import requantise
-from ridgeline.serving.deployment import NARROW_BITS, Deployment, Outcome, evaluate
+from ridgeline.serving.deployment import Deployment, Outcome, evaluate
 from ridgeline.serving.disaggregated import evaluate_pools
 from ridgeline.serving.load import procedure
 from ridgeline.serving.runtime import runtime
+from ridgeline.serving.step_work import NARROW_BITS
 from ridgeline.workloads.catalogue import model as find_model
 from ridgeline.workloads.families.size import parameters
 from ridgeline.workloads.model import MixtureOfExperts, Model, stack
