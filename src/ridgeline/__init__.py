@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ridgeline.api.capacity import Capacity, capacity
+    from ridgeline.api.impact import Impact, impact
     from ridgeline.api.predict import Prediction, predict
     from ridgeline.api.simulate import Simulated, simulate
     from ridgeline.api.tasks import predict_table
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Capacity",
+    "Impact",
     "Plan",
     "Prediction",
     "RidgelineError",
@@ -31,6 +33,7 @@ __all__ = [
     "capacity",
     "check_policy",
     "chip",
+    "impact",
     "load_traffic",
     "machine",
     "make_traffic",

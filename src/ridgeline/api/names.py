@@ -1,6 +1,7 @@
 """Every name that `import ridgeline as rl` shows, in one place to be loaded when the first of them is used."""
 
 from ridgeline.api.capacity import Capacity, capacity
+from ridgeline.api.impact import Impact, impact
 from ridgeline.api.predict import Prediction, predict
 from ridgeline.api.simulate import Simulated, simulate
 from ridgeline.api.tasks import predict_table
@@ -14,6 +15,7 @@ from ridgeline.workloads.traffic import Traffic, load_traffic, make_traffic
 
 __all__ = [
     "Capacity",
+    "Impact",
     "Plan",
     "Prediction",
     "RidgelineError",
@@ -22,6 +24,7 @@ __all__ = [
     "capacity",
     "check_policy",
     "chip",
+    "impact",
     "load_traffic",
     "machine",
     "make_traffic",

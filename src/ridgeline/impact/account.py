@@ -84,9 +84,14 @@ class Account:
     notes: tuple[str, ...] = ()
 
     @property
+    def embodied_total_kg(self) -> Quantity:
+        """The job's share of making hardware; nothing where it is not known."""
+        return total((self.embodied_kg or {}).values())
+
+    @property
     def carbon_kg(self) -> Quantity:
         """Operational and embodied."""
-        return self.operational_kg + total((self.embodied_kg or {}).values())
+        return self.operational_kg + self.embodied_total_kg
 
     @property
     def water_total_l(self) -> Quantity:

@@ -146,7 +146,7 @@ class _Row:
             if since <= now:
                 self.caps = caps
         self.orders = [order for order in self.orders if order[0] > now]
-        drawn = np.minimum(demand, np.maximum(self.caps, self.idle_w))
+        drawn: Array = np.minimum(demand, np.maximum(self.caps, self.idle_w))
         self._settle(step, now, float(drawn.sum()))
         return drawn
 
