@@ -64,7 +64,7 @@ def test_a_pue_below_one_is_refused(pue: float) -> None:
     "more", [{"lifetime_s": -1.0}, {"lifetime_s": 0.0}, {"utilisation": 0.0}, {"utilisation": 2.0}]
 )
 def test_lives_and_use_that_cannot_be_are_refused(more: dict[str, float]) -> None:
-    with pytest.raises(DomainError, match="lifetime|utilisation"):
+    with pytest.raises(DomainError, match=r"lifetime|utilisation"):
         of(3600.0, 10.0, **more)
 
 

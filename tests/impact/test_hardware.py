@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -72,8 +73,8 @@ def test_dies_of_a_wafer_as_the_formula_counts() -> None:
 
 
 def test_embodied_carbon_of_an_a100_meets_published_studies() -> None:
-    """318 kg with an eighth of an instance (Chien et al. 2023); 181 kg for the PCIe card (ADEME 2025). Ours must meet both
-    within the ranges that its own sources leave."""
+    """318 kg with an eighth of an instance (Chien et al. 2023), 181 kg for the PCIe card (ADEME 2025): both must lie
+    within the ranges that our sources leave."""
     board = total(embodied_carbon(catalogue.chip("a100-80gb-sxm")).values())
     assert board.low < 181 < board.high
     node = catalogue.node("dgx-a100")
@@ -137,7 +138,7 @@ def test_operations_cost_more_in_wider_formats_and_older_nodes() -> None:
     """Measured: 0.79 pJ per FLOP of sustained bf16 matrices on H200, everything on the board counted."""
     ordered = sorted(BITS, key=lambda name: BITS[name])
     values = [mac_j(name, 7).value for name in ordered]
-    assert all(b >= a * 0.8 for a, b in zip(values, values[1:], strict=False))
+    assert all(b >= a * 0.8 for a, b in pairwise(values))
     assert mac_j("bf16", 45).value > mac_j("bf16", 7).value > mac_j("bf16", 3).value
     flop = mac_j("bf16", 5) * 0.5
     assert flop.low < 0.79e-12 < flop.high
