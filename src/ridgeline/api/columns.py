@@ -113,6 +113,15 @@ SERVING: tuple[Column, ...] = (
         name="memory_frac", kind=NUMBER, doc="share of memory given to the engine; 0: default", default=0.0, highest=1.0
     ),
     _text("procedure", "how TTFT and TPOT are measured", "steady"),
+    Column(
+        name="clock_frac",
+        kind=NUMBER,
+        doc="share of the full clock to which chips are locked",
+        default=1.0,
+        lowest=0.25,
+        highest=1.0,
+    ),
+    Column(name="power_cap_w", kind=NUMBER, doc="power limit of each chip; 0: its own", default=0.0, unit="w"),
 )
 
 STEP: tuple[Column, ...] = (

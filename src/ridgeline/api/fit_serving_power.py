@@ -27,9 +27,16 @@ Column = NDArray[np.float64]
 
 COMMAND = "python -m ridgeline.api.fit_serving_power PUBLISHED_FOLDER"
 
-SHARED: Mapping[str, float] = {"static": 0.2, "cap": 0.985, "tile_rows": 128.0}
-"""What host gaps draw and where sustained kernels settle (measured on H100, B200 and H200), and the rows to which
-block-scaled 8-bit kernels of experts pad each expert (DeepGEMM's alignment; left free, the fit gives 131)."""
+SHARED: Mapping[str, float] = {
+    "static": 0.2,
+    "cap": 0.985,
+    "tile_rows": 128.0,
+    "volt_floor": 0.78,
+    "volt_slope": 1.24,
+}
+"""What host gaps draw and where sustained kernels settle (measured on H100, B200 and H200); the rows to which
+block-scaled 8-bit kernels of experts pad each expert (DeepGEMM's alignment; left free, the fit gives 131); and voltage
+over clock, fitted to four power caps of an RTX 3090 (llmgarage.ai, three numbers on four points)."""
 
 KNOBS: Mapping[str, Knob] = {
     "byte_j": Knob(start=2e-10, low=1e-10, high=4e-10, spread=1.0),

@@ -4,8 +4,9 @@ P / TDP = static + (1 - static) (1 - exp(-u)): tiles, caches and units fill long
 per byte (equal on chips of two generations, so it is divided by the TDP), shares of the bf16 peak, and an offset for
 models that route tokens to experts. Kernels of experts with 8-bit block-scaled weights compute whole tiles of rows,
 however few tokens an expert has: they count as many FLOPs as the tiles hold. Host gaps draw the static share, not
-idle. Chips whose serving was measured carry those runs: a factor, smooth in the logarithms of the loads, that fades to
-1 away from them. Numbers and errors: `coefficients/serving_power.yaml`; `api.fit_serving_power` writes it.
+idle. At a lower clock r, units draw r v^2 of their part, v the voltage over the full one; memory draws what it did.
+Chips whose serving was measured carry those runs: a factor, smooth in the logarithms of the loads, that fades to 1 away
+from them. Numbers and errors: `coefficients/serving_power.yaml`; `api.fit_serving_power` writes it.
 """
 
 from __future__ import annotations
@@ -105,11 +106,29 @@ def serving_power_w(load: ServingLoad, chips: ChipColumns, *, measured: bool = T
     c = Coefficients(KIND, "serving", chips)
     tdp, static = chips.gather(lambda chip: chip.tdp_w), np.asarray(c["static"])
     u = load_of(load, c, chips)
-    share = share_of(u, static, c["cap"])
+    share = slowed(share_of(u, static, c["cap"]), u, load, c, chips)
     if measured:
         share = share * np.exp(correction(load, u, c, chips))
     power: Value = np.clip(share * tdp, gap_power_w(chips), np.asarray(c["cap"]) * tdp)
     return power
+
+
+def slowed(share: Array, u: Array, load: ServingLoad, c: Numbers, chips: ChipColumns) -> Array:
+    """Shares of TDP with the part of the units lowered to r v^2, where chips are locked below their clock.
+
+    The load counts shares of the peak at the lower clock, so that the units are as busy as they are. Voltage falls in
+    a straight line with the clock, down to a floor.
+    """
+    r = np.asarray(chips.gather(lambda chip: chip.clock_frac))
+    if np.all(r == 1.0):
+        return share
+    volt = np.maximum(np.asarray(c["volt_floor"]), 1.0 - np.asarray(c["volt_slope"]) * (1.0 - r))
+    moved = np.asarray(load.weight_bytes_per_s) + np.asarray(c["kv"]) * load.kv_bytes_per_s
+    of_bytes = np.asarray(c["byte_j"]) * moved / chips.gather(lambda chip: chip.tdp_w)
+    units = 1.0 - np.divide(of_bytes, u, out=np.ones_like(np.asarray(u)), where=np.asarray(u) > 0)
+    static = np.asarray(c["static"])
+    found: Array = static + (share - static) * (1.0 - units * (1.0 - r * volt * volt))
+    return found
 
 
 def gap_power_w(chips: ChipColumns) -> Value:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ridgeline.core import units
 from ridgeline.core.cases import Problems, Rows
+from ridgeline.core.columns import map_columns
 from ridgeline.costs.machine_columns import MachineColumns
 from ridgeline.costs.price import Setting
 from ridgeline.costs.serving_power import ServingLoad, serving_power_w
@@ -55,6 +56,17 @@ class Deployment:
         fused = self.runtime.fuses(self.version)
         return Setting(runtime=self.runtime.name, version=self.version, sustained=True, fused=fused)
 
+    def rows(self, chosen: NDArray[np.intp]) -> Deployment:
+        """Some of the rows."""
+        index = self.machines.index
+        return replace(
+            self,
+            model=map_columns(self.model, lambda column: column[chosen]),
+            machines=self.machines if index is None else replace(self.machines, index=index[chosen]),
+            cases={name: column[chosen] for name, column in self.cases.items()},
+            saturated=self.saturated[chosen],
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -79,6 +91,7 @@ class Outcome:
     kv_bytes_per_chip: Value
     fits: Value
     power_w_per_chip: Value
+    clock_frac_held: Value
     energy_j_per_output_token: Value
     cost_usd_per_1m_output_tokens: Value
     bound: NDArray[np.str_]
@@ -260,6 +273,7 @@ def report(d: Deployment, pool: Pool, load: Load, state: Steady, step: Step) -> 
         kv_bytes_per_chip=kv,
         fits=np.asarray(pool.memory.fits, dtype=np.float64),
         power_w_per_chip=power,
+        clock_frac_held=d.machines.gather(lambda machine: machine.chip.clock_frac),
         energy_j_per_output_token=power * pool.chips / output_per_s,
         cost_usd_per_1m_output_tokens=_rent(d) * pool.chips / output_per_s * 1e6,
         bound=bound_of(d, step, state),
