@@ -59,7 +59,11 @@ _POOL = ("workers", "tp", "pp", "dp", "ep", "moe_tp", "batch")
 
 DEGREES = ("tp", "pp", "dp", "ep", "moe_tp", "cp")
 STEP_SHARES = frozenset(
-    {"model", "chip", "node", "runtime", "runtime_version", "weights", "activations", "kv", "moe_weights", *DEGREES}
+    {
+        *("model", "chip", "node", "runtime", "runtime_version", "clock_frac"),
+        *("weights", "activations", "kv", "moe_weights"),
+        *DEGREES,
+    }
 )
 """Columns that `predict step` has in common with `predict serving`."""
 

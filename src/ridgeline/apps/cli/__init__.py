@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from ridgeline.apps.cli import bench, calibrate, capacity, catalogue, impact, predict, simulate, validate
+from ridgeline.apps.cli import bench, calibrate, capacity, catalogue, impact, meter, predict, simulate, validate
 
 app = typer.Typer(
     name="ridgeline",
@@ -22,6 +22,7 @@ app.add_typer(predict.app, name="predict")
 app.add_typer(simulate.app, name="simulate")
 app.command("capacity", epilog=capacity.EXAMPLES)(capacity.capacity)
 app.command("impact", epilog=impact.EXAMPLES)(impact.impact)
+app.command("meter", epilog=meter.EXAMPLES)(meter.meter)
 app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("catalogue", epilog=catalogue.EXAMPLES)(catalogue.catalogue)
