@@ -32,7 +32,7 @@ def meter(
     every: EveryOption = 0.05,
     json: JsonOption = False,
 ) -> None:
-    """Run a command; record boards (NVML, extra `meter`), processors (RAPL) and a wall meter. Exits as the command does."""
+    """Run a command; record boards (NVML, extra `meter`), processors (RAPL), a wall meter. Exits as it does."""
     import json as encoder
 
     from ridgeline.api.power_trace import read_power
