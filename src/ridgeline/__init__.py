@@ -4,6 +4,8 @@
 Start with docs/index.md.
 """
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -53,3 +55,26 @@ def __getattr__(name: str) -> Any:
     from ridgeline.api import names
 
     return getattr(names, name)
+
+
+class _Verb(ModuleType):
+    """A package that is also a verb."""
+
+    def __call__(self, *sources: Any, **asked: Any) -> Any:
+        """As `ridgeline.api.impact.impact`."""
+        from ridgeline.api.impact import impact
+
+        return impact(*sources, **asked)
+
+
+class _Package(ModuleType):
+    """This module: `rl.impact(...)` is a verb although `ridgeline.impact` is a package, which an import puts here."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Keep the attribute; the package learns to be called."""
+        if name == "impact" and isinstance(value, ModuleType):
+            value.__class__ = _Verb
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

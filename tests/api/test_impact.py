@@ -1,0 +1,158 @@
+"""`rl.impact` and `ridgeline impact`: predictions, runs, energies and tables of power; and what they refuse."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import ridgeline as rl
+from ridgeline.api.power_trace import read_power
+from ridgeline.apps.cli import app
+from ridgeline.core.errors import DomainError, FileFormatError, SpecError, UnknownNameError
+
+RUNNER = CliRunner()
+CASE: dict[str, Any] = {"model": "meta-llama/Llama-3.1-8B", "on": "h100-sxm", "isl": 200, "osl": 100, "concurrency": 8}
+EXACT = 1e-9
+KWH = 3.6e6
+
+
+@pytest.fixture(scope="module")
+def prediction() -> rl.Prediction:
+    return rl.predict(**CASE)
+
+
+def test_a_request_pays_for_its_share_of_the_machine(prediction: rl.Prediction) -> None:
+    found = rl.impact(prediction, site="us-east")
+    energy = prediction.power_w_per_chip / prediction.request_per_s
+    assert found.account.energy_j["chips"] == pytest.approx(energy, rel=EXACT)
+    assert found.metrics["chip_j_per_token"].value == pytest.approx(prediction.energy_j_per_output_token, rel=EXACT)
+    site = found.account.energy_j["site"]
+    assert found.account.operational_kg.value == pytest.approx(site * 0.330 / KWH, rel=EXACT)
+    assert found.account.money_usd["energy"].value == pytest.approx(site * 0.085 / KWH, rel=EXACT)
+    assert sum(found.account.phases.values()) == pytest.approx(1.0)
+    assert found.metrics["usd_per_1m_tokens"].value == pytest.approx(found.account.cost_usd.value * 1e6 / 100)
+
+
+def test_the_same_request_costs_carbon_as_its_grid_does(prediction: rl.Prediction) -> None:
+    french, polish = (rl.impact(prediction, grid=grid, pue=1.2) for grid in ("FR", "PL"))
+    ratio = polish.account.operational_kg.value / french.account.operational_kg.value
+    assert ratio == pytest.approx(661.93 / 56.04, rel=EXACT)
+    assert polish.account.embodied_kg == french.account.embodied_kg
+
+
+def test_a_simulated_run_is_accounted_as_its_own_energy_says() -> None:
+    run = rl.simulate(**{k: v for k, v in CASE.items() if k != "concurrency"}, arrivals="poisson(4/s)", duration_s=20)
+    found = rl.impact(run, site="sweden")
+    assert found.account.energy_j["chips"] == pytest.approx(run.answers.whole.energy_j, rel=EXACT)
+    assert found.job.count == len(run.traffic)
+    assert found.metrics["chip_j_per_token"].value == pytest.approx(run.answers.whole.energy_j_per_output_token)
+
+
+def test_training_is_accounted_by_the_million_tokens() -> None:
+    step = rl.predict("training", model="meta-llama/Llama-3.1-8B", on="64x h100-sxm", seq=8192, global_batch=128, tp=2)
+    found = rl.impact(step, grid="SE", pue=1.1)
+    assert found.metrics["chip_j_per_token"].value == pytest.approx(step.energy_j_per_token, rel=1e-6)
+
+
+def test_a_table_of_power_is_integrated_and_meets_the_hours(tmp_path: Path) -> None:
+    path = tmp_path / "watts.csv"
+    path.write_text("time_s,power_w\n0,1000\n3600,1000\n3601,3000\n7200,3000\n")
+    trace = read_power(path)
+    assert trace.energy_j == pytest.approx(1000 * 3600 + 2000 + 3000 * 3599)
+    hours = tmp_path / "hours.csv"
+    hours.write_text("timestamp,carbon\n2025-01-01T00:00Z,100\n2025-01-01T01:00Z,500\n")
+    flat = rl.impact(path, on="8x h100-sxm", grid="FR", pue=1.2)
+    hourly = rl.impact(path, on="8x h100-sxm", grid="FR", pue=1.2, hourly=hours)
+    late = (100 * 1000 + 500 * 3000) / 4000
+    per_kwh = hourly.account.operational_kg.value / hourly.account.energy_j["site"] * KWH * 1e3
+    assert per_kwh == pytest.approx(late, rel=1e-3)
+    assert flat.account.energy_j == hourly.account.energy_j
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("time_s,watts\n0,1\n1,1\n", "no column 'power_w'"),
+        ("time_s,power_w\n0,1\n", "two rows"),
+        ("time_s,power_w\n1,1\n0,1\n", "times rise"),
+        ("time_s,power_w\n0,1\n1,-1\n", "power is >= 0"),
+        ("time_s,power_w\n0\n1\n", "too few cells"),
+        ("", "no column"),
+    ],
+)
+def test_odd_tables_of_power_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "watts.csv"
+    path.write_text(text)
+    with pytest.raises((FileFormatError, SpecError), match=words):
+        read_power(path)
+
+
+@pytest.mark.parametrize(
+    ("where", "kind", "words"),
+    [
+        ({"site": "swedne"}, UnknownNameError, "sweden"),
+        ({"grid": "Frnace", "pue": 1.2}, UnknownNameError, "FR"),
+        ({"grid": "FR"}, SpecError, "needs its overhead"),
+        ({"pue": 1.2}, SpecError, "needs its electricity"),
+        ({"grid": "FR", "pue": 0.9}, DomainError, "PUE is 1 or more"),
+        ({"grid": "FR", "cooling": "liquid"}, SpecError, "needs the weather"),
+        ({"grid": "FR", "cooling": "fans", "temperature_c": 20}, UnknownNameError, "kinds"),
+        ({"site": "us", "lifetime": "-5 years"}, DomainError, "lifetime"),
+        ({"site": "us", "utilisation": 1.5}, DomainError, "utilisation"),
+        ({"site": "us", "accuracy_frac": 80}, DomainError, "accuracy"),
+    ],
+)
+def test_places_and_lives_that_cannot_be_are_named(
+    prediction: rl.Prediction, where: dict[str, Any], kind: type[Exception], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        rl.impact(prediction, **where)
+
+
+def test_one_thing_is_accounted_at_a_time(prediction: rl.Prediction) -> None:
+    with pytest.raises(SpecError, match="one of them"):
+        rl.impact(site="us")
+    with pytest.raises(SpecError, match="one of them"):
+        rl.impact(prediction, energy="1 kWh", site="us")
+    with pytest.raises(SpecError, match="needs the machines"):
+        rl.impact(energy="1 kWh", site="us")
+    with pytest.raises(DomainError, match="needs its duration"):
+        rl.impact(energy="1 kWh", on="h100-sxm", site="us")
+
+
+def test_rent_replaces_owning_and_needs_a_price(prediction: rl.Prediction) -> None:
+    rented = rl.impact(prediction, site="us-east", rented=True)
+    assert set(rented.account.money_usd) == {"rent"}
+    per_token = rented.metrics["usd_per_1m_tokens"].value
+    assert per_token == pytest.approx(prediction.cost_usd_per_1m_output_tokens, rel=1e-6)
+
+
+def test_the_command_prints_and_exports(tmp_path: Path) -> None:
+    out = tmp_path / "emissions.csv"
+    words = ["impact", "--energy", "2kWh", "--during", "1h", "--on", "8x h100-sxm", "--grid", "France", "--pue", "1.2"]
+    shown = RUNNER.invoke(app, [*words, "--codecarbon", str(out)])
+    assert shown.exit_code == 0
+    assert "at the meter" in shown.stdout
+    told = json.loads(RUNNER.invoke(app, [*words, "--json"]).stdout)
+    assert sum(told["parts_j"].values()) == pytest.approx(told["energy_j"]["site"], rel=EXACT)
+    assert told["place"]["grid"] == "FR"
+    assert "Ember" in told["sources"]["carbon"]
+    (row,) = csv.DictReader(io.StringIO(out.read_text()))
+    assert float(row["gpu_energy"]) == pytest.approx(2.0)
+    assert float(row["emissions"]) == pytest.approx(told["operational_kg"]["value"])
+    assert float(row["emissions_rate"]) == pytest.approx(float(row["emissions"]) / 3600)
+    listed = RUNNER.invoke(app, ["impact", "--grids"]).stdout
+    assert "France" in listed
+
+
+def test_json_holds_numbers_only(prediction: rl.Prediction) -> None:
+    text = json.dumps(rl.impact(prediction, site="us").to_dict())
+    assert "NaN" not in text
+    assert np.isfinite(json.loads(text)["metrics"]["gco2e_per_request"]["value"])
