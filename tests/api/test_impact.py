@@ -156,3 +156,32 @@ def test_json_holds_numbers_only(prediction: rl.Prediction) -> None:
     text = json.dumps(rl.impact(prediction, site="us").to_dict())
     assert "NaN" not in text
     assert np.isfinite(json.loads(text)["metrics"]["gco2e_per_request"]["value"])
+
+
+def test_rows_of_a_table_cost_what_their_accounts_say() -> None:
+    base = {k: v for k, v in CASE.items() if k != "on"} | {"chip": "h100-sxm"}
+    table = {name: np.array([value] * 4) for name, value in base.items()}
+    table["site"] = np.array(["sweden", "", "us-east", "atlantis"])
+    found = rl.predict_table("serving", table)
+    carbon = found["operational_carbon_kg_per_1m_output_tokens"]
+    assert np.isnan(carbon[[1, 3]]).all()
+    assert "atlantis" in found["error"][3]
+    for row, site in ((0, "sweden"), (2, "us-east")):
+        account = rl.impact(rl.predict(**CASE), site=site)
+        tokens = account.job.tokens
+        per_million = 1e6 / tokens
+        assert carbon[row] == pytest.approx(account.account.operational_kg.value * per_million, rel=EXACT)
+        made = found["embodied_carbon_kg_per_1m_output_tokens"][row]
+        assert made == pytest.approx(account.account.embodied_total_kg.value * per_million, rel=EXACT)
+        site_j = found["site_energy_j_per_output_token"][row]
+        assert site_j == pytest.approx(account.account.energy_j["site"] / tokens, rel=EXACT)
+        parts = [part.value for name, part in account.account.water_l.items() if name != "fabrication"]
+        assert found["water_l_per_1m_output_tokens"][row] == pytest.approx(sum(parts) * per_million, rel=EXACT)
+    assert "site_energy_j_per_output_token" not in rl.predict(**CASE).values
+
+
+def test_a_prediction_at_a_site_is_accounted_there() -> None:
+    there = rl.predict(**CASE, site="sweden")
+    assert rl.impact(there).account.place.name == "sweden"
+    with pytest.raises(rl.RidgelineError, match="accounted after it"):
+        rl.simulate(**{k: v for k, v in CASE.items() if k != "concurrency"}, arrivals="poisson(1/s)", site="sweden")

@@ -126,6 +126,7 @@ SERVING: tuple[Column, ...] = (
         highest=1.0,
     ),
     Column(name="power_cap_w", kind=NUMBER, doc="power limit of each chip; 0: its own", default=0.0, unit="w"),
+    _text("site", "site of the catalogue: energy at the meter, carbon and water there"),
 )
 
 STEP: tuple[Column, ...] = (

@@ -178,6 +178,8 @@ def impact(
         DomainError, SpecError, FileFormatError: input that cannot be.
     """
     job = job_of(source, on=on, energy=energy, duration=duration)
+    if isinstance(source, Prediction) and not site:
+        site = str(source.case.get("site", ""))
     card = dict(read_prices(prices).values) if prices else {}
     series = read_hourly(hourly, zone=grid or _region(site), clock=clock, interpolate=interpolate) if hourly else None
     facility_pue, water = _facility(site, pue, cooling, temperature_c, humidity_frac)

@@ -288,6 +288,8 @@ def deployed(values: Mapping[str, float | str], traffic: Traffic) -> tuple[Cases
             at="power_cap_w",
             fix="give `clock_frac`; `predict serving` finds the clock that keeps a cap",
         )
+    if values.get("site"):
+        raise CaseError("a run is accounted after it", at="site", fix="rl.impact(run, site=...)")
     filled = {**values, **{name: float(max(round(float(mean)), 1)) for name, mean in means.items()}}
     if traffic.clients:
         filled["concurrency"] = float(traffic.clients)

@@ -54,6 +54,10 @@ def evaluate_table(task: str, table: Table) -> tuple[Results, Problems]:
         results, problems = evaluate_traced(table, traced, _evaluate)
     else:
         results, problems = _evaluate(task, table)
+    if task == "serving" and "site" in table.columns:
+        from ridgeline.api.site_columns import site_columns
+
+        results |= site_columns(intake(task, table)[0], results, problems)
     codes, messages = problems.coded()
     results["error"] = Labels(codes, messages)
     return results, problems

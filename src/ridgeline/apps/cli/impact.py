@@ -20,7 +20,6 @@ EXAMPLES = """Examples:
   ridgeline impact --power watts.csv --on dgx-h100 --site us-east --hourly pjm_2025.csv
 """
 
-SiteOption = Annotated[str, typer.Option("--site", metavar="NAME", help="a site: `ridgeline catalogue sites`")]
 GridOption = Annotated[str, typer.Option("--grid", metavar="REGION", help="a country's electricity, as FR or France")]
 PueOption = Annotated[float | None, typer.Option("--pue", metavar="N", help="energy at the meter over IT energy")]
 CoolingOption = Annotated[str, typer.Option("--cooling", metavar="KIND", help="PUE and water from the weather")]
@@ -51,7 +50,6 @@ def impact(
     energy: EnergyOption = "",
     during: DuringOption = "",
     power: PowerOption = None,
-    site: SiteOption = "",
     grid: GridOption = "",
     pue: PueOption = None,
     cooling: CoolingOption = "",
@@ -83,7 +81,7 @@ def impact(
         on=request.on if given else "",
         energy=energy,
         duration=during,
-        site=site,
+        site=str(request.case.get("site", "")),
         grid=grid,
         pue=pue,
         cooling=cooling,
