@@ -134,6 +134,23 @@ def test_rent_replaces_owning_and_needs_a_price(prediction: rl.Prediction) -> No
     assert per_token == pytest.approx(prediction.cost_usd_per_1m_output_tokens, rel=1e-6)
 
 
+def test_a_card_prices_spot_carbon_and_water(prediction: rl.Prediction, tmp_path: Path) -> None:
+    card = tmp_path / "prices.yaml"
+    prices = {"spot": "1.2 USD/h", "carbon": "100 USD/t", "water": "0.002 USD/L"}
+    rows = [f"  {name}: {{value: {value}, date: '2026-01', source: quoted}}\n" for name, value in prices.items()]
+    card.write_text("prices:\n" + "".join(rows))
+    spot = rl.impact(prediction, site="us-east", spot=True, prices=card)
+    assert spot.account.money_usd["rent"].value == pytest.approx(spot.account.chip_s * 1.2 / 3600)
+    usual = rl.impact(prediction, site="us-east", spot=True)
+    assert (
+        usual.account.money_usd["rent"].value
+        < rl.impact(prediction, site="us-east", rented=True).account.cost_usd.value
+    )
+    owned = rl.impact(prediction, site="us-east", prices=card).account
+    assert owned.money_usd["carbon"].value == pytest.approx(owned.operational_kg.value * 0.1)
+    assert owned.money_usd["water"].value == pytest.approx(owned.water_l["site"].value * 0.002)
+
+
 def test_the_command_prints_and_exports(tmp_path: Path) -> None:
     out = tmp_path / "emissions.csv"
     words = ["impact", "--energy", "2kWh", "--during", "1h", "--on", "8x h100-sxm", "--grid", "France", "--pue", "1.2"]

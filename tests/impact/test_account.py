@@ -54,6 +54,16 @@ def test_carbon_water_and_money_are_linear_at_fixed_rates(watts: float, times: f
     assert many.materials_kg["copper"].value == pytest.approx(one.materials_kg["copper"].value * times, rel=EXACT)
 
 
+def test_water_of_training_gpt3_is_that_of_its_study() -> None:
+    """Li et al., arXiv 2304.03271: 1,287 MWh in US data centres with a WUE of 0.55 L/kWh and a PUE of 1.17 take 0.7
+    million litres on site and 5.4 in all."""
+    a = of(480 * 3600, 3600, place(grid=grid("US"), pue=1.17, water_l_per_j=0.55 / KWH))
+    times = 1287e3 * KWH / a.energy_j["rack"]
+    on_site, off_site = (a.water_l[name].value * times for name in ("site", "electricity"))
+    assert on_site == pytest.approx(0.70e6, rel=0.02)
+    assert on_site + off_site == pytest.approx(5.4e6, rel=0.02)
+
+
 @pytest.mark.parametrize("pue", [0.99, 0.0, -1.0, float("nan"), 50.0])
 def test_a_pue_below_one_is_refused(pue: float) -> None:
     with pytest.raises(DomainError, match="PUE is 1 or more"):

@@ -17,6 +17,7 @@ from ridgeline.api.simulate import Simulated
 from ridgeline.core import units
 from ridgeline.core.errors import DomainError, SpecError
 from ridgeline.hardware import catalogue
+from ridgeline.hardware.chip import Chip
 from ridgeline.hardware.machine import machine
 from ridgeline.hardware.topology import Machine, Node
 from ridgeline.impact.account import Account, Place, account
@@ -147,6 +148,7 @@ def impact(
     interpolate: bool = False,
     prices: str | os.PathLike[str] = "",
     rented: bool = False,
+    spot: bool = False,
     lifetime: str | float = "",
     utilisation: float | None = None,
     accuracy_frac: float | None = None,
@@ -170,6 +172,7 @@ def impact(
         interpolate: fill gaps in it.
         prices: a price card, with dates and sources.
         rented: the machine is rented, not owned.
+        spot: it is rented at the spot price: the card's, or the rent with the usual discount.
         lifetime: over which hardware is written off.
         utilisation: share of the lifetime in use.
         accuracy_frac: of the model at its task, for intelligence per watt.
@@ -185,9 +188,7 @@ def impact(
     facility_pue, water = _facility(site, pue, cooling, temperature_c, humidity_frac)
     place = _place(site, grid, facility_pue, water, _intensity(series, source), card)
     node, chip = _home(job.machine), job.machine.chip
-    rent = card.get("rent", chip.rent_usd_per_s) if rented else None
-    if rented and rent is None:
-        raise SpecError(f"no rent of {chip.name} is known", at="rented", fix="give a price card with `rent`")
+    rent = _rent(chip, card, spot=spot) if rented or spot else None
     found = account(
         chip_j=job.chip_j,
         chip_s=job.chip_s,
@@ -198,9 +199,21 @@ def impact(
         utilisation=utilisation,
         rent_usd_per_chip_s=rent,
         server_usd=card.get("server"),
+        usd_per_kg=card.get("carbon", 0.0),
+        usd_per_l=card.get("water", 0.0),
         phases=job.phases,
     )
     return Impact(job=job, account=found, metrics=_metrics(job, found, accuracy_frac))
+
+
+def _rent(chip: Chip, card: Mapping[str, float], *, spot: bool) -> float:
+    """USD per chip and second."""
+    if spot and "spot" in card:
+        return card["spot"]
+    rent = card.get("rent", chip.rent_usd_per_s)
+    if rent is None:
+        raise SpecError(f"no rent of {chip.name} is known", at="rented", fix="give a price card with `rent`")
+    return rent * fact("money", "spot_discount").value if spot else rent
 
 
 def job_of(

@@ -115,6 +115,8 @@ def account(
     utilisation: float | None = None,
     rent_usd_per_chip_s: float | None = None,
     server_usd: float | None = None,
+    usd_per_kg: float = 0.0,
+    usd_per_l: float = 0.0,
     phases: Mapping[str, float] | None = None,
 ) -> Account:
     """The account of a job.
@@ -129,6 +131,8 @@ def account(
         utilisation: share of the lifetime in use; the facts' by default.
         rent_usd_per_chip_s: if the machine is rented; owning is counted otherwise, where a price is known.
         server_usd: price of a server; the catalogue's by default.
+        usd_per_kg: price of emitted carbon, of the electricity.
+        usd_per_l: price of the site's water.
         phases: share of the energy by phase.
     Raises: DomainError: energy, time, lifetime or utilisation that cannot be.
     """
@@ -151,6 +155,10 @@ def account(
     water["electricity"] = place.grid.water_l_per_j * site_j
     price = node.price_usd if server_usd is None else server_usd
     money = _money(place, site_j, server_s, node, price, rent_usd_per_chip_s, (lifetime_s, utilisation), notes)
+    operational = place.intensity * site_j
+    for name, rate, amount in (("carbon", usd_per_kg, operational), ("water", usd_per_l, water.get("site", NOTHING))):
+        if rate > 0:
+            money[name] = amount * rate
     if not node.host_memory_bytes:
         notes.append(f"the host of {node.name} is not described: the server is its chips")
     return Account(
@@ -159,7 +167,7 @@ def account(
         chip_s=chip_s,
         energy_j=energy,
         parts_j=parts,
-        operational_kg=place.intensity * site_j,
+        operational_kg=operational,
         embodied_kg=embodied,
         water_l=water,
         money_usd=money,

@@ -19,7 +19,6 @@ from ridgeline.impact.sheets import fact
 
 YEAR_S = 365.0 * 86400.0
 DIMENSIONS: Mapping[str, str] = {
-    "chip": "usd",
     "server": "usd",
     "rent": "usd/s",
     "spot": "usd/s",

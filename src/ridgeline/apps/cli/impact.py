@@ -35,6 +35,7 @@ ClockOption = Annotated[str, typer.Option("--clock", metavar="ZONE", help="time 
 FillOption = Annotated[bool, typer.Option("--interpolate", help="fill gaps of the hours between their neighbours")]
 PricesOption = Annotated[Path | None, typer.Option("--prices", metavar="FILE", help="a price card: YAML")]
 RentedOption = Annotated[bool, typer.Option("--rented", help="count rent instead of owning")]
+SpotOption = Annotated[bool, typer.Option("--spot", help="count rent at the spot price")]
 LifetimeOption = Annotated[str, typer.Option("--lifetime", metavar="TIME", help="over which hardware is written off")]
 UseOption = Annotated[float | None, typer.Option("--utilisation", metavar="SHARE", help="of the lifetime in use")]
 AccuracyOption = Annotated[float | None, typer.Option("--accuracy", metavar="SHARE", help="for intelligence per watt")]
@@ -60,6 +61,7 @@ def impact(
     interpolate: FillOption = False,
     prices: PricesOption = None,
     rented: RentedOption = False,
+    spot: SpotOption = False,
     lifetime: LifetimeOption = "",
     utilisation: UseOption = None,
     accuracy: AccuracyOption = None,
@@ -92,6 +94,7 @@ def impact(
         interpolate=interpolate,
         prices=prices or "",
         rented=rented,
+        spot=spot,
         lifetime=lifetime,
         utilisation=utilisation,
         accuracy_frac=accuracy,
