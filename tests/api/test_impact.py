@@ -55,6 +55,18 @@ def test_a_simulated_run_is_accounted_as_its_own_energy_says() -> None:
     assert found.metrics["chip_j_per_token"].value == pytest.approx(run.answers.whole.energy_j_per_output_token)
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_run_meets_the_hours_that_it_ran_in(tmp_path: Path, kept: bool) -> None:
+    case = {k: v for k, v in CASE.items() if k != "concurrency"}
+    run = rl.simulate(**case, arrivals="poisson(0.05/s)", duration_s=7200, keep_runs=kept)
+    hours = tmp_path / "hours.csv"
+    rows = [f"2025-01-01T0{hour}:00Z,{value}" for hour, value in enumerate((100, 300, 900))]
+    hours.write_text("timestamp,carbon\n" + "\n".join(rows) + "\n")
+    found = rl.impact(run, grid="FR", pue=1.2, hourly=hours)
+    per_kwh = found.account.operational_kg.value / found.account.energy_j["site"] * KWH * 1e3
+    assert per_kwh == pytest.approx(200, rel=0.05)  # an even load sees both of its hours, and not the third
+
+
 def test_training_is_accounted_by_the_million_tokens() -> None:
     step = rl.predict("training", model="meta-llama/Llama-3.1-8B", on="64x h100-sxm", seq=8192, global_batch=128, tp=2)
     found = rl.impact(step, grid="SE", pue=1.1)

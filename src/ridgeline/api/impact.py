@@ -28,8 +28,13 @@ from ridgeline.impact.metrics import J_PER_KWH, codecarbon_csv, intelligence_per
 from ridgeline.impact.money import read_prices
 from ridgeline.impact.quantity import Quantity
 from ridgeline.impact.sheets import fact
+from ridgeline.serving.record.played import runs_kept
+from ridgeline.serving.record.series import edges_of, windows_of
 
 Source = Prediction | Simulated | PowerTrace
+
+WINDOWS, SHORT_WINDOW_S = 10_000, 300.0
+"""Most windows of a run that meet the hours of a grid, and their width in shorter runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -355,14 +360,30 @@ def _place(
 
 
 def _intensity(series: Hourly | None, source: object) -> float | None:
-    """Mean of the hours, weighed by a trace's power where there is one."""
+    """Mean of the hours, weighed by the energy of a run or a trace, which start with the series."""
     if series is None:
         return None
+    if isinstance(source, Simulated):
+        return _weighed(source, series)
     if isinstance(source, str | os.PathLike):
         source = read_power(Path(source))
     if isinstance(source, PowerTrace):
         return source.mean_of(series)
     return float(series.values.mean())
+
+
+def _weighed(run: Simulated, series: Hourly) -> float:
+    """Mean of the hours over a run, by the energy of its windows; by time where its runs were not kept."""
+    end_s = run.played.end_s
+    width_s = max(end_s / WINDOWS, min(SHORT_WINDOW_S, end_s))
+    if runs_kept(run.played):
+        found = windows_of(run.played, width_s=width_s, powers=run.powers)
+        start, width, energy = (found[name] for name in ("start_s", "width_s", "energy_j"))
+    else:
+        edges = edges_of(end_s, width_s)
+        start, width, energy = edges[:-1], np.diff(edges), np.diff(edges)
+    values = series.at(start + width / 2.0)
+    return float((values * energy).sum() / energy.sum())
 
 
 def _metrics(job: Job, a: Account, accuracy_frac: float | None) -> dict[str, Quantity]:
