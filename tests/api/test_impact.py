@@ -14,8 +14,12 @@ from typer.testing import CliRunner
 
 import ridgeline as rl
 from ridgeline.api.power_trace import read_power
+from ridgeline.api.row_demand import row_demand
 from ridgeline.apps.cli import app
 from ridgeline.core.errors import DomainError, FileFormatError, SpecError, UnknownNameError
+from ridgeline.hardware import catalogue
+from ridgeline.impact.scopes import server_power
+from ridgeline.serving.record.series import windows_of
 
 RUNNER = CliRunner()
 CASE: dict[str, Any] = {"model": "meta-llama/Llama-3.1-8B", "on": "h100-sxm", "isl": 200, "osl": 100, "concurrency": 8}
@@ -53,6 +57,42 @@ def test_a_simulated_run_is_accounted_as_its_own_energy_says() -> None:
     assert found.account.energy_j["chips"] == pytest.approx(run.answers.whole.energy_j, rel=EXACT)
     assert found.job.count == len(run.traffic)
     assert found.metrics["chip_j_per_token"].value == pytest.approx(run.answers.whole.energy_j_per_output_token)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_costs_of_a_run_follow_the_energy_of_its_windows(seed: int) -> None:
+    """Law L3: two ways to the same kilograms, litres and dollars, the second from the run's windows."""
+    case = {k: v for k, v in CASE.items() if k != "concurrency"}
+    run = rl.simulate(**case, arrivals="gamma(6/s, cv=2)", duration_s=30, seed=seed)
+    found = rl.impact(run, site="us-east").account
+    windows = windows_of(run.played, width_s=0.7, powers=run.powers)
+    chips_j, lasting = windows["energy_j"].sum(), windows["width_s"].sum()
+    chip, node, site = rl.chip("h100-sxm"), rl.node("dgx-h100"), catalogue.site("us-east")
+    server = server_power(chips_j / (lasting * found.chip_s / run.played.end_s), chip, node)
+    rack_j = chips_j * float(server.rack_total_w / server.chips_w)
+    assert found.energy_j["rack"] == pytest.approx(rack_j, rel=EXACT)
+    meter_j = rack_j * site.pue
+    assert found.operational_kg.value == pytest.approx(meter_j * site.carbon_kg_per_j, rel=EXACT)
+    assert found.water_l["site"].value == pytest.approx(rack_j * site.water_l_per_j, rel=EXACT)
+    assert found.water_l["electricity"].value == pytest.approx(meter_j * 3.142 / KWH, rel=EXACT)
+    assert found.money_usd["energy"].value == pytest.approx(meter_j * site.electricity_usd_per_j, rel=EXACT)
+
+
+def test_a_row_draws_what_its_servers_do() -> None:
+    """Servers of one run each, shifted in time: the row's mean is the sum of their means."""
+    case = {k: v for k, v in CASE.items() if k != "concurrency"}
+    runs = [rl.simulate(**case, arrivals=f"poisson({rate}/s)", duration_s=30) for rate in (1, 8)]
+    demand, idle_w, most_w = row_demand(runs, step_s=1.0)
+    assert demand.shape[0] == 2
+    assert demand[0].mean() < demand[1].mean()
+    assert (demand >= idle_w - 1e-9).all()
+    assert (demand <= most_w + 1e-9).all()
+    node = rl.node("dgx-h100")
+    energy = runs[1].answers.whole.energy_j / runs[1].played.end_s
+    mean = float(server_power(energy, rl.chip("h100-sxm"), node).wall_w)
+    assert demand[1].mean() == pytest.approx(mean, rel=0.05)
+    with pytest.raises(DomainError):
+        row_demand([], step_s=1.0)
 
 
 @pytest.mark.parametrize("kept", [True, False])
