@@ -132,18 +132,28 @@ def test_a_table_of_power_is_integrated_and_meets_the_hours(tmp_path: Path) -> N
     ("text", "words"),
     [
         ("time_s,watts\n0,1\n1,1\n", "no column 'power_w'"),
-        ("time_s,power_w\n0,1\n", "two rows"),
+        ('time_s,power_w\n0,"1\n1,1\n', "cannot be read|as many cells|a head"),
+        ("time_s,power_w\n0,1\n1,many\n", "many"),
+        ("time_s,power_w\n0,1\n", "2 rows"),
         ("time_s,power_w\n1,1\n0,1\n", "times rise"),
         ("time_s,power_w\n0,1\n1,-1\n", "power is >= 0"),
-        ("time_s,power_w\n0\n1\n", "too few cells"),
-        ("", "no column"),
+        ("time_s,power_w\n0\n1\n", "as many cells"),
+        ("", "a head"),
     ],
 )
 def test_odd_tables_of_power_are_refused(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "watts.csv"
     path.write_text(text)
-    with pytest.raises((FileFormatError, SpecError), match=words):
+    with pytest.raises(rl.RidgelineError, match=words):
         read_power(path)
+
+
+def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:
+    binary = tmp_path / "watts.csv"
+    binary.write_bytes(b"\xff\xfe\x00")
+    for path in (binary, tmp_path / "none.csv", tmp_path):
+        with pytest.raises(FileFormatError):
+            read_power(path)
 
 
 @pytest.mark.parametrize(

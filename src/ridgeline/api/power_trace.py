@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from ridgeline.core import units
 from ridgeline.core.errors import FileFormatError, SpecError
-from ridgeline.core.files import MAX_BYTES, regular_size
+from ridgeline.impact.csv_rows import read_rows
 from ridgeline.impact.hourly import Hourly
 
 Array = NDArray[np.float64]
@@ -52,26 +51,17 @@ def read_power(path: str | os.PathLike[str]) -> PowerTrace:
     Raises: FileFormatError: no such table. SpecError: times that do not rise, or negative power.
     """
     name = Path(path).name
-    if regular_size(path) > MAX_BYTES:
-        raise FileFormatError("the table is too large", at=name, fix="average it over longer steps")
-    rows = list(csv.reader(Path(path).read_text(encoding="utf-8-sig").splitlines()))
-    head = [cell.strip() for cell in rows[0]] if rows else []
+    rows = read_rows(path, least=2)
+    head = [cell.strip() for cell in rows[0]]
     for column in (TIME, POWER):
         if column not in head:
             raise FileFormatError(f"no column {column!r}", at=name, got=", ".join(head), fix=f"name it {column!r}")
     places = [head.index(column) for column in (TIME, POWER)]
     values = [
-        [_number(row, place, f"{name}:{line}") for place in places] for line, row in enumerate(rows[1:], start=2) if row
+        [units.parse(row[place], "1", at=f"{name}:{line}", bare_ok=True) for place in places]
+        for line, row in enumerate(rows[1:], start=2)
     ]
-    if len(values) < 2:
-        raise FileFormatError("power over time has two rows or more", at=name, fix="give its start and its end")
     time_s, power_w = np.array(values).T
     if np.any(np.diff(time_s) <= 0) or np.any(power_w < 0):
         raise SpecError("times rise and power is >= 0", at=name, fix="sort the rows by time_s")
     return PowerTrace(name=name, time_s=time_s, power_w=power_w)
-
-
-def _number(row: list[str], place: int, at: str) -> float:
-    if place >= len(row):
-        raise FileFormatError("the row has too few cells", at=at, fix="give a time and a power in each row")
-    return units.parse(row[place], "1", at=at, bare_ok=True)

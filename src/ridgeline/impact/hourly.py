@@ -5,7 +5,6 @@ A gap is an error that says where it is; it is filled between its neighbours onl
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from ridgeline.core import units
 from ridgeline.core.errors import FileFormatError, SpecError, UnknownNameError, did_you_mean
-from ridgeline.core.files import MAX_BYTES, regular_size
+from ridgeline.impact.csv_rows import read_rows
 
 Array = NDArray[np.float64]
 
@@ -77,7 +76,7 @@ def read_hourly(
         UnknownNameError: an unknown time zone, or a column that is not there.
     """
     name = Path(path).name
-    rows = _rows(path, name)
+    rows = read_rows(path, least=2)
     head = rows[0]
     time_at, value_at = _place(head, TIMES, "times", name), _value_place(head, column, name)
     _check_zone(head, rows[1:], zone, name)
@@ -100,21 +99,6 @@ def read_hourly(
     every = np.arange(int(hours[-1]) + 1, dtype=np.float64)
     found = [row[_zone_place(head)] for row in rows[1:2]] if _zone_place(head) >= 0 else [""]
     return Hourly(start=times[0], values=np.interp(every, hours, values), zone=found[0], filled=missing)
-
-
-def _rows(path: str | os.PathLike[str], name: str) -> list[list[str]]:
-    if regular_size(path) > MAX_BYTES:
-        raise FileFormatError("the table is too large", at=name, fix="give a year of hours at most")
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise FileFormatError("the table is not UTF-8", at=name, fix="save it as UTF-8") from error
-    rows = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
-    if len(rows) < 3 or any(len(row) != len(rows[0]) for row in rows):
-        raise FileFormatError(
-            "a table of hours has a head, two rows or more, and as many cells in each", at=name, fix="check the file"
-        )
-    return rows
 
 
 def _place(head: Sequence[str], names: Sequence[str], what: str, name: str) -> int:
