@@ -1,6 +1,7 @@
 """ridgeline: predict, simulate and optimise what AI workloads cost on computing hardware.
 
-`rl.predict(...)` answers for one case, `rl.predict_table(...)` for many, `rl.simulate(...)` plays a load over time.
+`rl.predict(...)` answers for one case, `rl.predict_table(...)` for many, `rl.simulate(...)` plays a load over time,
+`rl.sweep(...)` evaluates a file of axes.
 Start with docs/index.md.
 """
 
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from ridgeline.api.capacity import Capacity, capacity
     from ridgeline.api.impact import Impact, impact
     from ridgeline.api.predict import Prediction, predict
+    from ridgeline.api.query import query
     from ridgeline.api.simulate import Simulated, simulate
+    from ridgeline.api.sweep import Swept, sweep
     from ridgeline.api.tasks import predict_table
     from ridgeline.core.errors import RidgelineError
     from ridgeline.hardware.catalogue import chip, node
@@ -31,6 +34,7 @@ __all__ = [
     "Prediction",
     "RidgelineError",
     "Simulated",
+    "Swept",
     "Traffic",
     "capacity",
     "check_policy",
@@ -44,7 +48,9 @@ __all__ = [
     "parse_plan",
     "predict",
     "predict_table",
+    "query",
     "simulate",
+    "sweep",
 ]
 
 

@@ -20,7 +20,7 @@ from ridgeline.sim import Simulation
 
 
 def event_by_event(fleet: Fleet, until_s: float = math.inf) -> Played:
-    fleet._loop(until_s)
+    fleet.run_to(until_s)
     return fleet.played()
 
 

@@ -37,17 +37,35 @@ def entries(kind: str, name: str = "") -> list[dict[str, Any]]:
     return [_plain(find(each)) for each in ((name,) if name else names())]
 
 
+def summary(kind: str) -> tuple[list[str], list[list[str]]]:
+    """Headings, and a line per entry of a kind. Raises UnknownNameError."""
+    names, find = _shelf(kind)
+    rows = [_summary(find(each)) for each in names()]
+    return list(rows[0]), [list(row.values()) for row in rows]
+
+
+def facts(kind: str, name: str) -> tuple[list[str], list[list[str]]]:
+    """Headings, and a line per fact of one entry, with its source. Raises UnknownNameError."""
+    _, find = _shelf(kind)
+    return ["fact", "value", "kind", "source"], _fact_lines(find(name))
+
+
 def view(kind: str, name: str = "") -> RenderableType:
     """A table for people: one line per entry, or every fact of one entry with its source."""
-    names, find = _shelf(kind)
     if name:
-        return _facts(find(name))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    rows = [_summary(find(each)) for each in names()]
-    for heading in rows[0]:
-        table.add_column(heading, justify="left" if heading in ("name", "title", "chip") else "right")
-    for row in rows:
-        table.add_row(*row.values())
+        head, lines = facts(kind, name)
+        entry = _shelf(kind)[1](name)
+        title = str(getattr(entry, "title", entry.name))
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for heading in head:
+            table.add_column(heading, overflow="fold")
+    else:
+        head, lines = summary(kind)
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for heading in head:
+            table.add_column(heading, justify="left" if heading in ("name", "title", "chip") else "right")
+    for line in lines:
+        table.add_row(*line)
     return table
 
 
@@ -91,22 +109,17 @@ def _summary(entry: Any) -> dict[str, str]:
     return {"name": entry.name, "title": entry.title}
 
 
-def _facts(entry: Any) -> RenderableType:
-    facts = getattr(entry, "facts", None)
-    title = getattr(entry, "title", entry.name)
-    table = Table(title=str(title), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("fact", "value", "kind", "source"):
-        table.add_column(heading, overflow="fold")
-    if not facts:
-        for key, value in _plain(entry).items():
-            table.add_row(key, str(value), "", "")
-        return table
-    for key, fact in facts.items():
+def _fact_lines(entry: Any) -> list[list[str]]:
+    found = getattr(entry, "facts", None)
+    if not found:
+        return [[key, str(value), "", ""] for key, value in _plain(entry).items()]
+    lines = []
+    for key, fact in found.items():
         cells = asdict(fact) if is_dataclass(fact) and not isinstance(fact, type) else dict(fact)
         how = f" ({cells['how']})" if cells.get("how") else ""
         value = fact_in_words(key, cells["value"])
-        table.add_row(key, value, str(cells.get("kind", "")), f"{cells.get('source', '')}{how}")
-    return table
+        lines.append([key, value, str(cells.get("kind", "")), f"{cells.get('source', '')}{how}"])
+    return lines
 
 
 READ_AS: tuple[tuple[str, Callable[[float], str]], ...] = (

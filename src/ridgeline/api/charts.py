@@ -15,15 +15,18 @@ LEFT, RIGHT, TOP, BOTTOM = 70, 16, 30, 44
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2")
 MOST_POINTS = 600
 """Of a line; longer ones are thinned out, keeping their ends."""
+MOST_DOTS = 5000
+"""Of points that are not joined; more are thinned out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Line:
-    """A line of a chart: a name and points; NaN leaves a gap."""
+    """A line of a chart: a name and points; NaN leaves a gap. With `dots` its points are drawn, and not joined."""
 
     name: str
     x: ArrayLike
     y: ArrayLike
+    dots: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,9 @@ def line_chart(title: str, lines: Sequence[Line], *, x: Axis, y: Axis, marks: Se
     across, up = _scales(seen, shown, x, y)
     parts += _grid(across, up, x, y)
     for i, each in enumerate(points):
+        if lines[i].dots:
+            parts += _dots(each, across, up, _colour(i))
+            continue
         parts += [
             f'<polyline points="{path}" fill="none" stroke="{_colour(i)}" stroke-width="1.5"/>'
             for path in _paths(each, across, up)
@@ -112,15 +118,17 @@ def _points(line: Line, log: bool) -> NDArray[np.float64]:
     points[~np.isfinite(points).all(axis=1), 1] = np.nan
     if log:
         points = points[points[:, 0] > 0]
-    if len(points) > MOST_POINTS:
-        points = points[np.unique(np.linspace(0, len(points) - 1, MOST_POINTS).astype(int))]
+    most = MOST_DOTS if line.dots else MOST_POINTS
+    if len(points) > most:
+        points = points[np.unique(np.linspace(0, len(points) - 1, most).astype(int))]
     return points
 
 
 def _scales(seen: NDArray[np.float64], marks: Sequence[Mark], x: Axis, y: Axis) -> tuple[_Scale, _Scale]:
     xs = [*seen[:, 0].tolist(), *(mark.x for mark in marks)]
     low, high = _apart(min(xs), max(xs), x.log)
-    bottom, top = _apart(min(float(seen[:, 1].min()), 0.0), float(seen[:, 1].max()) * 1.05, y.log)
+    floor = float(seen[:, 1].min())
+    bottom, top = _apart(floor if y.log else min(floor, 0.0), float(seen[:, 1].max()) * 1.05, y.log)
     return (
         _Scale(low, high, LEFT, WIDTH - RIGHT, x.log),
         _Scale(bottom, top, HEIGHT - BOTTOM, TOP, y.log),
@@ -158,6 +166,12 @@ def _paths(points: NDArray[np.float64], across: _Scale, up: _Scale) -> list[str]
     stretches = np.split(points, np.flatnonzero(gone))
     kept = [stretch[~np.isnan(stretch[:, 1])] for stretch in stretches]
     return [" ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in each.tolist()) for each in kept if len(each)]
+
+
+def _dots(points: NDArray[np.float64], across: _Scale, up: _Scale, colour: str) -> list[str]:
+    kept = points[~np.isnan(points[:, 1])]
+    places = (f'<circle cx="{across(a):.1f}" cy="{up(b):.1f}" r="2.5"/>' for a, b in kept.tolist())
+    return [f'<g fill="{colour}" fill-opacity="0.7">', *places, "</g>"]
 
 
 def _legend(lines: Sequence[Line]) -> list[str]:

@@ -3,7 +3,9 @@
 from ridgeline.api.capacity import Capacity, capacity
 from ridgeline.api.impact import Impact, impact
 from ridgeline.api.predict import Prediction, predict
+from ridgeline.api.query import query
 from ridgeline.api.simulate import Simulated, simulate
+from ridgeline.api.sweep import Swept, sweep
 from ridgeline.api.tasks import predict_table
 from ridgeline.core.errors import RidgelineError
 from ridgeline.hardware.catalogue import chip, node
@@ -20,6 +22,7 @@ __all__ = [
     "Prediction",
     "RidgelineError",
     "Simulated",
+    "Swept",
     "Traffic",
     "capacity",
     "check_policy",
@@ -33,5 +36,7 @@ __all__ = [
     "parse_plan",
     "predict",
     "predict_table",
+    "query",
     "simulate",
+    "sweep",
 ]

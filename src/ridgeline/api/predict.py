@@ -97,7 +97,7 @@ def case_values(task: str, *, on: str, plan: str, case: Mapping[str, Any]) -> di
             fix = did_you_mean(name, columns, listing=f"`ridgeline predict {task} --help` lists them")
             raise UnknownNameError(f"unknown column {name!r} of predict {task}", at=name, fix=fix)
     if plan:
-        given = _with_plan(given, plan)
+        given = with_plan(given, plan)
     machines = machine(on, at="on") if on else None
     if machines is not None:
         given.setdefault("chip", machines.chip.name)
@@ -132,7 +132,7 @@ def _evaluate(task: str, values: Mapping[str, float | str]) -> Prediction:
     return Prediction(task, case, plain, phases)
 
 
-def _with_plan(given: dict[str, Any], plan: str) -> dict[str, Any]:
+def with_plan(given: dict[str, Any], plan: str) -> dict[str, Any]:
     """The case with the plan's words as columns; saying one thing twice is refused."""
     parsed = parse_plan(plan)
     words: dict[str, Any] = {name: getattr(parsed, name) for name in FORMATS.values() if getattr(parsed, name)}

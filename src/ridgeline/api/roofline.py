@@ -33,7 +33,7 @@ def draw_roofline(prediction: Prediction, path: Path) -> None:
         raise SpecError("this prediction has no steps to draw", at="roofline", fix="predict a serving deployment")
     suffix = Path(path).suffix.casefold()
     if suffix in (".html", ".svg"):
-        picture = _svg(prediction)
+        picture = roofline_svg(prediction)
         write_atomic(path, _page(prediction, picture) if suffix == ".html" else picture)
     elif suffix == ".png":
         _png(prediction, Path(path))
@@ -73,7 +73,8 @@ class _Axes:
         return HEIGHT - MARGIN - share * (HEIGHT - 2 * MARGIN)
 
 
-def _svg(prediction: Prediction) -> str:
+def roofline_svg(prediction: Prediction) -> str:
+    """The roofline of a serving prediction as one <svg> element."""
     axes = _Axes(prediction)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '

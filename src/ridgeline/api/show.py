@@ -119,7 +119,7 @@ def human(name: str, value: Number) -> str:
 
 def prediction_view(prediction: Prediction) -> RenderableType:
     """The whole screen of one prediction."""
-    parts: list[RenderableType] = [Text(_title(prediction), style="bold"), _metrics(prediction)]
+    parts: list[RenderableType] = [Text(title_of(prediction), style="bold"), _metrics(prediction)]
     if prediction.task == "serving":
         parts += [_memory(prediction), Text(_why(prediction))]
     parts += [_breakdown(phase) for phase in prediction.phases]
@@ -142,7 +142,8 @@ def html(prediction: Prediction, *, width: int = 110) -> str:
     return console.export_html(inline_styles=True, code_format="<pre style='font-family:monospace'>{code}</pre>")
 
 
-def _title(prediction: Prediction) -> str:
+def title_of(prediction: Prediction) -> str:
+    """What was predicted, in a line."""
     case = prediction.case
     if prediction.task != "serving":
         return f"{prediction.task}: {case.get('model') or case.get('kind')} on {case.get('chip')}"

@@ -70,9 +70,9 @@ def simulation_page(
         "<h2>Latencies</h2>",
         _latencies(answers),
         "<h2>Distributions of the steady state</h2>",
-        f'<div class="charts">{"".join(_distributions(answers, played, code))}</div>',
+        f'<div class="charts">{"".join(distributions(answers, played, code))}</div>',
         "<h2>Over time</h2>",
-        f'<div class="charts">{"".join(_over_time(answers, played, powers))}</div>',
+        f'<div class="charts">{"".join(over_time(answers, played, powers))}</div>',
         "<h2>Fleet</h2>",
         _fleet(answers),
         *_notes(answers),
@@ -157,7 +157,7 @@ def _asked(case: Mapping[str, object] | None) -> list[str]:
     return ["<h2>What was asked</h2>", _table(["name", "value"], rows)]
 
 
-def _distributions(answers: Answers, played: Played, code: NDArray[np.integer]) -> list[str]:
+def distributions(answers: Answers, played: Played, code: NDArray[np.integer]) -> list[str]:
     """Cumulative distributions of each class, and the objectives as dashed lines."""
     start, end = answers.steady.start_s, answers.steady.end_s
     there = (played.end == DONE) & (played.arrival_s >= start) & (played.arrival_s <= end)
@@ -188,7 +188,8 @@ def _curve(name: str, values: Column) -> Line:
     return Line(name=name, x=ordered[places], y=(places + 1) / ordered.size)
 
 
-def _over_time(answers: Answers, played: Played, powers: Mapping[str, PowerTable] | None) -> list[str]:
+def over_time(answers: Answers, played: Played, powers: Mapping[str, PowerTable] | None) -> list[str]:
+    """Load, queue, batch, cache and power in windows, as charts; a paragraph that says why where there are none."""
     if not runs_kept(played):
         return ["<p>Runs of iterations were not kept, so there are no series.</p>"]
     series = windows_of(played, width_s=max(played.end_s, 1e-9) / WINDOWS, powers=powers)

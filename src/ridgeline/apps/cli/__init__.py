@@ -7,7 +7,21 @@ import sys
 
 import typer
 
-from ridgeline.apps.cli import bench, calibrate, capacity, catalogue, impact, meter, predict, simulate, validate
+from ridgeline.apps.cli import (
+    bench,
+    calibrate,
+    capacity,
+    catalogue,
+    emulate,
+    impact,
+    meter,
+    predict,
+    query,
+    simulate,
+    sweep,
+    validate,
+    web,
+)
 
 app = typer.Typer(
     name="ridgeline",
@@ -23,10 +37,14 @@ app.add_typer(simulate.app, name="simulate")
 app.command("capacity", epilog=capacity.EXAMPLES)(capacity.capacity)
 app.command("impact", epilog=impact.EXAMPLES)(impact.impact)
 app.command("meter", epilog=meter.EXAMPLES)(meter.meter)
+app.command("sweep", epilog=sweep.EXAMPLES)(sweep.sweep)
+app.command("query", epilog=query.EXAMPLES)(query.query)
 app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("catalogue", epilog=catalogue.EXAMPLES)(catalogue.catalogue)
+app.command("emulate", epilog=emulate.EXAMPLES)(emulate.emulate)
 app.command("validate", epilog=validate.EXAMPLES)(validate.validate)
+app.command("web", epilog=web.EXAMPLES)(web.web)
 
 
 def _version(value: bool) -> None:

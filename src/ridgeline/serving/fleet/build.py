@@ -16,7 +16,7 @@ from ridgeline.serving.engine.rules import Rules
 from ridgeline.serving.engine.step_table import StepTimes
 from ridgeline.serving.fleet.choices import Choices, PoolPlan
 from ridgeline.serving.fleet.fleet import Fleet
-from ridgeline.serving.fleet.lanes import LaneMaker, asked_of, cache_tokens, token_bytes, workers_of
+from ridgeline.serving.fleet.lanes import LaneMaker, Slots, asked_of, cache_tokens, token_bytes, workers_of
 from ridgeline.serving.fleet.loading import load_bytes_per_s
 from ridgeline.serving.fleet.lora import LoraCosts
 from ridgeline.serving.fleet.members import Member, Pool
@@ -74,6 +74,7 @@ def fleet_of(
     traffic: Traffic,
     *,
     choices: Choices | None = None,
+    slots: Slots | None = None,
 ) -> Built:
     """The fleet that serves the traffic.
 
@@ -81,20 +82,23 @@ def fleet_of(
         plans: its pools. Arrivals enter those that are no decode pools.
         traffic: the load.
         choices: policies.
+        slots: places of requests that come live; `traffic` then only says how many and how long they may be.
     Raises:
         PlanError, CapacityError: a plan is not legal, or the model does not fit.
         SpecError: choices that do not go together.
     """
     choices = choices or Choices()
-    return _Builder(plans, traffic, choices).built()
+    return _Builder(plans, traffic, choices, slots).built()
 
 
 class _Builder:
     """Makes the pools of one fleet, decode pools first."""
 
-    def __init__(self, plans: Sequence[PoolPlan], traffic: Traffic, choices: Choices) -> None:
+    def __init__(
+        self, plans: Sequence[PoolPlan], traffic: Traffic, choices: Choices, slots: Slots | None = None
+    ) -> None:
         self.plans, self.traffic, self.choices = plans, traffic, choices
-        self.maker = LaneMaker(plans[0].deployment, traffic, choices)
+        self.maker = LaneMaker(plans[0].deployment, traffic, choices, slots)
         self.made: dict[str, _Made] = {}
         self.changers: list[tuple[_Made, _Made, list[Changer]]] = []
         self.powers: dict[str, PowerTable] = {}

@@ -102,6 +102,7 @@ class Fleet:
         self.lane = array("i", [-1]) * rows
         self.homeless: list[tuple[Pool, int, Handed | None]] = []
         self.finished: list[int] | None = None  # requests that are complete, in order, if somebody asks
+        self.on_over: Callable[[int, int, float], None] | None = None  # told each request that ends: how, and when
         self._told = {pool.name: getattr(pool.router, "changed", None) for pool in self.pools}
         self._ends: list[tuple[float, int]] = []
         self._released: list[tuple[float, int]] = []
@@ -134,12 +135,13 @@ class Fleet:
         Ctrl-C ends with what is known so far.
         """
         try:
-            self._loop(until_s)
+            self.run_to(until_s)
         except KeyboardInterrupt:
             self.interrupted = True
         return self.played()
 
-    def _loop(self, until_s: float) -> None:
+    def run_to(self, until_s: float) -> None:
+        """Go from event to event as long as they are not after that time."""
         ends, members, control = self._ends, self.members, self.control
         released = self._released
         count = idle = 0
@@ -191,6 +193,10 @@ class Fleet:
         else:
             time, request = self.arrivals[self._next], self._order[self._next]
             self._next += 1
+        self.arrive(request, time)
+
+    def arrive(self, request: int, time: float) -> None:
+        """A request arrives: a lane takes it, unless it is longer than what is served."""
         self.now = time
         log = self.log
         if log.sent[request] != log.sent[request]:
@@ -277,6 +283,8 @@ class Fleet:
         self.ended += 1
         if self.finished is not None and how == DONE:
             self.finished.append(request)
+        if self.on_over is not None:
+            self.on_over(request, how, time)
         think = self.traffic.think_s
         if self.traffic.clients:
             if self._sent < len(self.traffic):
@@ -394,10 +402,14 @@ class Fleet:
                 self._at(engine.t + pause_s, self._land, target, request, engine.t + pause_s, handed)
 
         source.moves.append(move)
-        before = source.engine.end
-        source.engine.cut(time)
-        if source.engine.end != before:
-            heappush(self._ends, (source.engine.end, source.index))
+        self.cut(source, time)
+
+    def cut(self, member: Member, time: float) -> None:
+        """The run of a lane ends at its first boundary at or after `time`."""
+        before = member.engine.end
+        member.engine.cut(time)
+        if member.engine.end != before:
+            heappush(self._ends, (member.engine.end, member.index))
 
     def _land(self, target: Member, request: int, time: float, handed: Handed) -> None:
         """A request that moves arrives; if the lane is gone, it computes its context anew in the same pool."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,19 +38,37 @@ SHORTEST = 32.0
 """Tokens: below this context the price of attention is its launch."""
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
+class Slots:
+    """Places of requests that come while the fleet runs; whoever runs it writes them, and uses them anew.
+
+    Attributes:
+        prompts, outputs: tokens of the request in each place.
+        hash_tokens: tokens of a unit of the prefix cache; 0: none.
+        units: ids of the units of each prompt.
+    """
+
+    prompts: array[int]
+    outputs: array[int]
+    hash_tokens: int = 0
+    units: list[Sequence[int]] = field(default_factory=list)
+
+
 class LaneMaker:
     """Makes lanes that serve one traffic: they share requests, their log, and the prefixes of their prompts."""
 
-    def __init__(self, d: Deployment, traffic: Traffic, choices: Choices) -> None:
-        """`d` says how many prompt tokens are found in caches, for all pools."""
+    def __init__(self, d: Deployment, traffic: Traffic, choices: Choices, slots: Slots | None = None) -> None:
+        """`d` says how many prompt tokens are found in caches, for all pools; `slots` hold requests that come live."""
         self.traffic, self.choices = traffic, choices
-        prompts, outputs = traffic.prompt_tokens.data, traffic.output_tokens.data
+        prompts: Sequence[int] = traffic.prompt_tokens.data if slots is None else slots.prompts
+        outputs: Sequence[int] = traffic.output_tokens.data if slots is None else slots.outputs
         frac = float(d.cases["prefix_hit_frac"][0])
-        hashed = bool(traffic.hash_tokens) and d.runtime.prefix_cache
+        hashed = (slots.hash_tokens if slots is not None else traffic.hash_tokens) > 0 and d.runtime.prefix_cache
         hits = array("q", [min(int(p * frac), p - 1) for p in prompts]) if frac > 0 and not hashed else None
         self.requests = Requests(prompts=prompts, outputs=outputs, hits=hits)
         self.log = Log(len(traffic))
-        self.units = units_of(traffic) if hashed else None
+        self.hash_tokens = slots.hash_tokens if slots is not None else traffic.hash_tokens
+        self.units = None if not hashed else units_of(traffic) if slots is None else slots.units.__getitem__
         self.adapters = traffic.adapter.tolist() if (traffic.adapter >= 0).any() else None
         many = traffic.classes[1:] or traffic.classes[0].priority
         self.facts = Facts(
@@ -93,7 +112,7 @@ class LaneMaker:
         growth = float(np.ravel(lane_load(d, 1.0).tokens_per_step)[0])
         block = 1 if growth != 1.0 else r.cache_block_tokens
         if self.units is not None and growth == 1.0:
-            block = math.gcd(block, self.traffic.hash_tokens)
+            block = math.gcd(block, self.hash_tokens)
         waits = bool(r.batch_waits(d.cases)[0])
         shared = np.ravel(np.asarray(lanes.lanes, float))[0] / np.ravel(np.asarray(d.cases["replicas"], float))[0]
         return Rules(
@@ -150,7 +169,7 @@ class LaneMaker:
         """An empty engine."""
         choices, prefix = self.choices, None
         if self.units is not None:
-            unit = self.traffic.hash_tokens
+            unit = self.hash_tokens
             prefix = PrefixCache(
                 self.units,
                 unit_tokens=unit,

@@ -1,0 +1,135 @@
+"""Predict and Train: one case, answered while the sliders move."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ridgeline.api.breakdown import breakdown_of
+from ridgeline.api.columns import TASKS, Column
+from ridgeline.api.predict import Prediction
+from ridgeline.api.predict import predict as asked
+from ridgeline.api.roofline import roofline_svg
+from ridgeline.api.show import BOUND_WORDS, SERVING_ROWS, WORDS, human, title_of
+from ridgeline.apps.cli.flags import SHORT
+from ridgeline.apps.web.blocks import Answer, Block, bar, command_of, numbers, picture, python_of, table, text
+from ridgeline.apps.web.fields import Field, fields_of, given
+from ridgeline.core import units
+from ridgeline.hardware import catalogue
+
+_MACHINES = 'machines: "8x h100-sxm", "4x dgx-h100"'
+ON = Field(name="on", kind="text", doc=_MACHINES, default="8x h100-sxm", suggestions="machines")
+SUGGEST = {"model": "models", "chip": "chips", "node": "nodes", "runtime": "runtimes"}
+FORMATS = dict.fromkeys(("weights", "kv", "moe_weights", "activations"), "formats")
+MOST_OPS = 20
+
+
+def _form(task: str, first: Mapping[str, str], sliders: Mapping[str, tuple[float, float]]) -> tuple[Field, ...]:
+    hidden = {"trace", "chip"}
+    columns: Sequence[Column] = [column for column in TASKS[task] if column.name not in hidden]
+    fields = fields_of(columns, first=first, sliders=sliders, suggest={**SUGGEST, **FORMATS})
+    return (*fields[:1], ON, *fields[1:])
+
+
+PREDICT = _form(
+    "serving",
+    {
+        "model": "meta-llama/Llama-3.1-70B",
+        "runtime": "vllm",
+        "tp": "8",
+        "isl": "1024",
+        "osl": "1024",
+        "concurrency": "64",
+        "weights": "",
+        "kv": "",
+    },
+    {"isl": (16, 131072), "osl": (1, 16384), "concurrency": (1, 4096), "tp": (1, 16)},
+)
+TRAIN = _form(
+    "training",
+    {
+        "model": "meta-llama/Llama-3.1-8B",
+        "seq": "8192",
+        "global_batch": "128",
+        "micro_batch": "1",
+        "precision": "bf16",
+        "tp": "1",
+        "pp": "1",
+        "zero": "3",
+        "recompute": "none",
+    },
+    {"seq": (512, 131072), "global_batch": (8, 8192), "micro_batch": (1, 32), "tp": (1, 16), "pp": (1, 16)},
+)
+
+
+def predict(values: Mapping[str, Any]) -> Answer:
+    """A deployment under load."""
+    case = given(PREDICT, values)
+    prediction = asked("serving", **case)
+    blocks = [
+        text(f"Bound by {_why(prediction)}", kind="why"),
+        numbers([(name, human(name, prediction.values[name]), WORDS.get(name, "")) for name in SERVING_ROWS]),
+        _memory(prediction),
+        picture("Roofline: each op a dot, its area the share of its step's time", roofline_svg(prediction)),
+        *(_breakdown(phase) for phase in prediction.phases),
+        text(_regime(prediction), kind="note"),
+    ]
+    return _answer("serving", prediction, case, blocks)
+
+
+def train(values: Mapping[str, Any]) -> Answer:
+    """A training step."""
+    case = given(TRAIN, values)
+    prediction = asked("training", **case)
+    shown = [(n, human(n, v), WORDS.get(n, "")) for n, v in prediction.values.items() if n not in ("bound", "regime")]
+    blocks = [text(f"Bound by {_why(prediction)}", kind="why"), numbers(shown), text(_regime(prediction), kind="note")]
+    return _answer("training", prediction, case, blocks)
+
+
+def _answer(task: str, prediction: Prediction, case: Mapping[str, Any], blocks: Sequence[Block]) -> Answer:
+    return Answer(
+        title=title_of(prediction),
+        blocks=blocks,
+        rows=[{**prediction.case, **prediction.values}],
+        command=command_of(("predict", task), case, SHORT),
+        python=python_of(f"predict({task!r}", case),
+    )
+
+
+def _why(prediction: Prediction) -> str:
+    bound = str(prediction.values["bound"])
+    return f"{bound}: {BOUND_WORDS.get(bound, 'the largest part of the step')}."
+
+
+def _regime(prediction: Prediction) -> str:
+    if prediction.values["regime"] == "calibrated":
+        return "Calibrated: most of the time is priced with coefficients measured on this chip."
+    return "Datasheet: this chip contributed nothing but its datasheet."
+
+
+def _memory(prediction: Prediction) -> Block:
+    capacity = catalogue.chip(str(prediction.case["chip"])).dram.capacity_bytes
+    weights, kv, total = (float(prediction.values[f"{n}_bytes_per_chip"]) for n in ("weights", "kv", "memory"))
+    parts = [("weights", weights), ("cache", kv), ("reserve", max(total - weights - kv, 0.0))]
+    parts.append(("free", max(capacity - total, 0.0)))
+    return bar(f"Memory per chip, of {units.size(capacity)}", [(n, v, units.size(v)) for n, v in parts], capacity)
+
+
+def _breakdown(phase: Any) -> Block:
+    rows = breakdown_of(phase.step)
+    whole = sum(float(row["time_s"]) for row in rows) + phase.host_s
+    shown = [
+        (
+            row["op"] if row["times"] == 1 else f"{row['block']}.{row['op']}",
+            f"{row['times']:.0f}",
+            units.duration(float(row["time_s"])),
+            f"{float(row['time_s']) / whole:.1%}",
+            row["bound"],
+            row["kernel"],
+        )
+        for row in rows[:MOST_OPS]
+    ]
+    if phase.host_s:
+        shown.append(("host", "1", units.duration(phase.host_s), f"{phase.host_s / whole:.1%}", "host", ""))
+    title = f"{phase.name.capitalize()} step, {units.duration(whole)}: {phase.describes}"
+    return table(title, ("op", "runs", "time", "share", "bound by", "kernel"), shown)

@@ -1,0 +1,189 @@
+"""The page as an ASGI application, and the server that runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.background import BackgroundTask
+
+from ridgeline import __version__
+from ridgeline.api import catalogue
+from ridgeline.apps.web.exports import KINDS, exported
+from ridgeline.apps.web.guard import Guard
+from ridgeline.apps.web.jobs import Jobs, TooManyError
+from ridgeline.apps.web.views import VIEWS, View
+from ridgeline.core.dtypes import SCHEMES
+from ridgeline.core.errors import RidgelineError, SpecError, UnknownNameError, did_you_mean
+from ridgeline.core.files import parse_json
+
+STATIC = {
+    "app.js": "text/javascript",
+    "draw.js": "text/javascript",
+    "style.css": "text/css",
+    "icon.svg": "image/svg+xml",
+}
+MOST_HEADER_BYTES = 16 << 10
+
+
+def application(*, host: str = "127.0.0.1", token: str = "") -> Any:
+    """The page.
+
+    Args:
+        host: the address that is listened on, which is a name of the server.
+        token: what every visitor must bring; empty: nothing.
+    """
+    jobs = Jobs()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        jobs.close()
+
+    app = FastAPI(
+        title="ridgeline", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
+    )
+
+    @app.exception_handler(RidgelineError)
+    def said(_: Request, error: RidgelineError) -> JSONResponse:
+        status = 429 if isinstance(error, TooManyError) else 404 if isinstance(error, UnknownNameError) else 422
+        return JSONResponse({"error": error.screen()}, status_code=status)
+
+    @app.get("/api/views")
+    def views() -> Any:
+        return {"version": __version__, "views": [view.to_dict() for view in VIEWS.values()]}
+
+    @app.get("/api/suggestions/{kind}")
+    def suggestions(kind: str) -> Any:
+        return _suggestions(kind)
+
+    @app.post("/api/views/{name}")
+    async def ask(name: str, request: Request) -> Any:
+        view, values = _view(name), await _values(request)
+        if view.answer is None:
+            raise SpecError("this view runs as a job", at=name, fix=f"POST /api/views/{name}/jobs")
+        return await _apart(lambda: _answered(view, values))
+
+    @app.post("/api/views/{name}/jobs")
+    async def start(name: str, request: Request) -> Any:
+        view, values = _view(name), await _values(request)
+        run = view.job
+        if run is None:
+            raise SpecError("this view answers at once", at=name, fix=f"POST /api/views/{name}")
+        return {"job": jobs.start(lambda told: run(values, told))}
+
+    @app.get("/api/jobs/{name}/events")
+    def events(name: str) -> Response:
+        job = jobs.find(name)
+        return StreamingResponse(_stream(jobs.events(job)), media_type="text/event-stream")
+
+    @app.delete("/api/jobs/{name}")
+    def stop(name: str) -> Any:
+        jobs.find(name).told.stop = True
+        return {"stopped": name}
+
+    @app.get("/api/jobs/{name}/files/{kind}")
+    def file(name: str, kind: str) -> Response:
+        files = jobs.find(name).told.files
+        if kind not in files:
+            raise UnknownNameError(f"no file {kind[:40]!r}", at="files", fix=did_you_mean(kind, files))
+        folder = tempfile.mkdtemp(prefix="ridgeline-")
+        path = Path(folder) / f"{kind}.json"
+        files[kind](os.fspath(path))
+        return FileResponse(path, filename=path.name, background=BackgroundTask(_remove, path))
+
+    @app.post("/api/exports/{kind}")
+    async def export(kind: str, request: Request) -> Response:
+        if kind not in KINDS:
+            raise UnknownNameError(f"unknown kind of file {kind[:40]!r}", at="export", fix=did_you_mean(kind, KINDS))
+        rows = await _values(request)
+        data = await _apart(lambda: exported(kind, rows.get("rows")))
+        name = f'attachment; filename="ridgeline.{kind}"'
+        return Response(data, media_type=KINDS[kind], headers={"content-disposition": name})
+
+    @app.get("/static/{name}")
+    def static(name: str) -> Response:
+        if name not in STATIC:
+            raise UnknownNameError("no such file", at="static", got=name[:40])
+        return Response(_static(name), media_type=STATIC[name])
+
+    @app.get("/")
+    @app.get("/{name}")
+    def page(name: str = "") -> Response:
+        if name and name not in VIEWS:
+            raise UnknownNameError(f"no view {name[:40]!r}", at="page", fix=did_you_mean(name, VIEWS))
+        return Response(_static("index.html"), media_type="text/html")
+
+    return Guard(app, host=host, token=token)
+
+
+def serve(*, host: str, port: int, token: str) -> None:
+    """Serve the page until it is stopped."""
+    import uvicorn
+
+    app = application(host=host, token=token)
+    limits: dict[str, Any] = {"h11_max_incomplete_event_size": MOST_HEADER_BYTES, "http": "h11"}
+    uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False, **limits)
+
+
+def _view(name: str) -> View:
+    if name not in VIEWS:
+        raise UnknownNameError(f"no view {name[:40]!r}", at="views", fix=did_you_mean(name, VIEWS))
+    return VIEWS[name]
+
+
+def _answered(view: View, values: dict[str, Any]) -> dict[str, Any]:
+    assert view.answer is not None, "quick views answer"
+    return view.answer(values).to_dict()
+
+
+async def _values(request: Request) -> dict[str, Any]:
+    values = parse_json(await request.body(), "form").data
+    if not isinstance(values, dict):
+        raise SpecError("a form is an object of fields", at="form", got=type(values).__name__)
+    return values
+
+
+async def _apart(call: Any) -> Any:
+    """In a thread: the server stays awake."""
+    from starlette.concurrency import run_in_threadpool
+
+    return await run_in_threadpool(call)
+
+
+def _stream(events: Iterator[dict[str, Any]]) -> Iterator[bytes]:
+    for event in events:
+        yield b"data: " + json.dumps(event).encode() + b"\n\n"
+
+
+def _suggestions(kind: str) -> list[str]:
+    shelves = catalogue.kinds()
+    if kind == "machines":
+        counts = (1, 2, 4, 8)
+        return [f"{n}x {chip}" for chip in shelves["chips"][0]() for n in counts] + list(shelves["nodes"][0]())
+    if kind == "formats":
+        return sorted(SCHEMES)
+    if kind == "catalogue":
+        return sorted({name for names, _ in shelves.values() for name in names()})
+    if kind not in shelves:
+        raise UnknownNameError(
+            f"nothing is suggested for {kind[:40]!r}", at="suggestions", fix=did_you_mean(kind, shelves)
+        )
+    return list(shelves[kind][0]())
+
+
+def _static(name: str) -> bytes:
+    return (resources.files("ridgeline.apps.web") / "static" / name).read_bytes()
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.parent.rmdir()

@@ -1,0 +1,83 @@
+"""The views of the page: what can be asked, and what answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ridgeline.apps.web.accuracy_view import accuracy
+from ridgeline.apps.web.blocks import Answer
+from ridgeline.apps.web.catalogue_view import CATALOGUE, catalogue
+from ridgeline.apps.web.fields import Field
+from ridgeline.apps.web.jobs import Told
+from ridgeline.apps.web.predict_view import PREDICT, TRAIN, predict, train
+from ridgeline.apps.web.simulate_view import SIMULATE, simulate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One page.
+
+    Attributes:
+        answer: from the values of its fields; a quick view answers at once, while its sliders move.
+        job: answers after a while instead, told how far it is.
+    """
+
+    name: str
+    title: str
+    about: str
+    fields: Sequence[Field] = ()
+    answer: Callable[[Mapping[str, Any]], Answer] | None = None
+    job: Callable[[Mapping[str, Any], Told], Answer] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its form, as JSON."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "about": self.about,
+            "fields": [field.to_dict() for field in self.fields],
+            "job": self.job is not None,
+        }
+
+
+VIEWS: Mapping[str, View] = {
+    view.name: view
+    for view in (
+        View(
+            name="predict",
+            title="Predict",
+            about="What a deployment does under a steady load: latency, throughput, memory, power, and what bounds it.",
+            fields=PREDICT,
+            answer=predict,
+        ),
+        View(
+            name="simulate",
+            title="Simulate",
+            about="A fleet serves requests one by one: latencies with intervals, queues, cache, what they waited for.",
+            fields=SIMULATE,
+            job=simulate,
+        ),
+        View(
+            name="train",
+            title="Train",
+            about="A training step: time, tokens per second, utilisation, memory.",
+            fields=TRAIN,
+            answer=train,
+        ),
+        View(
+            name="catalogue",
+            title="Catalogue",
+            about="Chips, nodes, models, runtimes and sites: every fact with its source.",
+            fields=CATALOGUE,
+            answer=catalogue,
+        ),
+        View(
+            name="accuracy",
+            title="Accuracy",
+            about="Errors against measured silicon and published results, by kind, chip and regime.",
+            answer=accuracy,
+        ),
+    )
+}
