@@ -57,15 +57,9 @@ class Deployment:
         return Setting(runtime=self.runtime.name, version=self.version, sustained=True, fused=fused)
 
     def rows(self, chosen: NDArray[np.intp]) -> Deployment:
-        """Some of the rows."""
-        index = self.machines.index
-        return replace(
-            self,
-            model=map_columns(self.model, lambda column: column[chosen]),
-            machines=self.machines if index is None else replace(self.machines, index=index[chosen]),
-            cases={name: column[chosen] for name, column in self.cases.items()},
-            saturated=self.saturated[chosen],
-        )
+        """Some of the rows: every column in it, those of models and machines included."""
+        cases = {name: column[chosen] for name, column in self.cases.items()}
+        return replace(map_columns(self, lambda column: column[chosen]), cases=cases)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
