@@ -61,7 +61,7 @@ class Curve:
     times_s: tuple[Column, Column, Column]
 
     @cached_property
-    def _slopes(self) -> tuple[Column, Column]:
+    def slopes(self) -> tuple[Column, Column]:
         """Seconds per sequence between the first two knots, and between the last two."""
         (x0, x1, x2), (y0, y1, y2) = self.knots, self.times_s
         return _slope(x0, x1, y0, y1), _slope(x1, x2, y1, y2)
@@ -69,8 +69,8 @@ class Curve:
     def __call__(self, n: Value) -> Column:
         """Seconds of a step of `n` sequences."""
         n = np.minimum(np.maximum(n, self.knots[0]), self.knots[2])
-        low = self.times_s[0] + self._slopes[0] * (n - self.knots[0])
-        high = self.times_s[1] + self._slopes[1] * (n - self.knots[1])
+        low = self.times_s[0] + self.slopes[0] * (n - self.knots[0])
+        high = self.times_s[1] + self.slopes[1] * (n - self.knots[1])
         return np.where(n < self.knots[1], low, high)
 
 
