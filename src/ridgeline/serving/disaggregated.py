@@ -105,35 +105,52 @@ class Pair:
             low, high = np.where(above, low, rate), np.where(above, rate, high)
         return high
 
-    def times(self, rate: Value) -> tuple[Column, Column, Column]:
-        """(decoding sequences of a lane, TTFT, TPOT) at a rate, without those who wait to enter."""
+    def times(self, rate: Value, concurrency: Value = np.inf) -> tuple[Column, Column, Column]:
+        """(decoding sequences of a lane, TTFT, TPOT) at a rate; of a finite `concurrency`, the rest waits to enter."""
         n = self.resident(rate)
         step_s = self.step_s(n)
         tpot_s = np.where(self.iterations > 0, step_s / self.tokens_per_step, 0.0)
         ttft_s = self.wait_s(rate) + self.prompt_s + self.transfer_s + self.lag_steps * step_s
+        if np.any(np.isfinite(concurrency)):
+            in_flight = rate * (ttft_s + tpot_s * np.maximum(self.osl - 1.0, 0.0))
+            outside = np.where(np.isfinite(concurrency), np.maximum(concurrency - in_flight, 0.0), 0.0)
+            ttft_s = ttft_s + outside / rate
         return n, np.asarray(ttft_s), np.asarray(tpot_s)
 
 
 def pair_of(d: Deployment, prefill: Pool, decode: Pool, load: Load, *, prompts: Value, transfer_s: Value) -> Pair:
     """Both pools priced: a prefill step, and decode steps at three batches; `prompts` asked for in a prefill step."""
-    waves = _prompts_per_step(prompts, load, prefill)
-    context = load.isl + load.osl / 2.0
-    slots = decode.limits.slots
-    knots = tuple(np.maximum(np.asarray(slots * share), 1.0) for share in (0.0, 0.25, 1.0))
-    one_s, quarter_s, full_s = (np.asarray(decode.stepper.time_s(decode.stepper.decode(n, context))) for n in knots)
+    prompt_s, waves = prefill_step(prefill, load, prompts)
     return Pair(
-        prompt_s=_prefill_s(prefill, load, waves),
+        prompt_s=prompt_s,
         waves=waves,
         prefill_lanes=prefill.lanes,
         decode_lanes=decode.lanes,
         transfer_s=transfer_s,
-        step_s=Curve(knots=(knots[0], knots[1], knots[2]), times_s=(one_s, quarter_s, full_s)),
-        slots=slots,
+        step_s=decode_curve(decode, load),
+        slots=decode.limits.slots,
         lag_steps=d.runtime.admission_lag_steps,
         iterations=load.iterations,
         tokens_per_step=load.tokens_per_step,
         osl=load.osl,
     )
+
+
+def prefill_step(prefill: Pool, load: Load, prompts: Value) -> tuple[Value, Value]:
+    """(seconds, prompts) of a prefill step of whole prompts: as many as asked for, else what the budget holds (0)."""
+    waves = _prompts_per_step(prompts, load, prefill)
+    return _prefill_s(prefill, load, waves), waves
+
+
+def decode_curve(decode: Pool, load: Load) -> Curve:
+    """Seconds of a decode step, priced at one sequence, at a quarter of the slots and at all of them."""
+    slots, context = decode.limits.slots, load.isl + load.osl / 2.0
+    one, quarter, full = (np.maximum(np.asarray(slots * share), 1.0) for share in (0.0, 0.25, 1.0))
+
+    def priced_s(n: Column) -> Column:
+        return np.asarray(decode.stepper.time_s(decode.stepper.decode(n, context)))
+
+    return Curve(knots=(one, quarter, full), times_s=(priced_s(one), priced_s(quarter), priced_s(full)))
 
 
 def evaluate_pools(d: Deployment, problems: Problems, rows: Rows) -> Outcome:
@@ -155,10 +172,8 @@ def evaluate_pools(d: Deployment, problems: Problems, rows: Rows) -> Outcome:
     pair = pair_of(d, prefill, decode, load, prompts=c["prefill_batch"], transfer_s=transfer_s)
     open_loop = np.asarray(load.rate_per_s) > 0
     rate = np.where(open_loop, np.minimum(load.rate_per_s, pair.capacity), pair.closed_rate(load.concurrency))
-    n, ttft_s, tpot_s = pair.times(rate)
-    in_flight = rate * (ttft_s + tpot_s * np.maximum(load.osl - 1.0, 0.0))
     finite = np.isfinite(load.concurrency) & ~open_loop
-    ttft_s = ttft_s + np.where(finite, np.maximum(load.concurrency - in_flight, 0.0) / rate, 0.0)
+    n, ttft_s, tpot_s = pair.times(rate, np.where(finite, load.concurrency, np.inf))
     wave_s = np.where(finite, load.concurrency, 0.0) * pair.service_s / 2.0 + pair.prompt_s
     weight = np.where(finite, 1.0 / d.procedure.requests_per_client, 0.0)
     state = Steady(
@@ -184,8 +199,8 @@ def evaluate_pools(d: Deployment, problems: Problems, rows: Rows) -> Outcome:
 
 def prefill_rate(prefill: Pool, load: Load, asked: Value) -> Value:
     """Prompts per second that all lanes of a pool compute, `asked` of them in a step (0: what its budget holds)."""
-    waves = _prompts_per_step(asked, load, prefill)
-    rate: Value = np.asarray(prefill.lanes) * waves / _prefill_s(prefill, load, waves)
+    prompt_s, waves = prefill_step(prefill, load, asked)
+    rate: Value = np.asarray(prefill.lanes) * waves / prompt_s
     return rate
 
 

@@ -1,0 +1,12 @@
+"""From a question to deployments: every legal way to serve a model on some machines, evaluated as arrays and ranked.
+
+A candidate is a deployment under a load. What a request meets depends on one replica, or on one lane of each pool, and
+on the load of that; so only distinct engines are priced, and candidates are products of engines, numbers of replicas
+and loads. Read `question.py` (what is asked), `engines.py` (which engines are legal and fit), `aggregated.py` and
+`pools.py` (their products), `kept.py` (which candidates stay), `search.py` (all of it in order).
+"""
+
+from ridgeline.search.planning.question import OBJECTIVES, Allowed, Choices, Question, Slo
+from ridgeline.search.planning.search import Found, find
+
+__all__ = ["OBJECTIVES", "Allowed", "Choices", "Found", "Question", "Slo", "find"]

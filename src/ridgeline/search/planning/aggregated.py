@@ -1,0 +1,156 @@
+"""Candidates of one pool: equal replicas that share a load, each priced once by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ridgeline.search.planning.engines import Engines, usable
+from ridgeline.search.planning.kept import Kept
+from ridgeline.search.planning.question import Column, Question
+from ridgeline.search.planning.rows import Complete, Index, Rows
+from ridgeline.serving.predict import predict_serving
+
+RESULTS = ("ttft_s", "tpot_s", "e2e_s", "request_per_s", "energy_j_per_output_token")
+
+MOST_LOADED = 0.95
+"""Of the rate at which queues grow without end: what is asked of a deployment whose limits allow more."""
+
+LEAST_LOADED = 0.02
+"""Of that rate: where the limits of service do not even hold here, they are taken not to hold at all."""
+
+SHARES = (1.0, 0.8, 0.6, 0.4, 0.2)
+"""Loads that a deployment is tried at, of the highest that keeps all limits."""
+
+FIRST_LADDER = (LEAST_LOADED / MOST_LOADED, 0.25, 0.5, 0.75, 0.9, 1.0)
+LADDER = (0.2, 0.4, 0.6, 0.8)
+ROUNDS = 3
+
+
+def evaluate(rows: Rows, complete: Complete) -> dict[str, Column]:
+    """`RESULTS` of each row, NaN where it has a problem (it does not fit, queues grow without end)."""
+    cases, problems = complete(rows.table())
+    with np.errstate(all="ignore"):
+        results = predict_serving(cases, problems)
+    return {name: np.asarray(results[name], dtype=np.float64) for name in RESULTS}
+
+
+def highest_rate(rows: Rows, question: Question, complete: Complete) -> tuple[Column, Column]:
+    """(highest rate of random arrivals that keeps all limits, rate beyond which queues grow), per row of one replica.
+
+    Times grow with the rate, so the highest is bracketed by ladders of rates, all rows at once, to less than a
+    thousandth of the saturated rate, and the lower end is taken: it keeps the limits. NaN where none does.
+    """
+    saturated = evaluate(rows.put(load="saturated"), complete)["request_per_s"]
+    low, high = np.zeros(rows.count), MOST_LOADED * saturated
+    top, every = high.copy(), np.arange(rows.count)
+    for turn in range(ROUNDS + 1):
+        ladder = np.array(FIRST_LADDER if turn == 0 else LADDER)
+        active = every if turn == 0 else np.flatnonzero((low > 0) & (low < high))
+        if not active.size:
+            break
+        tried = low[active] + ladder[:, None] * (high - low)[active]
+        many = rows.take(np.tile(active, ladder.size)).put(request_rate_per_s=tried.ravel())
+        keeps = question.slo.excess(evaluate(many, complete)).reshape(tried.shape) <= 1.0
+        steps = np.minimum.accumulate(keeps, axis=0).sum(axis=0)
+        ends = np.vstack([low[active], tried, high[active]])
+        low[active] = ends[steps, np.arange(active.size)]
+        high[active] = ends[np.minimum(steps + 1, ladder.size + 1), np.arange(active.size)]
+    return np.where(low > 0, low, np.nan), top / MOST_LOADED
+
+
+def offer_free(engines: Engines, question: Question, complete: Complete, kept: Kept, group: int, family: str) -> None:
+    """Each engine at shares of the highest rate that it keeps the limits at, times every number of replicas."""
+    rows, count = engines.rows, engines.rows.count
+    edge, limit = highest_rate(rows, question, complete)
+    keeps = np.flatnonzero(np.isfinite(edge))
+    shares = np.repeat(SHARES, keeps.size)
+    index = np.concatenate([np.tile(keeps, len(SHARES)), np.setdiff1d(np.arange(count), keeps)])
+    load = np.concatenate([shares * edge[index[: shares.size]], LEAST_LOADED * limit[index[shares.size :]]])
+    found = evaluate(rows.take(index).put(request_rate_per_s=load), complete)
+    most = _most(engines, question)[index]
+    at = np.repeat(np.arange(index.size), most)
+    replicas = _counts(most)
+    _offer(engines, question, kept, found, at=at, engine=index[at], load=load[at], replicas=replicas, place=(group, family))
+
+
+def offer_fixed(engines: Engines, question: Question, complete: Complete, kept: Kept, group: int, family: str) -> None:
+    """Each engine with every number of replicas that can carry the load."""
+    q, rows = question, engines.rows
+    most = _most(engines, question)
+    if q.rate_per_s:
+        limit = evaluate(rows.put(load="saturated"), complete)["request_per_s"]
+        least = np.floor(q.rate_per_s / np.where(limit > 0, limit, np.nan))
+        least = np.where(np.isfinite(least), least, most + 1.0)
+    else:
+        least = np.zeros(rows.count)
+    tried = np.maximum(most - least, 0).astype(np.intp)
+    index = np.repeat(np.arange(rows.count), tried)
+    replicas = _counts(tried) + least[index]
+    load = (q.rate_per_s or q.concurrency) / replicas
+    name = "request_rate_per_s" if q.rate_per_s else "concurrency"
+    found = evaluate(rows.take(index).put(**{name: load}), complete)
+    every = np.arange(index.size)
+    _offer(engines, q, kept, found, at=every, engine=index, load=load, replicas=replicas, place=(group, family))
+
+
+def _most(engines: Engines, question: Question) -> Index:
+    """Replicas that the machines hold."""
+    chips = np.array([usable(question, i) for i in range(len(question.machines))], dtype=np.float64)
+    return np.asarray(np.floor(chips[engines.machine] / engines.chips + 1e-9).astype(np.intp))
+
+
+def _counts(most: Index) -> Column:
+    """1 .. most for each, one after another."""
+    ends = np.cumsum(most)
+    return np.asarray(np.arange(ends[-1] if ends.size else 0) - np.repeat(ends - most, most) + 1.0)
+
+
+def _offer(
+    engines: Engines,
+    question: Question,
+    kept: Kept,
+    found: dict[str, Column],
+    *,
+    at: Index,
+    engine: Index,
+    load: Column,
+    replicas: Column,
+    place: tuple[int, str],
+) -> None:
+    """Candidates: rows `at` of what was found of one replica, `replicas` of them."""
+    group, family = place
+    prices = np.array([allowed.usd_per_s for allowed in question.machines])
+    columns = {name: column[at] for name, column in found.items()}
+    columns["request_per_s"] = columns["request_per_s"] * replicas
+    columns["chips"] = engines.chips[engine] * replicas
+    columns["usd_per_s"] = columns["chips"] * prices[engines.machine[engine]]
+
+    def locate(rows: Index) -> dict[str, Column]:
+        same = np.zeros(rows.size)
+        return {
+            "group": same + group,
+            "engine": engine[rows].astype(np.float64),
+            "decode": same - 1.0,
+            "workers": replicas[rows],
+            "decode_workers": same,
+            "load": (load * replicas)[rows],
+        }
+
+    kept.offer(columns, locate, family=family, changed=engines.changed[engine])
+
+
+def rows_of(engines: Engines, question: Question, places: dict[str, Column]) -> Rows:
+    """The case rows of candidates that were located in this group."""
+    index = places["engine"].astype(np.intp)
+    rows = engines.rows.take(index).put(mode="agg", replicas=places["workers"])
+    return rows.put(**{load_column(question): places["load"]})
+
+
+def load_column(question: Question) -> str:
+    """The column that says the load."""
+    return "concurrency" if question.concurrency else "request_rate_per_s"
+
+
+Offer = Callable[[Engines, Question, Complete, Kept, int, str], None]

@@ -1,0 +1,344 @@
+"""Candidates of two pools: prefill engines times decode engines times the sizes of both, balanced as arrays.
+
+Engines of either pool are priced once; `serving.disaggregated.Pair`, which `predict` itself uses, then gives rates and
+times of every product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ridgeline.core.cases import groups
+from ridgeline.costs.machine_columns import MachineColumns
+from ridgeline.search.planning.aggregated import LEAST_LOADED, MOST_LOADED, SHARES, load_column
+from ridgeline.search.planning.engines import Engines, Shortage, base, degrees, fitting, kinds, refuse_many, usable
+from ridgeline.search.planning.kept import Kept
+from ridgeline.search.planning.power import DecodePower, decode_power
+from ridgeline.search.planning.question import Column, Question
+from ridgeline.search.planning.rows import Complete, Index, Rows
+from ridgeline.serving.deployment import lane_load, make_pool, plan_of
+from ridgeline.serving.disaggregated import Pair, decode_curve, prefill_step, share_bytes, spanning_link
+from ridgeline.serving.predict import deployment_for, grouped
+from ridgeline.serving.steady import Curve
+from ridgeline.workloads.catalogue import model as find_model
+
+POOL_DEGREES = ("tp", "pp", "dp", "ep", "moe_tp")
+
+MOST_SIZES = 2048
+"""Pairs of pool sizes that are tried for one pair of engines; larger machines are searched at as many spread ones."""
+
+BLOCK = 400_000
+"""Candidates evaluated at once."""
+
+HALVINGS = 14
+"""Of the rate at which a limit on the whole time of a request holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pools:
+    """Priced engines of both pools on one kind of machine under one runtime; columns [prefill] and [decode, workers].
+
+    Where the load is a number of requests in flight, a decode engine is priced for each number of its workers, since
+    that bounds its batch; else the second dimension is 1.
+    """
+
+    machine: int
+    prefill: Engines
+    decode: Engines
+    prompt_s: Column
+    waves: Column
+    prefill_lanes: Column
+    moved_bytes: Column
+    decode_lanes: Column
+    step_s: Curve
+    slots: Column
+    iterations: Column
+    tokens_per_step: Column
+    lag_steps: float
+    power: DecodePower | None
+
+
+def kinds_of_pools(question: Question, complete: Complete) -> Iterator[tuple[str, Pools | Shortage]]:
+    """Both pools priced, for each kind of machine, runtime and format; or what they lack in memory."""
+    c, model = question.choices, find_model(question.model)
+    for machine, allowed in enumerate(question.machines):
+        chips = usable(question, machine)
+        if chips < 2:
+            continue
+        cuts = degrees(model, allowed, chips - 1, (1,))
+        for name, weights, kv in kinds(question, machine):
+            common = {"runtime": name, "weights": weights, "kv": kv, "mode": "disagg"}
+            prompts = _sides(question, machine, cuts, "prefill", _prompt_batches(question), (0,)).put(**common)
+            tokens = _sides(question, machine, cuts, "decode", c.max_batches, c.draft_tokens).put(**common)
+            refuse_many(prompts.count * tokens.count // 1000)
+            where = np.full(max(prompts.count, tokens.count), machine, dtype=np.intp)
+            prefill, short = fitting(prompts, where[: prompts.count], complete, pool="prefill")
+            decode, lacks = fitting(tokens, where[: tokens.count], complete, pool="decode")
+            label = f"disagg, {name} on {allowed.machine.chip.name}"
+            if short is not None or lacks is not None:
+                found = short or lacks
+                assert found is not None, "one of the two lacks memory"
+                yield label, found
+                continue
+            yield label, _priced(question, machine, prefill, decode, complete)
+
+
+def _prompt_batches(question: Question) -> tuple[int, ...]:
+    """Prompts per prefill step: one, and more where the largest token budget that is tried holds them."""
+    prompt = max(question.isl * (1.0 - question.prefix_hit_frac), 1.0)
+    most = max((*question.choices.token_budgets, 0)) / prompt
+    return tuple(n for n in question.choices.prefill_batches if n == 1 or n <= most)
+
+
+def _sides(
+    question: Question, machine: int, cuts: Column, pool: str, batches: tuple[int, ...], drafts: tuple[int, ...]
+) -> Rows:
+    axes = (np.arange(len(cuts)), batches, drafts)
+    cut, batch, draft = (grid.ravel() for grid in np.meshgrid(*axes, indexing="ij"))
+    named = {f"{pool}_{name}": cuts[cut, place] for place, name in enumerate(POOL_DEGREES)}
+    return base(question, machine, cut.size).put(**named, draft_tokens=draft, **{f"{pool}_batch": batch})
+
+
+def _priced(question: Question, machine: int, prefill: Engines, decode: Engines, complete: Complete) -> Pools:
+    prompt_s, waves, lanes, moved = _priced_prompts(prefill, complete)
+    workers = usable(question, machine) if question.concurrency else 1
+    repeated = np.repeat(np.arange(decode.rows.count), workers)
+    rows = decode.rows.take(repeated).put(decode_workers=np.tile(np.arange(workers) + 1.0, decode.rows.count))
+    if question.concurrency:
+        rows = rows.put(concurrency=question.concurrency)
+    cases, problems = complete(rows.table())
+    shape = (decode.rows.count, workers)
+    knots, times_s = np.empty((3, rows.count)), np.empty((3, rows.count))
+    slots, decode_lanes, iterations, speculated = (np.empty(rows.count) for _ in range(4))
+    lag_steps, power = 0.0, None
+    for group in grouped(cases, problems):
+        d, at = deployment_for(group, group.rows, cases), group.rows
+        c, load = d.cases, lane_load(d, 1.0)
+        pool = make_pool(d, plan_of(c, "decode_"), load, c["decode_workers"], batch=c["decode_batch"], prompts_only=False)
+        curve = decode_curve(pool, load)
+        for i in range(3):
+            knots[i, at], times_s[i, at] = curve.knots[i], curve.times_s[i]
+        slots[at], iterations[at], speculated[at] = pool.limits.slots, load.iterations, load.tokens_per_step
+        decode_lanes[at] = pool.lanes / c["decode_workers"]
+        lag_steps = d.runtime.admission_lag_steps
+        power = decode_power(d, pool, load, curve) if question.wants_energy else None
+    k, t = knots.reshape(3, *shape), times_s.reshape(3, *shape)
+    return Pools(
+        machine=machine,
+        prefill=prefill,
+        decode=decode,
+        prompt_s=prompt_s,
+        waves=waves,
+        prefill_lanes=lanes,
+        moved_bytes=moved,
+        decode_lanes=decode_lanes.reshape(shape),
+        step_s=Curve(knots=(k[0], k[1], k[2]), times_s=(t[0], t[1], t[2])),
+        slots=slots.reshape(shape),
+        iterations=iterations.reshape(shape),
+        tokens_per_step=speculated.reshape(shape),
+        lag_steps=lag_steps,
+        power=power,
+    )
+
+
+def _priced_prompts(prefill: Engines, complete: Complete) -> tuple[Column, Column, Column, Column]:
+    """(seconds of a prefill step, prompts in it, lanes of a worker, bytes that a chip hands on per prompt)."""
+    cases, problems = complete(prefill.rows.table())
+    prompt_s, waves, lanes, moved = (np.empty(prefill.rows.count) for _ in range(4))
+    for group in grouped(cases, problems):
+        d, at = deployment_for(group, group.rows, cases), group.rows
+        load, asked = lane_load(d, 1.0), d.cases["prefill_batch"]
+        pool = make_pool(d, plan_of(d.cases, "prefill_"), load, np.ones(at.size), batch=asked, prompts_only=True)
+        prompt_s[at], waves[at] = prefill_step(pool, load, asked)
+        lanes[at], moved[at] = pool.lanes, share_bytes(d, pool, load.isl)
+    return prompt_s, waves, lanes, moved
+
+
+def offer_pools(pools: Pools, question: Question, kept: Kept, group: int, family: str) -> None:
+    """Every pair of engines with every pair of pool sizes that the machines hold."""
+    chips = usable(question, pools.machine)
+    machines = MachineColumns((question.machines[pools.machine].machine,), None)
+    by_prefill, by_decode = _by_chips(pools.prefill), _by_chips(pools.decode)
+    for own, prefill in by_prefill:
+        for other, decode in by_decode:
+            x, y = sizes(own, other, chips)
+            if not x.size:
+                continue
+            links = spanning_link(machines, own * x + other * y)
+            step = max(BLOCK // (decode.size * x.size), 1)
+            for start in range(0, prefill.size, step):
+                part = prefill[start : start + step]
+                _offer(pools, question, kept, part, decode, x, y, links, (group, family))
+
+
+def _by_chips(engines: Engines) -> list[tuple[float, Index]]:
+    codes = engines.chips.astype(np.int32)
+    return [(float(key[0]), rows) for key, rows in groups([codes], np.arange(codes.size))]
+
+
+def sizes(own: float, other: float, chips: int) -> tuple[Column, Column]:
+    """Workers of both pools, of `own` and `other` chips each: every pair on at most `chips`, or `MOST_SIZES` of them."""
+    most_x, most_y = int((chips - other) // own), int((chips - own) // other)
+    if most_x < 1 or most_y < 1:
+        return np.empty(0), np.empty(0)
+    choices = [np.arange(1, most + 1) for most in (most_x, most_y)]
+    while choices[0].size * choices[1].size > 2 * MOST_SIZES:
+        longer = int(choices[1].size > choices[0].size)
+        choices[longer] = _spread(choices[longer][-1], choices[longer].size // 2)
+    x, y = (grid.ravel().astype(np.float64) for grid in np.meshgrid(*choices, indexing="ij"))
+    fits = own * x + other * y <= chips
+    return x[fits], y[fits]
+
+
+def _spread(most: int, count: int) -> Index:
+    """Whole numbers up to `most`, in growing steps."""
+    return np.unique(np.round(np.geomspace(1, most, count)).astype(np.intp))
+
+
+def _pair(pools: Pools, question: Question, prefill: Index, decode: Index, x: Column, y: Column, links: object) -> Pair:
+    """The products as a block [prefill, decode, sizes], each part as small as it can be."""
+    bandwidth, latency = links  # type: ignore[misc]
+    workers = (y - 1).astype(np.intp) if question.concurrency else np.zeros(1, dtype=np.intp)
+
+    def of_decode(column: Column) -> Column:
+        return np.asarray(column[decode][:, workers][None])
+
+    curve = pools.step_s
+    return Pair(
+        prompt_s=pools.prompt_s[prefill][:, None, None],
+        waves=pools.waves[prefill][:, None, None],
+        prefill_lanes=pools.prefill_lanes[prefill][:, None, None] * x,
+        decode_lanes=of_decode(pools.decode_lanes) * y,
+        transfer_s=latency + pools.moved_bytes[prefill][:, None, None] / bandwidth,
+        step_s=Curve(
+            knots=tuple(of_decode(knot) for knot in curve.knots),  # type: ignore[arg-type]
+            times_s=tuple(of_decode(time_s) for time_s in curve.times_s),  # type: ignore[arg-type]
+        ),
+        slots=of_decode(pools.slots),
+        lag_steps=pools.lag_steps,
+        iterations=of_decode(pools.iterations),
+        tokens_per_step=of_decode(pools.tokens_per_step),
+        osl=question.osl,
+    )
+
+
+def _offer(
+    pools: Pools,
+    question: Question,
+    kept: Kept,
+    prefill: Index,
+    decode: Index,
+    x: Column,
+    y: Column,
+    links: object,
+    place: tuple[int, str],
+) -> None:
+    """One block of products, at every load that is to be tried."""
+    with np.errstate(all="ignore"):
+        pair = _pair(pools, question, prefill, decode, x, y, links)
+        shape = (prefill.size, decode.size, x.size)
+        chips = np.broadcast_to(
+            pools.prefill.chips[prefill][:, None, None] * x + pools.decode.chips[decode][:, None] * y, shape
+        ).ravel()
+        changed = np.broadcast_to(
+            pools.prefill.changed[prefill][:, None, None] + pools.decode.changed[decode][:, None], shape
+        ).ravel()
+        price = question.machines[pools.machine].usd_per_s
+        for rate in _loads(pair, question):
+            concurrency = question.concurrency or np.inf
+            n, ttft_s, tpot_s = pair.times(rate, concurrency)
+            full = {"ttft_s": ttft_s, "tpot_s": tpot_s, "request_per_s": rate}
+            if pools.power is not None:
+                full["energy_j_per_output_token"] = pools.power.energy_j(decode, n, tpot_s, rate, pair, chips)
+            columns = {name: np.broadcast_to(column, shape).ravel() for name, column in full.items()}
+            columns["e2e_s"] = columns["ttft_s"] + columns["tpot_s"] * max(question.osl - 1.0, 0.0)
+            columns |= {"chips": chips, "usd_per_s": chips * price}
+            columns.setdefault("energy_j_per_output_token", np.full(chips.size, np.nan))
+            loads = np.full(chips.size, question.concurrency) if question.concurrency else columns["request_per_s"]
+
+            def locate(rows: Index, loads: Column = loads) -> dict[str, Column]:
+                i, j, k = np.unravel_index(rows, shape)
+                return {
+                    "group": np.full(rows.size, float(place[0])),
+                    "engine": prefill[i].astype(np.float64),
+                    "decode": decode[j].astype(np.float64),
+                    "workers": x[k],
+                    "decode_workers": y[k],
+                    "load": loads[rows] if not question.rate_per_s else np.full(rows.size, question.rate_per_s),
+                }
+
+            kept.offer(columns, locate, family=place[1], changed=changed)
+
+
+def _loads(pair: Pair, question: Question) -> Iterator[Column]:
+    """Rates to try: what is asked, or shares of the highest that keeps the limits."""
+    if question.rate_per_s:
+        yield np.asarray(np.minimum(question.rate_per_s, pair.capacity))
+    elif question.concurrency:
+        yield pair.closed_rate(question.concurrency)
+    else:
+        edge = highest_rate(pair, question)
+        least = LEAST_LOADED * pair.capacity
+        for share in SHARES:
+            yield np.where(np.isfinite(edge), share * edge, least if share == 1.0 else np.nan)
+
+
+def highest_rate(pair: Pair, question: Question) -> Column:
+    """The highest rate that keeps all limits, at most `MOST_LOADED` of the capacity; NaN where none does.
+
+    The limit on TPOT bounds the batch, and with it the rate, in closed form; so does that on TTFT through the wait for
+    a prefill lane. A request also misses a decode iteration, which depends on the rate a little: it is taken at the
+    rate before, which is never too low, and once more at the one that this gives.
+    """
+    slo = question.slo
+    rate = np.minimum(MOST_LOADED * pair.capacity, _rate_by_tpot(pair, slo.tpot_s))
+    if np.isfinite(slo.ttft_s):
+        by_ttft = _rate_by_ttft(pair, slo.ttft_s, rate)
+        lower = np.minimum(rate, by_ttft)
+        upper = np.minimum(rate, _rate_by_ttft(pair, slo.ttft_s, lower))
+        rate = np.minimum(upper, _rate_by_ttft(pair, slo.ttft_s, upper))
+    if np.isfinite(slo.e2e_s):
+        low, high = np.zeros_like(rate), rate.copy()
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2.0
+            _, ttft_s, tpot_s = pair.times(middle)
+            keeps = ttft_s + tpot_s * max(question.osl - 1.0, 0.0) <= slo.e2e_s
+            low, high = np.where(keeps, middle, low), np.where(keeps, high, middle)
+        rate = low
+    return np.where(rate >= LEAST_LOADED * pair.capacity, rate, np.nan)
+
+
+def _rate_by_tpot(pair: Pair, tpot_s: float) -> Column:
+    """Requests per second at which a decode step takes as long as TPOT allows."""
+    limit_s = tpot_s * pair.tokens_per_step
+    (x0, x1, x2), (y0, y1, y2) = pair.step_s.knots, pair.step_s.times_s
+    first, second = (np.maximum(slope, 0.0) for slope in pair.step_s.slopes)
+    n = np.where(
+        limit_s < y1,
+        np.where(first > 0, x0 + (limit_s - y0) / np.where(first > 0, first, 1.0), x1),
+        np.where(second > 0, x1 + (limit_s - y1) / np.where(second > 0, second, 1.0), x2),
+    )
+    n = np.minimum(np.where(limit_s >= y2, x2, n), pair.slots)
+    busy = np.maximum(pair.iterations * pair.step_s(n), 1e-12)
+    rate = np.where(pair.iterations > 0, pair.decode_lanes * n / busy, np.inf)
+    return np.where((limit_s >= y0) | (pair.iterations <= 0), rate, np.nan)
+
+
+def _rate_by_ttft(pair: Pair, ttft_s: float, rate: Column) -> Column:
+    """Requests per second at which waiting takes what TTFT leaves, decode steps as long as at `rate`."""
+    left_s = ttft_s - pair.prompt_s - pair.transfer_s - pair.lag_steps * pair.step_s(pair.resident(rate))
+    load = 2.0 * left_s / (pair.service_s + 2.0 * left_s)
+    return np.where(left_s > 0, load / pair.service_s, np.nan)
+
+
+def rows_of(pools: Pools, question: Question, places: dict[str, Column]) -> Rows:
+    """The case rows of candidates that were located in this group."""
+    rows = pools.prefill.rows.take(places["engine"].astype(np.intp))
+    other = pools.decode.rows.take(places["decode"].astype(np.intp))
+    decode = {name: other.numbers[name] for name in other.numbers if name.startswith("decode_")}
+    rows = rows.put(**decode, draft_tokens=other.numbers["draft_tokens"])
+    rows = rows.put(prefill_workers=places["workers"], decode_workers=places["decode_workers"])
+    return replace(rows).put(**{load_column(question): places["load"]})
