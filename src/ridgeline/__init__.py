@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ridgeline.api.capacity import Capacity, capacity
+    from ridgeline.api.plan import Planned, plan
     from ridgeline.api.predict import Prediction, predict
     from ridgeline.api.simulate import Simulated, simulate
     from ridgeline.api.tasks import predict_table
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Capacity",
     "Plan",
+    "Planned",
     "Prediction",
     "RidgelineError",
     "Simulated",
@@ -37,6 +39,7 @@ __all__ = [
     "model",
     "node",
     "parse_plan",
+    "plan",
     "predict",
     "predict_table",
     "simulate",

@@ -1,6 +1,7 @@
 """Every name that `import ridgeline as rl` shows, in one place to be loaded when the first of them is used."""
 
 from ridgeline.api.capacity import Capacity, capacity
+from ridgeline.api.plan import Planned, plan
 from ridgeline.api.predict import Prediction, predict
 from ridgeline.api.simulate import Simulated, simulate
 from ridgeline.api.tasks import predict_table
@@ -15,6 +16,7 @@ from ridgeline.workloads.traffic import Traffic, load_traffic, make_traffic
 __all__ = [
     "Capacity",
     "Plan",
+    "Planned",
     "Prediction",
     "RidgelineError",
     "Simulated",
@@ -28,6 +30,7 @@ __all__ = [
     "model",
     "node",
     "parse_plan",
+    "plan",
     "predict",
     "predict_table",
     "simulate",

@@ -6,7 +6,8 @@ and loads. Read `question.py` (what is asked), `engines.py` (which engines are l
 `pools.py` (their products), `kept.py` (which candidates stay), `search.py` (all of it in order).
 """
 
+from ridgeline.search.planning.predictor import Predictor
 from ridgeline.search.planning.question import OBJECTIVES, Allowed, Choices, Question, Slo
-from ridgeline.search.planning.search import Found, find
+from ridgeline.search.planning.search import Chosen, Found, find
 
-__all__ = ["OBJECTIVES", "Allowed", "Choices", "Found", "Question", "Slo", "find"]
+__all__ = ["OBJECTIVES", "Allowed", "Choices", "Chosen", "Found", "Predictor", "Question", "Slo", "find"]

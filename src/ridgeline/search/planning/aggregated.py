@@ -8,11 +8,9 @@ import numpy as np
 
 from ridgeline.search.planning.engines import Engines, usable
 from ridgeline.search.planning.kept import Kept
+from ridgeline.search.planning.predictor import Predictor
 from ridgeline.search.planning.question import Column, Question
-from ridgeline.search.planning.rows import Complete, Index, Rows
-from ridgeline.serving.predict import predict_serving
-
-RESULTS = ("ttft_s", "tpot_s", "e2e_s", "request_per_s", "energy_j_per_output_token")
+from ridgeline.search.planning.rows import Index, Rows
 
 MOST_LOADED = 0.95
 """Of the rate at which queues grow without end: what is asked of a deployment whose limits allow more."""
@@ -28,31 +26,24 @@ LADDER = (0.2, 0.4, 0.6, 0.8)
 ROUNDS = 3
 
 
-def evaluate(rows: Rows, complete: Complete) -> dict[str, Column]:
-    """`RESULTS` of each row, NaN where it has a problem (it does not fit, queues grow without end)."""
-    cases, problems = complete(rows.table())
-    with np.errstate(all="ignore"):
-        results = predict_serving(cases, problems)
-    return {name: np.asarray(results[name], dtype=np.float64) for name in RESULTS}
-
-
-def highest_rate(rows: Rows, question: Question, complete: Complete) -> tuple[Column, Column]:
+def highest_rate(rows: Rows, question: Question, predictor: Predictor) -> tuple[Column, Column]:
     """(highest rate of random arrivals that keeps all limits, rate beyond which queues grow), per row of one replica.
 
     Times grow with the rate, so the highest is bracketed by ladders of rates, all rows at once, to less than a
     thousandth of the saturated rate, and the lower end is taken: it keeps the limits. NaN where none does.
     """
-    saturated = evaluate(rows.put(load="saturated"), complete)["request_per_s"]
+    times_at, every = predictor.open_loop(rows), np.arange(rows.count)
+    saturated = times_at(np.full(rows.count, np.inf), every)["request_per_s"]
     low, high = np.zeros(rows.count), MOST_LOADED * saturated
-    top, every = high.copy(), np.arange(rows.count)
+    top = high.copy()
     for turn in range(ROUNDS + 1):
         ladder = np.array(FIRST_LADDER if turn == 0 else LADDER)
         active = every if turn == 0 else np.flatnonzero((low > 0) & (low < high))
         if not active.size:
             break
         tried = low[active] + ladder[:, None] * (high - low)[active]
-        many = rows.take(np.tile(active, ladder.size)).put(request_rate_per_s=tried.ravel())
-        keeps = question.slo.excess(evaluate(many, complete)).reshape(tried.shape) <= 1.0
+        found = times_at(tried.ravel(), np.tile(active, ladder.size))
+        keeps = question.slo.excess(found).reshape(tried.shape) <= 1.0
         steps = np.minimum.accumulate(keeps, axis=0).sum(axis=0)
         ends = np.vstack([low[active], tried, high[active]])
         low[active] = ends[steps, np.arange(active.size)]
@@ -60,27 +51,31 @@ def highest_rate(rows: Rows, question: Question, complete: Complete) -> tuple[Co
     return np.where(low > 0, low, np.nan), top / MOST_LOADED
 
 
-def offer_free(engines: Engines, question: Question, complete: Complete, kept: Kept, group: int, family: str) -> None:
+def offer_free(engines: Engines, question: Question, predictor: Predictor, kept: Kept, group: int, family: str) -> None:
     """Each engine at shares of the highest rate that it keeps the limits at, times every number of replicas."""
     rows, count = engines.rows, engines.rows.count
-    edge, limit = highest_rate(rows, question, complete)
+    edge, limit = highest_rate(rows, question, predictor)
     keeps = np.flatnonzero(np.isfinite(edge))
     shares = np.repeat(SHARES, keeps.size)
     index = np.concatenate([np.tile(keeps, len(SHARES)), np.setdiff1d(np.arange(count), keeps)])
     load = np.concatenate([shares * edge[index[: shares.size]], LEAST_LOADED * limit[index[shares.size :]]])
-    found = evaluate(rows.take(index).put(request_rate_per_s=load), complete)
+    found = predictor.evaluate(rows.take(index).put(request_rate_per_s=load))
     most = _most(engines, question)[index]
     at = np.repeat(np.arange(index.size), most)
     replicas = _counts(most)
-    _offer(engines, question, kept, found, at=at, engine=index[at], load=load[at], replicas=replicas, place=(group, family))
+    _offer(
+        engines, question, kept, found, at=at, engine=index[at], load=load[at], replicas=replicas, place=(group, family)
+    )
 
 
-def offer_fixed(engines: Engines, question: Question, complete: Complete, kept: Kept, group: int, family: str) -> None:
+def offer_fixed(
+    engines: Engines, question: Question, predictor: Predictor, kept: Kept, group: int, family: str
+) -> None:
     """Each engine with every number of replicas that can carry the load."""
     q, rows = question, engines.rows
     most = _most(engines, question)
     if q.rate_per_s:
-        limit = evaluate(rows.put(load="saturated"), complete)["request_per_s"]
+        limit = predictor.evaluate(rows.put(load="saturated"))["request_per_s"]
         least = np.floor(q.rate_per_s / np.where(limit > 0, limit, np.nan))
         least = np.where(np.isfinite(least), least, most + 1.0)
     else:
@@ -90,7 +85,7 @@ def offer_fixed(engines: Engines, question: Question, complete: Complete, kept: 
     replicas = _counts(tried) + least[index]
     load = (q.rate_per_s or q.concurrency) / replicas
     name = "request_rate_per_s" if q.rate_per_s else "concurrency"
-    found = evaluate(rows.take(index).put(**{name: load}), complete)
+    found = predictor.evaluate(rows.take(index).put(**{name: load}))
     every = np.arange(index.size)
     _offer(engines, q, kept, found, at=every, engine=index, load=load, replicas=replicas, place=(group, family))
 
@@ -153,4 +148,4 @@ def load_column(question: Question) -> str:
     return "concurrency" if question.concurrency else "request_rate_per_s"
 
 
-Offer = Callable[[Engines, Question, Complete, Kept, int, str], None]
+Offer = Callable[[Engines, Question, Predictor, Kept, int, str], None]

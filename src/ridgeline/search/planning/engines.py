@@ -14,10 +14,10 @@ from ridgeline.core.dtypes import DTYPES
 from ridgeline.core.errors import SpecError
 from ridgeline.hardware.chip import Chip
 from ridgeline.plans import Plan, check_plan
+from ridgeline.search.planning.predictor import Predictor
 from ridgeline.search.planning.question import Allowed, Question
-from ridgeline.search.planning.rows import Complete, Index, Rows, joined
+from ridgeline.search.planning.rows import Index, Rows, joined
 from ridgeline.serving.deployment import lane_load, make_pool, plan_of
-from ridgeline.serving.predict import deployment_for, grouped
 from ridgeline.serving.runtime import runtime
 from ridgeline.workloads.catalogue import model as find_model
 from ridgeline.workloads.model import CompressedLatent, GroupedQuery, Latent, MixtureOfExperts, Model
@@ -199,22 +199,20 @@ def refuse_many(count: int) -> None:
         )
 
 
-def fitting(rows: Rows, machine: Index, complete: Complete, *, pool: str = "") -> tuple[Engines, Shortage | None]:
+def fitting(rows: Rows, machine: Index, predictor: Predictor, *, pool: str = "") -> tuple[Engines, Shortage | None]:
     """The engines of a table that fit, without those whose batch limit memory makes meaningless.
 
     Args:
-        rows: engines. machine: of each. complete: fills defaults in.
+        rows: engines. machine: of each. predictor: how they are priced.
         pool: "" (a replica that does all), "prefill" or "decode": whose degrees are meant.
     Returns: the engines, and the one that is nearest to fitting if none does.
     """
     prefix = f"{pool}_" if pool else ""
     limit = f"{pool}_batch" if pool else "max_batch"
-    cases, problems = complete(rows.table())
     fits = np.zeros(rows.count, dtype=np.bool_)
     most, needs, has = (np.zeros(rows.count) for _ in range(3))
-    for group in grouped(cases, problems):
-        d = deployment_for(group, group.rows, cases)
-        c, at = d.cases, group.rows
+    for d, at in predictor.deployments(rows):
+        c = d.cases
         made = make_pool(
             d, plan_of(c, prefix), lane_load(d, 1.0), np.ones(at.size), batch=c[limit], prompts_only=pool == "prefill"
         )
@@ -223,9 +221,6 @@ def fitting(rows: Rows, machine: Index, complete: Complete, *, pool: str = "") -
         most[at] = m.max_sequences / made.stepper.plan.pp
         needs[at] = m.weights_bytes + m.reserve_bytes + m.sequence_bytes
         has[at] = needs[at] + m.free_bytes - m.sequence_bytes
-    raised = next((text for text in problems.column() if text), "")
-    if raised:
-        raise SpecError(raised, at="question")
     asked = rows.number(limit, 0.0)
     kept = np.flatnonzero(fits & ((asked == 0) | (asked < most) | (pool == "prefill")))
     chips = np.prod([rows.numbers[f"{prefix}{name}"] for name in ("tp", "pp", "dp")], axis=0) * rows.number("cp", 1.0)

@@ -17,11 +17,11 @@ from ridgeline.search.planning.aggregated import LEAST_LOADED, MOST_LOADED, SHAR
 from ridgeline.search.planning.engines import Engines, Shortage, base, degrees, fitting, kinds, refuse_many, usable
 from ridgeline.search.planning.kept import Kept
 from ridgeline.search.planning.power import DecodePower, decode_power
+from ridgeline.search.planning.predictor import Predictor
 from ridgeline.search.planning.question import Column, Question
-from ridgeline.search.planning.rows import Complete, Index, Rows
+from ridgeline.search.planning.rows import Index, Rows
 from ridgeline.serving.deployment import lane_load, make_pool, plan_of
 from ridgeline.serving.disaggregated import Pair, decode_curve, prefill_step, share_bytes, spanning_link
-from ridgeline.serving.predict import deployment_for, grouped
 from ridgeline.serving.steady import Curve
 from ridgeline.workloads.catalogue import model as find_model
 
@@ -61,7 +61,7 @@ class Pools:
     power: DecodePower | None
 
 
-def kinds_of_pools(question: Question, complete: Complete) -> Iterator[tuple[str, Pools | Shortage]]:
+def kinds_of_pools(question: Question, predictor: Predictor) -> Iterator[tuple[str, Pools | Shortage]]:
     """Both pools priced, for each kind of machine, runtime and format; or what they lack in memory."""
     c, model = question.choices, find_model(question.model)
     for machine, allowed in enumerate(question.machines):
@@ -75,15 +75,15 @@ def kinds_of_pools(question: Question, complete: Complete) -> Iterator[tuple[str
             tokens = _sides(question, machine, cuts, "decode", c.max_batches, c.draft_tokens).put(**common)
             refuse_many(prompts.count * tokens.count // 1000)
             where = np.full(max(prompts.count, tokens.count), machine, dtype=np.intp)
-            prefill, short = fitting(prompts, where[: prompts.count], complete, pool="prefill")
-            decode, lacks = fitting(tokens, where[: tokens.count], complete, pool="decode")
+            prefill, short = fitting(prompts, where[: prompts.count], predictor, pool="prefill")
+            decode, lacks = fitting(tokens, where[: tokens.count], predictor, pool="decode")
             label = f"disagg, {name} on {allowed.machine.chip.name}"
             if short is not None or lacks is not None:
                 found = short or lacks
                 assert found is not None, "one of the two lacks memory"
                 yield label, found
                 continue
-            yield label, _priced(question, machine, prefill, decode, complete)
+            yield label, _priced(question, machine, prefill, decode, predictor)
 
 
 def _prompt_batches(question: Question) -> tuple[int, ...]:
@@ -102,22 +102,22 @@ def _sides(
     return base(question, machine, cut.size).put(**named, draft_tokens=draft, **{f"{pool}_batch": batch})
 
 
-def _priced(question: Question, machine: int, prefill: Engines, decode: Engines, complete: Complete) -> Pools:
-    prompt_s, waves, lanes, moved = _priced_prompts(prefill, complete)
+def _priced(question: Question, machine: int, prefill: Engines, decode: Engines, predictor: Predictor) -> Pools:
+    prompt_s, waves, lanes, moved = _priced_prompts(prefill, predictor)
     workers = usable(question, machine) if question.concurrency else 1
     repeated = np.repeat(np.arange(decode.rows.count), workers)
     rows = decode.rows.take(repeated).put(decode_workers=np.tile(np.arange(workers) + 1.0, decode.rows.count))
     if question.concurrency:
         rows = rows.put(concurrency=question.concurrency)
-    cases, problems = complete(rows.table())
     shape = (decode.rows.count, workers)
     knots, times_s = np.empty((3, rows.count)), np.empty((3, rows.count))
     slots, decode_lanes, iterations, speculated = (np.empty(rows.count) for _ in range(4))
     lag_steps, power = 0.0, None
-    for group in grouped(cases, problems):
-        d, at = deployment_for(group, group.rows, cases), group.rows
+    for d, at in predictor.deployments(rows):
         c, load = d.cases, lane_load(d, 1.0)
-        pool = make_pool(d, plan_of(c, "decode_"), load, c["decode_workers"], batch=c["decode_batch"], prompts_only=False)
+        pool = make_pool(
+            d, plan_of(c, "decode_"), load, c["decode_workers"], batch=c["decode_batch"], prompts_only=False
+        )
         curve = decode_curve(pool, load)
         for i in range(3):
             knots[i, at], times_s[i, at] = curve.knots[i], curve.times_s[i]
@@ -144,12 +144,10 @@ def _priced(question: Question, machine: int, prefill: Engines, decode: Engines,
     )
 
 
-def _priced_prompts(prefill: Engines, complete: Complete) -> tuple[Column, Column, Column, Column]:
+def _priced_prompts(prefill: Engines, predictor: Predictor) -> tuple[Column, Column, Column, Column]:
     """(seconds of a prefill step, prompts in it, lanes of a worker, bytes that a chip hands on per prompt)."""
-    cases, problems = complete(prefill.rows.table())
     prompt_s, waves, lanes, moved = (np.empty(prefill.rows.count) for _ in range(4))
-    for group in grouped(cases, problems):
-        d, at = deployment_for(group, group.rows, cases), group.rows
+    for d, at in predictor.deployments(prefill.rows):
         load, asked = lane_load(d, 1.0), d.cases["prefill_batch"]
         pool = make_pool(d, plan_of(d.cases, "prefill_"), load, np.ones(at.size), batch=asked, prompts_only=True)
         prompt_s[at], waves[at] = prefill_step(pool, load, asked)

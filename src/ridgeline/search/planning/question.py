@@ -128,7 +128,9 @@ class Question:
                 fix = did_you_mean(name, OBJECTIVES, listing=f"objectives: {', '.join(OBJECTIVES)}")
                 raise UnknownNameError(f"unknown objective {name!r}", at="objective", fix=fix)
         if len(set(self.objectives)) != len(self.objectives):
-            raise SpecError("an objective is named twice", at="objective", got=list(self.objectives), fix="name it once")
+            raise SpecError(
+                "an objective is named twice", at="objective", got=list(self.objectives), fix="name it once"
+            )
 
     @property
     def free(self) -> bool:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ridgeline.core.cases import Cases, Problems
 from ridgeline.core.tables import Labels, Table
 
 Index = NDArray[np.intp]
-Complete = Callable[[Table], tuple[Cases, Problems]]
-"""Fills a table's defaults in and checks its ranges (`api.intake`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -14,8 +14,9 @@ from ridgeline.search.planning import aggregated as one_pool
 from ridgeline.search.planning import pools as two_pools
 from ridgeline.search.planning.engines import Engines, Shortage, aggregated, fitting, usable
 from ridgeline.search.planning.kept import PLACES, TIMES, Kept, Picked
+from ridgeline.search.planning.predictor import Predictor
 from ridgeline.search.planning.question import Column, Question
-from ridgeline.search.planning.rows import Complete, Index, Rows, joined
+from ridgeline.search.planning.rows import Index, Rows, joined
 
 TOP = 20
 """Best deployments that stay."""
@@ -42,6 +43,7 @@ class Found:
     families: Chosen
     family_names: tuple[str, ...]
     nearest: Chosen
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,12 +90,12 @@ class _Groups:
         return Chosen(rows=joined(_aligned(parts)).take(places_of), screened=screened)
 
 
-def find(question: Question, complete: Complete, *, top: int = TOP) -> Found:
+def find(question: Question, predictor: Predictor, *, top: int = TOP) -> Found:
     """Search every candidate.
 
     Args:
         question: what is asked.
-        complete: fills the defaults of a table of cases in.
+        predictor: how rows are priced.
         top: best deployments to keep.
     Raises:
         PlanError: no machine holds the model, with the memory that is lacking.
@@ -104,15 +106,15 @@ def find(question: Question, complete: Complete, *, top: int = TOP) -> Found:
     engines, short = 0, []
     if "agg" in question.choices.modes:
         rows, machine = aggregated(question)
-        fit, lacks = fitting(rows, machine, complete) if rows.count else (None, None)
+        fit, lacks = fitting(rows, machine, predictor) if rows.count else (None, None)
         short.append(lacks)
         for family, members in _families(fit, question) if fit is not None and lacks is None else ():
             part = fit.take(members)
             engines += members.size
             offer = one_pool.offer_free if question.free else one_pool.offer_fixed
-            offer(part, question, complete, kept, groups.add(part), family)
+            offer(part, question, predictor, kept, groups.add(part), family)
     if "disagg" in question.choices.modes:
-        for family, pools in two_pools.kinds_of_pools(question, complete):
+        for family, pools in two_pools.kinds_of_pools(question, predictor):
             if isinstance(pools, Shortage):
                 short.append(pools)
                 continue

@@ -1,0 +1,244 @@
+"""`rl.plan`: from a question to a deployment, over every legal choice at once."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ridgeline.api.intake import intake
+from ridgeline.api.plan_question import Asked, asked_of, finite, read_question
+from ridgeline.api.predict import Prediction, predict
+from ridgeline.api.tasks import evaluate_table
+from ridgeline.core.errors import PlanError
+from ridgeline.core.tables import Labels, Table
+from ridgeline.search.planning import Chosen, Found, Predictor, Question, find
+
+SHOWN = (
+    "ttft_s",
+    "tpot_s",
+    "e2e_s",
+    "request_per_s",
+    "output_tokens_per_s",
+    "output_tokens_per_s_per_chip",
+    "chips",
+    "batch",
+    "memory_bytes_per_chip",
+    "power_w_per_chip",
+    "energy_j_per_output_token",
+    "bound",
+    "regime",
+)
+"""Results that candidates are told with."""
+
+
+class Unsatisfiable(PlanError):
+    """No candidate keeps all limits; the message says by how much, and which comes nearest."""
+
+    code = "RL0120"
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One deployment under its load.
+
+    Attributes:
+        case: its row of `predict serving`, absent columns left out.
+        values: its results, as `predict` has them, and `usd_per_h`, `cost_usd_per_1m_output_tokens` at the prices asked.
+    """
+
+    case: Mapping[str, float | str]
+    values: Mapping[str, float | str]
+
+    @property
+    def name(self) -> str:
+        """The deployment in a few words."""
+        from ridgeline.api.plan_words import deployment_words
+
+        return deployment_words(self.case)
+
+    def predict(self) -> Prediction:
+        """The whole prediction, op by op."""
+        return predict("serving", **self.case)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        values = {k: finite(v) if isinstance(v, float) else v for k, v in self.values.items()}
+        return {"deployment": self.name, "case": dict(self.case), "results": values}
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """What a plan came to.
+
+    Attributes:
+        asked: the question as it was understood.
+        best: deployments that keep all limits, best first. front: those that none beats in all objectives.
+        families: the best of each runtime, machine and mode.
+        seen, feasible, engines, search_s: candidates evaluated, those that keep all limits, engines priced, time.
+    """
+
+    asked: Asked
+    best: tuple[Candidate, ...]
+    front: tuple[Candidate, ...]
+    families: Mapping[str, Candidate]
+    seen: int
+    feasible: int
+    engines: int
+    search_s: float
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def winner(self) -> Candidate:
+        """The best deployment."""
+        return self.best[0]
+
+    @property
+    def question(self) -> Question:
+        """What the search was asked."""
+        return self.asked.question
+
+    @cached_property
+    def prediction(self) -> Prediction:
+        """The winner's prediction, op by op."""
+        return self.winner.predict()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, for JSON."""
+        q = self.question
+        return {
+            "verb": "plan",
+            "question": {name: _plain(value) for name, value in self.asked.values.items()},
+            "objectives": list(q.objectives),
+            "winner": self.winner.to_dict(),
+            "best": [one.to_dict() for one in self.best],
+            "front": [one.to_dict() for one in self.front],
+            "families": {name: one.to_dict() for name, one in self.families.items()},
+            "search": {"candidates": self.seen, "feasible": self.feasible, "engines": self.engines},
+            "notes": list(self.notes),
+        }
+
+    def __rich__(self) -> Any:
+        """The table that a terminal shows."""
+        from ridgeline.api.plan_view import planned_view
+
+        return planned_view(self)
+
+    def __str__(self) -> str:
+        """The same as plain text."""
+        from ridgeline.api.plan_view import plain
+
+        return plain(self)
+
+
+def plan(question: str | os.PathLike[str] = "", *, top: int = 10, **asked: Any) -> Planned:
+    """Search the best deployment of a model on some machines.
+
+    Args:
+        question: a file (.yaml, .json) with keys as below; arguments win over it.
+        top: deployments that are ranked.
+        asked: what is asked, by the names of the flags of `ridgeline plan` with underscores: model, on, isl, osl, rate,
+            ttft, tpot, objective, ...; quantities may be text with a unit.
+    Raises:
+        Unsatisfiable: no candidate keeps all limits.
+        PlanError: no machine holds the model.
+        RidgelineError: what is wrong with the question.
+
+    Example: `rl.plan(model="Qwen/Qwen3-32B-FP8", on="32x h200-sxm", isl=4000, osl=1000, ttft="1s", tpot="40ms")`
+    """
+    given = read_question(question) if question else {}
+    understood = asked_of({**given, **asked})
+    start = time.perf_counter()
+    predictor = Predictor(intake=serving_intake)
+    with np.errstate(all="ignore"):
+        found = find(understood.question, predictor, top=top)
+    if not found.best.count:
+        raise _unsatisfiable(understood, found, predictor)
+    best, front, families = (
+        _candidates(part, understood.question) for part in (found.best, found.front, found.families)
+    )
+    return Planned(
+        asked=understood,
+        best=best,
+        front=front,
+        families=dict(zip(found.family_names, families, strict=True)),
+        seen=found.seen,
+        feasible=found.feasible,
+        engines=found.engines,
+        search_s=time.perf_counter() - start,
+        notes=(*understood.notes, *found.notes),
+    )
+
+
+def serving_intake(table: Table) -> Any:
+    """The cases of a table of `predict serving`, complete."""
+    return intake("serving", table)
+
+
+def _candidates(chosen: Chosen, question: Question) -> tuple[Candidate, ...]:
+    """Candidates predicted exactly, as `predict` would show them."""
+    if chosen.rows is None:
+        return ()
+    results, _ = evaluate_table("serving", chosen.rows.table())
+    named = {
+        name: column.texts() if isinstance(column, Labels) else list(column)
+        for name, column in results.items()
+        if name in SHOWN
+    }
+    prices = {allowed.machine.chip.name: allowed.usd_per_s for allowed in question.machines}
+    found = []
+    for i in range(chosen.count):
+        case = {name: value for name, value in chosen.rows.case(i).items() if value == value}
+        values = {name: _cell(named[name][i]) for name in SHOWN}
+        usd_per_s = prices[str(case["chip"])] * float(values["chips"])
+        values["usd_per_h"] = usd_per_s * 3600.0
+        values["cost_usd_per_1m_output_tokens"] = usd_per_s / float(values["output_tokens_per_s"]) * 1e6
+        found.append(Candidate(case, values))
+    return tuple(found)
+
+
+def _cell(value: Any) -> float | str:
+    return value if isinstance(value, str) else float(value)
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool | list | dict) else str(value)
+
+
+def _unsatisfiable(asked: Asked, found: Found, predictor: Predictor) -> Unsatisfiable:
+    """What the limits are missed by, and the nearest that can be done."""
+    from ridgeline.api.plan_words import miss_words
+
+    q = asked.question
+    nearest = _candidates(found.nearest, q)
+    if nearest:
+        what, got = miss_words(nearest[0].values, q)
+        fix = f"{nearest[0].name} comes nearest: allow {got}"
+        return Unsatisfiable(
+            f"none of {found.seen:,} candidates keeps the limits: {what}", at=", ".join(_limited(q)), fix=fix
+        )
+    what = f"{q.rate_per_s:g} requests/s are more than the machines carry"
+    return Unsatisfiable(what, at="rate", got=f"{q.rate_per_s:g}/s", fix=_most(asked, predictor))
+
+
+def _most(asked: Asked, predictor: Predictor) -> str:
+    """The highest rate that the same machines carry."""
+    from dataclasses import replace
+
+    free = replace(asked.question, rate_per_s=0.0, concurrency=0.0, objectives=("throughput",))
+    with np.errstate(all="ignore"):
+        found = find(free, predictor, top=1)
+    most = _candidates(found.best, free)
+    if not most:
+        return "no rate keeps the limits: allow more time or more machines"
+    return f"{most[0].name} carries {float(most[0].values['request_per_s']):.4g}/s within the limits"
+
+
+def _limited(q: Question) -> list[str]:
+    return [name for name in ("ttft", "tpot", "e2e") if math.isfinite(getattr(q.slo, f"{name}_s"))]
