@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,7 @@ from ridgeline.api.predict import Prediction, predict
 from ridgeline.api.tasks import evaluate_table
 from ridgeline.core.errors import PlanError
 from ridgeline.core.tables import Labels, Table
-from ridgeline.search.planning import Chosen, Found, Predictor, Question, find
+from ridgeline.search.planning import Chosen, Found, Predictor, Question, find, joined
 
 SHOWN = (
     "ttft_s",
@@ -50,7 +50,7 @@ class Candidate:
 
     Attributes:
         case: its row of `predict serving`, absent columns left out.
-        values: its results, as `predict` has them, and `usd_per_h`, `cost_usd_per_1m_output_tokens` at the prices asked.
+        values: its results, as `predict` has them; `usd_per_h` and the cost of tokens are at the prices asked.
     """
 
     case: Mapping[str, float | str]
@@ -65,7 +65,7 @@ class Candidate:
 
     def predict(self) -> Prediction:
         """The whole prediction, op by op."""
-        return predict("serving", **self.case)
+        return predict("serving", **dict(self.case))  # type: ignore[arg-type]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -160,9 +160,7 @@ def plan(question: str | os.PathLike[str] = "", *, top: int = 10, **asked: Any) 
         found = find(understood.question, predictor, top=top)
     if not found.best.count:
         raise _unsatisfiable(understood, found, predictor)
-    best, front, families = (
-        _candidates(part, understood.question) for part in (found.best, found.front, found.families)
-    )
+    best, front, families = _candidates((found.best, found.front, found.families), understood.question)
     return Planned(
         asked=understood,
         best=best,
@@ -181,26 +179,29 @@ def serving_intake(table: Table) -> Any:
     return intake("serving", table)
 
 
-def _candidates(chosen: Chosen, question: Question) -> tuple[Candidate, ...]:
-    """Candidates predicted exactly, as `predict` would show them."""
-    if chosen.rows is None:
-        return ()
-    results, _ = evaluate_table("serving", chosen.rows.table())
+def _candidates(parts: Sequence[Chosen], question: Question) -> list[tuple[Candidate, ...]]:
+    """Candidates predicted exactly, as `predict` would show them, those of each part together."""
+    tables = [part.rows for part in parts if part.rows is not None]
+    if not tables:
+        return [() for _ in parts]
+    rows = joined(tables)
+    results, _ = evaluate_table("serving", rows.table())
     named = {
         name: column.texts() if isinstance(column, Labels) else list(column)
         for name, column in results.items()
         if name in SHOWN
     }
     prices = {allowed.machine.chip.name: allowed.usd_per_s for allowed in question.machines}
-    found = []
-    for i in range(chosen.count):
-        case = {name: value for name, value in chosen.rows.case(i).items() if value == value}
+    made = []
+    for i in range(rows.count):
+        case = {name: value for name, value in rows.case(i).items() if value == value}
         values = {name: _cell(named[name][i]) for name in SHOWN}
         usd_per_s = prices[str(case["chip"])] * float(values["chips"])
         values["usd_per_h"] = usd_per_s * 3600.0
         values["cost_usd_per_1m_output_tokens"] = usd_per_s / float(values["output_tokens_per_s"]) * 1e6
-        found.append(Candidate(case, values))
-    return tuple(found)
+        made.append(Candidate(case, values))
+    ends = np.cumsum([part.count for part in parts]).tolist()
+    return [tuple(made[end - part.count : end]) for part, end in zip(parts, ends, strict=True)]
 
 
 def _cell(value: Any) -> float | str:
@@ -216,7 +217,7 @@ def _unsatisfiable(asked: Asked, found: Found, predictor: Predictor) -> Unsatisf
     from ridgeline.api.plan_words import miss_words
 
     q = asked.question
-    nearest = _candidates(found.nearest, q)
+    (nearest,) = _candidates((found.nearest,), q)
     if nearest:
         what, got = miss_words(nearest[0].values, q)
         fix = f"{nearest[0].name} comes nearest: allow {got}"
@@ -234,7 +235,7 @@ def _most(asked: Asked, predictor: Predictor) -> str:
     free = replace(asked.question, rate_per_s=0.0, concurrency=0.0, objectives=("throughput",))
     with np.errstate(all="ignore"):
         found = find(free, predictor, top=1)
-    most = _candidates(found.best, free)
+    (most,) = _candidates((found.best,), free)
     if not most:
         return "no rate keeps the limits: allow more time or more machines"
     return f"{most[0].name} carries {float(most[0].values['request_per_s']):.4g}/s within the limits"

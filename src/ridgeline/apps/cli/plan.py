@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ridgeline.api.plan_question import ASKED
+from ridgeline.api.plan_columns import ASKED
 from ridgeline.apps.cli.flags import JsonOption, parameter, show
 
 EXAMPLES = """Examples:

@@ -8,6 +8,7 @@ and loads. Read `question.py` (what is asked), `engines.py` (which engines are l
 
 from ridgeline.search.planning.predictor import Predictor
 from ridgeline.search.planning.question import OBJECTIVES, Allowed, Choices, Question, Slo
+from ridgeline.search.planning.rows import joined
 from ridgeline.search.planning.search import Chosen, Found, find
 
-__all__ = ["OBJECTIVES", "Allowed", "Choices", "Chosen", "Found", "Predictor", "Question", "Slo", "find"]
+__all__ = ["OBJECTIVES", "Allowed", "Choices", "Chosen", "Found", "Predictor", "Question", "Slo", "find", "joined"]

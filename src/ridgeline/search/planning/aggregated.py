@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,9 +21,21 @@ LEAST_LOADED = 0.02
 SHARES = (1.0, 0.8, 0.6, 0.4, 0.2)
 """Loads that a deployment is tried at, of the highest that keeps all limits."""
 
+EVERY, GROWTH = 64, 1.1
+"""Numbers of replicas that are all tried, beyond the least that can carry the load; then in steps of a tenth."""
+
 FIRST_LADDER = (LEAST_LOADED / MOST_LOADED, 0.25, 0.5, 0.75, 0.9, 1.0)
 LADDER = (0.2, 0.4, 0.6, 0.8)
 ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a table of engines stands: its number, its machine, the name of what it holds."""
+
+    group: int
+    machine: int
+    family: str
 
 
 def highest_rate(rows: Rows, question: Question, predictor: Predictor) -> tuple[Column, Column]:
@@ -51,7 +63,7 @@ def highest_rate(rows: Rows, question: Question, predictor: Predictor) -> tuple[
     return np.where(low > 0, low, np.nan), top / MOST_LOADED
 
 
-def offer_free(engines: Engines, question: Question, predictor: Predictor, kept: Kept, group: int, family: str) -> None:
+def offer_free(engines: Engines, question: Question, predictor: Predictor, kept: Kept, place: Place) -> None:
     """Each engine at shares of the highest rate that it keeps the limits at, times every number of replicas."""
     rows, count = engines.rows, engines.rows.count
     edge, limit = highest_rate(rows, question, predictor)
@@ -60,46 +72,41 @@ def offer_free(engines: Engines, question: Question, predictor: Predictor, kept:
     index = np.concatenate([np.tile(keeps, len(SHARES)), np.setdiff1d(np.arange(count), keeps)])
     load = np.concatenate([shares * edge[index[: shares.size]], LEAST_LOADED * limit[index[shares.size :]]])
     found = predictor.evaluate(rows.take(index).put(request_rate_per_s=load))
-    most = _most(engines, question)[index]
-    at = np.repeat(np.arange(index.size), most)
-    replicas = _counts(most)
-    _offer(
-        engines, question, kept, found, at=at, engine=index[at], load=load[at], replicas=replicas, place=(group, family)
-    )
+    at, replicas = _counts(np.zeros(index.size), _most(engines, question, place)[index])
+    _offer(engines, question, kept, found, at=at, engine=index[at], load=load[at], replicas=replicas, place=place)
 
 
-def offer_fixed(
-    engines: Engines, question: Question, predictor: Predictor, kept: Kept, group: int, family: str
-) -> None:
+def offer_fixed(engines: Engines, question: Question, predictor: Predictor, kept: Kept, place: Place) -> None:
     """Each engine with every number of replicas that can carry the load."""
     q, rows = question, engines.rows
-    most = _most(engines, question)
+    most = _most(engines, question, place)
     if q.rate_per_s:
         limit = predictor.evaluate(rows.put(load="saturated"))["request_per_s"]
         least = np.floor(q.rate_per_s / np.where(limit > 0, limit, np.nan))
         least = np.where(np.isfinite(least), least, most + 1.0)
     else:
         least = np.zeros(rows.count)
-    tried = np.maximum(most - least, 0).astype(np.intp)
-    index = np.repeat(np.arange(rows.count), tried)
-    replicas = _counts(tried) + least[index]
+    index, replicas = _counts(least, most)
     load = (q.rate_per_s or q.concurrency) / replicas
     name = "request_rate_per_s" if q.rate_per_s else "concurrency"
     found = predictor.evaluate(rows.take(index).put(**{name: load}))
     every = np.arange(index.size)
-    _offer(engines, q, kept, found, at=every, engine=index, load=load, replicas=replicas, place=(group, family))
+    _offer(engines, q, kept, found, at=every, engine=index, load=load, replicas=replicas, place=place)
 
 
-def _most(engines: Engines, question: Question) -> Index:
+def _most(engines: Engines, question: Question, place: Place) -> Column:
     """Replicas that the machines hold."""
-    chips = np.array([usable(question, i) for i in range(len(question.machines))], dtype=np.float64)
-    return np.asarray(np.floor(chips[engines.machine] / engines.chips + 1e-9).astype(np.intp))
+    return np.asarray(np.floor(usable(question, place.machine) / engines.chips + 1e-9))
 
 
-def _counts(most: Index) -> Column:
-    """1 .. most for each, one after another."""
-    ends = np.cumsum(most)
-    return np.asarray(np.arange(ends[-1] if ends.size else 0) - np.repeat(ends - most, most) + 1.0)
+def _counts(least: Column, most: Column) -> tuple[Index, Column]:
+    """(row, number of replicas): more than `least` and at most `most` of each row, all of them up to `EVERY` more."""
+    steps = np.concatenate([np.arange(1.0, EVERY + 1), np.floor(EVERY * GROWTH ** np.arange(1.0, 120.0))])
+    counts = least[:, None] + steps
+    counts[(counts > most[:, None]) & (counts - steps + np.concatenate([[0.0], steps[:-1]]) >= most[:, None])] = np.nan
+    counts = np.minimum(counts, most[:, None])
+    index, place = np.nonzero(np.isfinite(counts))
+    return index, counts[index, place]
 
 
 def _offer(
@@ -112,20 +119,18 @@ def _offer(
     engine: Index,
     load: Column,
     replicas: Column,
-    place: tuple[int, str],
+    place: Place,
 ) -> None:
     """Candidates: rows `at` of what was found of one replica, `replicas` of them."""
-    group, family = place
-    prices = np.array([allowed.usd_per_s for allowed in question.machines])
     columns = {name: column[at] for name, column in found.items()}
     columns["request_per_s"] = columns["request_per_s"] * replicas
     columns["chips"] = engines.chips[engine] * replicas
-    columns["usd_per_s"] = columns["chips"] * prices[engines.machine[engine]]
+    columns["usd_per_s"] = columns["chips"] * question.machines[place.machine].usd_per_s
 
     def locate(rows: Index) -> dict[str, Column]:
         same = np.zeros(rows.size)
         return {
-            "group": same + group,
+            "group": same + place.group,
             "engine": engine[rows].astype(np.float64),
             "decode": same - 1.0,
             "workers": replicas[rows],
@@ -133,7 +138,8 @@ def _offer(
             "load": (load * replicas)[rows],
         }
 
-    kept.offer(columns, locate, family=family, changed=engines.changed[engine])
+    columns["changed"] = engines.changed[engine]
+    kept.offer(columns, locate, family=place.family)
 
 
 def rows_of(engines: Engines, question: Question, places: dict[str, Column]) -> Rows:
@@ -146,6 +152,3 @@ def rows_of(engines: Engines, question: Question, places: dict[str, Column]) -> 
 def load_column(question: Question) -> str:
     """The column that says the load."""
     return "concurrency" if question.concurrency else "request_rate_per_s"
-
-
-Offer = Callable[[Engines, Question, Predictor, Kept, int, str], None]

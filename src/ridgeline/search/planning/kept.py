@@ -13,7 +13,7 @@ from ridgeline.search.planning.question import OBJECTIVES, Column, Columns, Ques
 from ridgeline.search.planning.rows import Index
 
 PLACES = ("group", "engine", "decode", "workers", "decode_workers")
-"""What identifies a deployment: its table of engines, the (prefill) engine and its workers, the decode engine and its."""
+"""What identifies a deployment: table of engines, (prefill) engine, decode engine, and the workers of both."""
 
 TIMES = ("ttft_s", "tpot_s", "e2e_s", "request_per_s", "chips", "usd_per_s", "energy_j_per_output_token")
 SAME = 9
@@ -22,8 +22,8 @@ SAME = 9
 SLACK = 1e-9
 """Relative: a limit that is missed by less is kept."""
 
-PIVOTS = 24
-"""Rows that others are first compared with, to thin them out."""
+PIVOTS, SAMPLE = 24, 2000
+"""Rows that others are first compared with, to thin them out; rows among which these are sought."""
 
 Picked = Mapping[str, NDArray[np.float64]]
 
@@ -48,52 +48,46 @@ class Kept:
     families: dict[str, Picked] = field(default_factory=dict)
     nearest: Picked = field(default_factory=dict)
 
-    def offer(self, columns: Columns, locate: Callable[[Index], Picked], *, family: str, changed: Column) -> None:
+    def offer(self, columns: Columns, locate: Callable[[Index], Picked], *, family: str) -> None:
         """Take note of a table of candidates.
 
         Args:
-            columns: `TIMES`, all of one length.
-            locate: what identifies rows: `PLACES` and `load`.
+            columns: `TIMES` (energy may be absent) and `changed`, settings that are not the default; of one length.
+            locate: what identifies rows: `PLACES` (what is absent is 0) and `load`.
             family: name of what they have in common.
-            changed: settings that are not the default, per row.
         """
         q = self.question
-        rows = columns["ttft_s"].size
-        self.seen += rows
         excess = q.slo.excess(columns)
         served = np.isfinite(excess) if not q.rate_per_s else columns["request_per_s"] >= q.rate_per_s * (1 - SLACK)
         good = np.flatnonzero(served & (excess <= 1.0 + SLACK))
+        self.seen += int(np.count_nonzero(np.isfinite(excess)))
         self.feasible += good.size
-        if good.size < rows:
-            missed = np.where(served & (excess > 1.0 + SLACK), excess, np.inf)
-            least = np.flatnonzero(np.isfinite(missed))
-            if least.size:
-                least = least[np.argmin(missed[least])][None]
-                self._note_nearest({**_picked(columns, least), **locate(least), "excess": missed[least]})
+        if not self.feasible:
+            self._note_nearest(np.where(served, excess, np.nan), columns, locate)
         if not good.size:
             return
-        values = objectives(q, {name: column[good] for name, column in columns.items()})
-        thin = good[_promising(values)]
-        best = good[self._first(values, columns["chips"][good], changed[good])]
-        self.front = self._front(_merged(self.front, {**_picked(columns, thin), **locate(thin)}))
-        picked = {**_picked(columns, best), **locate(best), "changed": changed[best]}
+        mine = {name: column if good.size == excess.size else column[good] for name, column in columns.items()}
+        values = objectives(q, mine)
+        self.front = self._front(_merged(self.front, _picked(mine, _promising(values), good, locate)))
+        picked = _picked(mine, self._first(values, mine), good, locate)
         self.best = self._ranked(_merged(self.best, picked), self.top)
-        own = _merged(self.families.get(family, {}), picked)
-        self.families[family] = self._ranked(own, 1)
+        self.families[family] = self._ranked(_merged(self.families.get(family, {}), picked), 1)
 
-    def _note_nearest(self, one: Picked) -> None:
-        if not self.nearest or one["excess"][0] < self.nearest["excess"][0]:
-            self.nearest = one
+    def _note_nearest(self, excess: Column, columns: Columns, locate: Callable[[Index], Picked]) -> None:
+        if not np.isfinite(excess).any():
+            return
+        least = np.array([np.nanargmin(excess)])
+        if not self.nearest or excess[least[0]] < self.nearest["excess"][0]:
+            self.nearest = {**_picked(columns, least, np.arange(excess.size), locate), "excess": excess[least]}
 
-    def _first(self, values: Column, chips: Column, changed: Column) -> Index:
+    def _first(self, values: Column, columns: Columns) -> Index:
         """Rows that may be among the best: those whose first objective is small; ties are broken later."""
         wanted = 8 * self.top
         first = values[:, 0]
         if first.size <= wanted:
             return np.arange(first.size)
-        limit = np.partition(first, wanted)[wanted] * (1.0 + 1e-8)
-        near = np.flatnonzero(first <= limit)
-        return near[_order(values[near], chips[near], changed[near])[:wanted]]
+        near = np.flatnonzero(first <= np.partition(first, wanted)[wanted] * (1.0 + 1e-8))
+        return near[_order(values[near], columns["chips"][near], columns["changed"][near])[:wanted]]
 
     def _ranked(self, picked: Picked, most: int) -> Picked:
         """The best deployments in order, each at its best load."""
@@ -121,32 +115,34 @@ def _order(values: Column, chips: Column, changed: Column) -> Index:
 
 
 def _promising(values: Column) -> Index:
-    """Rows that none of a few good rows beats: a superset of the front."""
-    finite = np.isfinite(values).all(axis=1)
-    rows = np.flatnonzero(finite)
-    if rows.size <= PIVOTS:
-        return rows
-    logs = np.log(np.maximum(values[rows], 1e-300))
-    shares = np.linspace(0.0, 1.0, PIVOTS)
-    turns = [(1.0 - share, share) for share in shares] if values.shape[1] > 1 else [(1.0,)]
-    alive = np.ones(rows.size, dtype=np.bool_)
-    for place, turn in enumerate(turns):
-        axes = (0, 1 + place % (values.shape[1] - 1)) if values.shape[1] > 1 else (0,)
-        among = np.flatnonzero(alive)
-        score = sum(weight * logs[among, axis] for weight, axis in zip(turn, axes, strict=True))
-        pivot = values[rows[among[np.argmin(score)]]]
-        worse = np.ones(among.size, dtype=np.bool_)
-        better = np.zeros(among.size, dtype=np.bool_)
-        for axis in range(values.shape[1]):
-            column = values[rows[among], axis]
-            worse &= column >= pivot[axis]
-            better |= column > pivot[axis]
-        alive[among[worse & better]] = False
-    return rows[alive]
+    """Rows that none of a few good rows beats: a superset of the front.
+
+    The good rows are the front of a sample, in an order that thins out most rows first.
+    """
+    rows = np.flatnonzero(np.isfinite(values).all(axis=1))
+    sample = values[rows[:: max(rows.size // SAMPLE, 1)]]
+    best = sample[front(sample)] if sample.size else sample
+    best = best[np.argsort(best[:, 0])]
+    spread = np.unique(np.linspace(0, max(len(best) - 1, 0), min(PIVOTS, len(best))).astype(np.intp))
+    columns = [np.ascontiguousarray(column) for column in values[rows].T]
+    for at in sorted(spread.tolist(), key=lambda place: abs(2 * place - len(best))):
+        pivot = best[at]
+        kept = np.zeros(rows.size, dtype=np.bool_)
+        same = np.ones(rows.size, dtype=np.bool_)
+        for column, limit in zip(columns, pivot, strict=True):
+            kept |= column < limit
+            same &= column == limit
+        kept |= same
+        rows, columns = rows[kept], [column[kept] for column in columns]
+    return rows
 
 
-def _picked(columns: Columns, rows: Index) -> dict[str, Column]:
-    return {name: columns[name][rows] for name in TIMES}
+def _picked(columns: Columns, rows: Index, of: Index, locate: Callable[[Index], Picked]) -> dict[str, Column]:
+    """Some rows of a table, `of[row]` of the one that was offered, with what identifies them."""
+    absent = np.full(rows.size, np.nan)
+    values = {name: columns[name][rows] if name in columns else absent for name in (*TIMES, "changed")}
+    zeros = dict.fromkeys(PLACES, np.zeros(rows.size))
+    return {**values, **zeros, **locate(of[rows])}
 
 
 def _merged(old: Picked, new: Picked) -> Picked:

@@ -6,26 +6,24 @@ times of every product.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ridgeline.core.cases import groups
 from ridgeline.costs.machine_columns import MachineColumns
+from ridgeline.hardware.chip import Value
 from ridgeline.search.planning.aggregated import LEAST_LOADED, MOST_LOADED, SHARES, load_column
-from ridgeline.search.planning.engines import Engines, Shortage, base, degrees, fitting, kinds, refuse_many, usable
+from ridgeline.search.planning.engines import Engines, Shortage, fitting, usable
 from ridgeline.search.planning.kept import Kept
 from ridgeline.search.planning.power import DecodePower, decode_power
 from ridgeline.search.planning.predictor import Predictor
 from ridgeline.search.planning.question import Column, Question
 from ridgeline.search.planning.rows import Index, Rows
+from ridgeline.search.planning.spaces import Space
 from ridgeline.serving.deployment import lane_load, make_pool, plan_of
 from ridgeline.serving.disaggregated import Pair, decode_curve, prefill_step, share_bytes, spanning_link
 from ridgeline.serving.steady import Curve
-from ridgeline.workloads.catalogue import model as find_model
-
-POOL_DEGREES = ("tp", "pp", "dp", "ep", "moe_tp")
 
 MOST_SIZES = 2048
 """Pairs of pool sizes that are tried for one pair of engines; larger machines are searched at as many spread ones."""
@@ -61,45 +59,12 @@ class Pools:
     power: DecodePower | None
 
 
-def kinds_of_pools(question: Question, predictor: Predictor) -> Iterator[tuple[str, Pools | Shortage]]:
-    """Both pools priced, for each kind of machine, runtime and format; or what they lack in memory."""
-    c, model = question.choices, find_model(question.model)
-    for machine, allowed in enumerate(question.machines):
-        chips = usable(question, machine)
-        if chips < 2:
-            continue
-        cuts = degrees(model, allowed, chips - 1, (1,))
-        for name, weights, kv in kinds(question, machine):
-            common = {"runtime": name, "weights": weights, "kv": kv, "mode": "disagg"}
-            prompts = _sides(question, machine, cuts, "prefill", _prompt_batches(question), (0,)).put(**common)
-            tokens = _sides(question, machine, cuts, "decode", c.max_batches, c.draft_tokens).put(**common)
-            refuse_many(prompts.count * tokens.count // 1000)
-            where = np.full(max(prompts.count, tokens.count), machine, dtype=np.intp)
-            prefill, short = fitting(prompts, where[: prompts.count], predictor, pool="prefill")
-            decode, lacks = fitting(tokens, where[: tokens.count], predictor, pool="decode")
-            label = f"disagg, {name} on {allowed.machine.chip.name}"
-            if short is not None or lacks is not None:
-                found = short or lacks
-                assert found is not None, "one of the two lacks memory"
-                yield label, found
-                continue
-            yield label, _priced(question, machine, prefill, decode, predictor)
-
-
-def _prompt_batches(question: Question) -> tuple[int, ...]:
-    """Prompts per prefill step: one, and more where the largest token budget that is tried holds them."""
-    prompt = max(question.isl * (1.0 - question.prefix_hit_frac), 1.0)
-    most = max((*question.choices.token_budgets, 0)) / prompt
-    return tuple(n for n in question.choices.prefill_batches if n == 1 or n <= most)
-
-
-def _sides(
-    question: Question, machine: int, cuts: Column, pool: str, batches: tuple[int, ...], drafts: tuple[int, ...]
-) -> Rows:
-    axes = (np.arange(len(cuts)), batches, drafts)
-    cut, batch, draft = (grid.ravel() for grid in np.meshgrid(*axes, indexing="ij"))
-    named = {f"{pool}_{name}": cuts[cut, place] for place, name in enumerate(POOL_DEGREES)}
-    return base(question, machine, cut.size).put(**named, draft_tokens=draft, **{f"{pool}_batch": batch})
+def priced(question: Question, space: Space, predictor: Predictor) -> Pools | Shortage:
+    """Both pools of a space priced, or what they lack in memory."""
+    assert space.decode is not None, "a space of two pools"
+    prefill, short = fitting(space.rows, predictor, pool="prefill")
+    decode, lacks = fitting(space.decode, predictor, pool="decode")
+    return short or lacks or _priced(question, space.machine, prefill, decode, predictor)
 
 
 def _priced(question: Question, machine: int, prefill: Engines, decode: Engines, predictor: Predictor) -> Pools:
@@ -115,14 +80,13 @@ def _priced(question: Question, machine: int, prefill: Engines, decode: Engines,
     lag_steps, power = 0.0, None
     for d, at in predictor.deployments(rows):
         c, load = d.cases, lane_load(d, 1.0)
-        pool = make_pool(
-            d, plan_of(c, "decode_"), load, c["decode_workers"], batch=c["decode_batch"], prompts_only=False
-        )
+        workers_of = c["decode_workers"]
+        pool = make_pool(d, plan_of(c, "decode_"), load, workers_of, batch=c["decode_batch"], prompts_only=False)
         curve = decode_curve(pool, load)
         for i in range(3):
             knots[i, at], times_s[i, at] = curve.knots[i], curve.times_s[i]
         slots[at], iterations[at], speculated[at] = pool.limits.slots, load.iterations, load.tokens_per_step
-        decode_lanes[at] = pool.lanes / c["decode_workers"]
+        decode_lanes[at] = pool.lanes / workers_of
         lag_steps = d.runtime.admission_lag_steps
         power = decode_power(d, pool, load, curve) if question.wants_energy else None
     k, t = knots.reshape(3, *shape), times_s.reshape(3, *shape)
@@ -159,17 +123,74 @@ def offer_pools(pools: Pools, question: Question, kept: Kept, group: int, family
     """Every pair of engines with every pair of pool sizes that the machines hold."""
     chips = usable(question, pools.machine)
     machines = MachineColumns((question.machines[pools.machine].machine,), None)
-    by_prefill, by_decode = _by_chips(pools.prefill), _by_chips(pools.decode)
-    for own, prefill in by_prefill:
-        for other, decode in by_decode:
+    blocks = _Blocks(pools, question, kept, group, family)
+    loads = len(SHARES) if question.free else 1
+    for own, prefill in _by_chips(pools.prefill):
+        for other, decode in _by_chips(pools.decode):
             x, y = sizes(own, other, chips)
             if not x.size:
                 continue
             links = spanning_link(machines, own * x + other * y)
-            step = max(BLOCK // (decode.size * x.size), 1)
+            step = max(BLOCK // (decode.size * x.size * loads), 1)
             for start in range(0, prefill.size, step):
-                part = prefill[start : start + step]
-                _offer(pools, question, kept, part, decode, x, y, links, (group, family))
+                blocks.add(_Products(prefill[start : start + step], decode, x, y), links)
+    blocks.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class _Products:
+    """Every prefill engine with every decode engine and every pair of sizes."""
+
+    prefill: Index
+    decode: Index
+    x: Column
+    y: Column
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.prefill.size, self.decode.size, self.x.size
+
+
+class _Blocks:
+    """Products on their way to be kept: many small ones are offered together."""
+
+    def __init__(self, pools: Pools, question: Question, kept: Kept, group: int, family: str) -> None:
+        self._pools, self._question, self._kept = pools, question, kept
+        self._group, self._family = group, family
+        self._waiting: list[tuple[_Products, dict[str, Column]]] = []
+        self._rows = 0
+
+    def add(self, products: _Products, links: tuple[Value, Value]) -> None:
+        with np.errstate(all="ignore"):
+            columns = _evaluated(self._pools, self._question, products, links)
+        self._waiting.append((products, columns))
+        self._rows += columns["ttft_s"].size
+        if self._rows >= BLOCK:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._waiting:
+            return
+        products, tables = zip(*self._waiting, strict=True)
+        self._waiting, self._rows = [], 0
+        columns = {name: np.concatenate([table[name].ravel() for table in tables]) for name in tables[0]}
+        ends = np.cumsum([table["ttft_s"].size for table in tables])
+        rate = columns["request_per_s"]
+        q = self._question
+        load = np.broadcast_to(q.concurrency or q.rate_per_s, rate.shape) if not q.free else rate
+
+        def locate(rows: Index) -> dict[str, Column]:
+            found = {name: np.empty(rows.size) for name in ("engine", "decode", "workers", "decode_workers")}
+            part_of = np.searchsorted(ends, rows, side="right")
+            for part in np.unique(part_of).tolist():
+                at, one = np.flatnonzero(part_of == part), products[part]
+                within = rows[at] - (ends[part - 1] if part else 0)
+                i, j, k = np.unravel_index(within % np.prod(one.shape), one.shape)
+                found["engine"][at], found["decode"][at] = one.prefill[i], one.decode[j]
+                found["workers"][at], found["decode_workers"][at] = one.x[k], one.y[k]
+            return {**found, "group": np.full(rows.size, float(self._group)), "load": load[rows]}
+
+        self._kept.offer(columns, locate, family=self._family)
 
 
 def _by_chips(engines: Engines) -> list[tuple[float, Index]]:
@@ -178,7 +199,7 @@ def _by_chips(engines: Engines) -> list[tuple[float, Index]]:
 
 
 def sizes(own: float, other: float, chips: int) -> tuple[Column, Column]:
-    """Workers of both pools, of `own` and `other` chips each: every pair on at most `chips`, or `MOST_SIZES` of them."""
+    """Workers of both pools, `own` and `other` chips each: every pair on at most `chips`, or about `MOST_SIZES`."""
     most_x, most_y = int((chips - other) // own), int((chips - own) // other)
     if most_x < 1 or most_y < 1:
         return np.empty(0), np.empty(0)
@@ -196,25 +217,25 @@ def _spread(most: int, count: int) -> Index:
     return np.unique(np.round(np.geomspace(1, most, count)).astype(np.intp))
 
 
-def _pair(pools: Pools, question: Question, prefill: Index, decode: Index, x: Column, y: Column, links: object) -> Pair:
+def _pair(pools: Pools, question: Question, products: _Products, links: tuple[Value, Value]) -> Pair:
     """The products as a block [prefill, decode, sizes], each part as small as it can be."""
-    bandwidth, latency = links  # type: ignore[misc]
+    bandwidth, latency = links
+    prefill, x, y = products.prefill, products.x, products.y
     workers = (y - 1).astype(np.intp) if question.concurrency else np.zeros(1, dtype=np.intp)
 
     def of_decode(column: Column) -> Column:
-        return np.asarray(column[decode][:, workers][None])
+        return np.asarray(column[products.decode][:, workers][None])
 
-    curve = pools.step_s
+    (k0, k1, k2), (t0, t1, t2) = (
+        [of_decode(each) for each in part] for part in (pools.step_s.knots, pools.step_s.times_s)
+    )
     return Pair(
         prompt_s=pools.prompt_s[prefill][:, None, None],
         waves=pools.waves[prefill][:, None, None],
         prefill_lanes=pools.prefill_lanes[prefill][:, None, None] * x,
         decode_lanes=of_decode(pools.decode_lanes) * y,
         transfer_s=latency + pools.moved_bytes[prefill][:, None, None] / bandwidth,
-        step_s=Curve(
-            knots=tuple(of_decode(knot) for knot in curve.knots),  # type: ignore[arg-type]
-            times_s=tuple(of_decode(time_s) for time_s in curve.times_s),  # type: ignore[arg-type]
-        ),
+        step_s=Curve(knots=(k0, k1, k2), times_s=(t0, t1, t2)),
         slots=of_decode(pools.slots),
         lag_steps=pools.lag_steps,
         iterations=of_decode(pools.iterations),
@@ -223,65 +244,33 @@ def _pair(pools: Pools, question: Question, prefill: Index, decode: Index, x: Co
     )
 
 
-def _offer(
-    pools: Pools,
-    question: Question,
-    kept: Kept,
-    prefill: Index,
-    decode: Index,
-    x: Column,
-    y: Column,
-    links: object,
-    place: tuple[int, str],
-) -> None:
-    """One block of products, at every load that is to be tried."""
-    with np.errstate(all="ignore"):
-        pair = _pair(pools, question, prefill, decode, x, y, links)
-        shape = (prefill.size, decode.size, x.size)
-        chips = np.broadcast_to(
-            pools.prefill.chips[prefill][:, None, None] * x + pools.decode.chips[decode][:, None] * y, shape
-        ).ravel()
-        changed = np.broadcast_to(
-            pools.prefill.changed[prefill][:, None, None] + pools.decode.changed[decode][:, None], shape
-        ).ravel()
-        price = question.machines[pools.machine].usd_per_s
-        for rate in _loads(pair, question):
-            concurrency = question.concurrency or np.inf
-            n, ttft_s, tpot_s = pair.times(rate, concurrency)
-            full = {"ttft_s": ttft_s, "tpot_s": tpot_s, "request_per_s": rate}
-            if pools.power is not None:
-                full["energy_j_per_output_token"] = pools.power.energy_j(decode, n, tpot_s, rate, pair, chips)
-            columns = {name: np.broadcast_to(column, shape).ravel() for name, column in full.items()}
-            columns["e2e_s"] = columns["ttft_s"] + columns["tpot_s"] * max(question.osl - 1.0, 0.0)
-            columns |= {"chips": chips, "usd_per_s": chips * price}
-            columns.setdefault("energy_j_per_output_token", np.full(chips.size, np.nan))
-            loads = np.full(chips.size, question.concurrency) if question.concurrency else columns["request_per_s"]
-
-            def locate(rows: Index, loads: Column = loads) -> dict[str, Column]:
-                i, j, k = np.unravel_index(rows, shape)
-                return {
-                    "group": np.full(rows.size, float(place[0])),
-                    "engine": prefill[i].astype(np.float64),
-                    "decode": decode[j].astype(np.float64),
-                    "workers": x[k],
-                    "decode_workers": y[k],
-                    "load": loads[rows] if not question.rate_per_s else np.full(rows.size, question.rate_per_s),
-                }
-
-            kept.offer(columns, locate, family=place[1], changed=changed)
+def _evaluated(pools: Pools, question: Question, products: _Products, links: tuple[Value, Value]) -> dict[str, Column]:
+    """Times and sizes of one block of products [loads, prefill, decode, sizes], at every load that is to be tried."""
+    pair = _pair(pools, question, products, links)
+    own, other = pools.prefill.chips[products.prefill], pools.decode.chips[products.decode]
+    chips = own[:, None, None] * products.x + other[:, None] * products.y
+    changed = pools.prefill.changed[products.prefill][:, None, None] + pools.decode.changed[products.decode][:, None]
+    rate = _loads(pair, question)
+    n, ttft_s, tpot_s = pair.times(rate, question.concurrency or np.inf)
+    columns = {"ttft_s": ttft_s, "tpot_s": tpot_s, "e2e_s": ttft_s + tpot_s * max(question.osl - 1.0, 0.0)}
+    columns["request_per_s"] = rate
+    if pools.power is not None:
+        columns["energy_j_per_output_token"] = pools.power.energy_j(products.decode, n, tpot_s, rate, pair, chips)
+    shape = (rate.shape[0], *products.shape)
+    columns |= {"chips": chips, "usd_per_s": chips * question.machines[pools.machine].usd_per_s, "changed": changed}
+    return {name: np.broadcast_to(column, shape) for name, column in columns.items()}
 
 
-def _loads(pair: Pair, question: Question) -> Iterator[Column]:
-    """Rates to try: what is asked, or shares of the highest that keeps the limits."""
+def _loads(pair: Pair, question: Question) -> Column:
+    """Rates to try [loads, ...]: what is asked, or shares of the highest that keeps the limits."""
     if question.rate_per_s:
-        yield np.asarray(np.minimum(question.rate_per_s, pair.capacity))
-    elif question.concurrency:
-        yield pair.closed_rate(question.concurrency)
-    else:
-        edge = highest_rate(pair, question)
-        least = LEAST_LOADED * pair.capacity
-        for share in SHARES:
-            yield np.where(np.isfinite(edge), share * edge, least if share == 1.0 else np.nan)
+        return np.asarray(np.minimum(question.rate_per_s, pair.capacity))[None]
+    if question.concurrency:
+        return pair.closed_rate(question.concurrency)[None]
+    edge = highest_rate(pair, question)
+    rates = np.asarray(np.array(SHARES)[:, None, None, None] * edge)
+    rates[0] = np.where(np.isfinite(edge), edge, LEAST_LOADED * pair.capacity)
+    return rates
 
 
 def highest_rate(pair: Pair, question: Question) -> Column:
@@ -339,4 +328,4 @@ def rows_of(pools: Pools, question: Question, places: dict[str, Column]) -> Rows
     decode = {name: other.numbers[name] for name in other.numbers if name.startswith("decode_")}
     rows = rows.put(**decode, draft_tokens=other.numbers["draft_tokens"])
     rows = rows.put(prefill_workers=places["workers"], decode_workers=places["decode_workers"])
-    return replace(rows).put(**{load_column(question): places["load"]})
+    return rows.put(**{load_column(question): places["load"]})

@@ -39,8 +39,9 @@ class Slo:
 
     def excess(self, times: Columns) -> Column:
         """Largest ratio of a time to its limit, row by row: at most 1 where all limits hold, NaN where a time is."""
-        ratios = [times[name] / getattr(self, name) for name in ("ttft_s", "tpot_s", "e2e_s")]
-        return np.asarray(np.maximum.reduce(ratios))
+        limits = {name: getattr(self, name) for name in ("ttft_s", "tpot_s", "e2e_s")}
+        ratios = [times[name] / limit for name, limit in limits.items() if limit < math.inf]
+        return np.asarray(np.maximum.reduce(ratios) if ratios else 0.0 * times["ttft_s"])
 
     @property
     def any(self) -> bool:

@@ -45,7 +45,7 @@ class Rows:
 
     def table(self) -> Table:
         """As a table of cases."""
-        columns = {**self.numbers, **self.texts}
+        columns: dict[str, NDArray[np.float64] | Labels] = {**self.numbers, **self.texts}
         return Table(rows=self.count, names=tuple(columns), columns=columns, source=columns)
 
     def case(self, row: int) -> dict[str, float | str]:
@@ -58,10 +58,10 @@ class Rows:
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
-    """All rows of parts that have the same columns."""
-    first = parts[0]
-    numbers = {name: np.concatenate([part.numbers[name] for part in parts]) for name in first.numbers}
-    texts = {name: _joined([part.texts[name] for part in parts]) for name in first.texts}
+    """All rows of the parts; a number that one of them lacks is absent there (NaN)."""
+    names = dict.fromkeys(name for part in parts for name in part.numbers)
+    numbers = {name: np.concatenate([part.number(name, np.nan) for part in parts]) for name in names}
+    texts = {name: _joined([part.texts[name] for part in parts]) for name in parts[0].texts}
     return Rows(count=sum(part.count for part in parts), numbers=numbers, texts=texts)
 
 

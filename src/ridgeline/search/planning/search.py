@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,11 +11,12 @@ from ridgeline.core import units
 from ridgeline.core.errors import PlanError, SpecError
 from ridgeline.search.planning import aggregated as one_pool
 from ridgeline.search.planning import pools as two_pools
-from ridgeline.search.planning.engines import Engines, Shortage, aggregated, fitting, usable
+from ridgeline.search.planning.engines import Engines, Shortage, fitting, usable
 from ridgeline.search.planning.kept import PLACES, TIMES, Kept, Picked
 from ridgeline.search.planning.predictor import Predictor
 from ridgeline.search.planning.question import Column, Question
-from ridgeline.search.planning.rows import Index, Rows, joined
+from ridgeline.search.planning.rows import Rows, joined
+from ridgeline.search.planning.spaces import Space, spaces
 
 TOP = 20
 """Best deployments that stay."""
@@ -32,6 +32,7 @@ class Found:
         front, best: the Pareto front, and the best deployments in their order.
         families: name -> its best candidate (one row each, in the order of `family_names`).
         nearest: where no candidate keeps all limits, the nearest.
+        contenders: the engines of all these, for another search among them.
     """
 
     question: Question
@@ -43,6 +44,7 @@ class Found:
     families: Chosen
     family_names: tuple[str, ...]
     nearest: Chosen
+    contenders: tuple[Space, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -65,10 +67,24 @@ class _Groups:
 
     question: Question
     made: list[Engines | two_pools.Pools] = field(default_factory=list)
+    spaces: list[Space] = field(default_factory=list)
 
-    def add(self, group: Engines | two_pools.Pools) -> int:
+    def add(self, space: Space, group: Engines | two_pools.Pools) -> int:
         self.made.append(group)
+        self.spaces.append(space)
         return len(self.made) - 1
+
+    def narrowed(self, picked: Picked) -> Iterator[Space]:
+        """The spaces with only those engines that were picked."""
+        for number in np.unique(picked["group"]).astype(int).tolist():
+            at = picked["group"] == number
+            group, space = self.made[number], self.spaces[number]
+            first = np.unique(picked["engine"][at]).astype(np.intp)
+            if isinstance(group, Engines):
+                yield replace(space, rows=group.rows.take(first))
+            else:
+                second = np.unique(picked["decode"][at]).astype(np.intp)
+                yield replace(space, rows=group.prefill.rows.take(first), decode=group.decode.rows.take(second))
 
     def chosen(self, picked: Picked) -> Chosen:
         """The candidates of some places, in their order."""
@@ -87,16 +103,17 @@ class _Groups:
             order.append(at)
         places_of = np.argsort(np.concatenate(order))
         screened = {name: picked[name] for name in TIMES}
-        return Chosen(rows=joined(_aligned(parts)).take(places_of), screened=screened)
+        return Chosen(rows=joined(parts).take(places_of), screened=screened)
 
 
-def find(question: Question, predictor: Predictor, *, top: int = TOP) -> Found:
+def find(question: Question, predictor: Predictor, *, top: int = TOP, among: Sequence[Space] = ()) -> Found:
     """Search every candidate.
 
     Args:
         question: what is asked.
         predictor: how rows are priced.
         top: best deployments to keep.
+        among: search these engines alone, not all that are legal.
     Raises:
         PlanError: no machine holds the model, with the memory that is lacking.
         SpecError: the limits on power or price leave no chip; the space is too large.
@@ -104,25 +121,14 @@ def find(question: Question, predictor: Predictor, *, top: int = TOP) -> Found:
     _check_limits(question)
     kept, groups = Kept(question=question, top=top), _Groups(question)
     engines, short = 0, []
-    if "agg" in question.choices.modes:
-        rows, machine = aggregated(question)
-        fit, lacks = fitting(rows, machine, predictor) if rows.count else (None, None)
-        short.append(lacks)
-        for family, members in _families(fit, question) if fit is not None and lacks is None else ():
-            part = fit.take(members)
-            engines += members.size
-            offer = one_pool.offer_free if question.free else one_pool.offer_fixed
-            offer(part, question, predictor, kept, groups.add(part), family)
-    if "disagg" in question.choices.modes:
-        for family, pools in two_pools.kinds_of_pools(question, predictor):
-            if isinstance(pools, Shortage):
-                short.append(pools)
-                continue
-            engines += pools.prefill.rows.count + pools.decode.rows.count
-            two_pools.offer_pools(pools, question, kept, groups.add(pools), family)
+    for space in among or spaces(question):
+        count, lacks = _offer(space, question, predictor, kept, groups)
+        engines += count
+        short += lacks
     if not engines:
-        raise _nothing_fits(question, [one for one in short if one is not None])
+        raise _nothing_fits(question, short)
     names = tuple(kept.families)
+    picked = _together([kept.best, kept.front, *kept.families.values()] if names else [])
     return Found(
         question=question,
         seen=kept.seen,
@@ -133,29 +139,32 @@ def find(question: Question, predictor: Predictor, *, top: int = TOP) -> Found:
         families=groups.chosen(_together([kept.families[name] for name in names])),
         family_names=names,
         nearest=groups.chosen(kept.nearest),
+        contenders=tuple(groups.narrowed(picked)) if names else (),
     )
 
 
-def _families(engines: Engines, question: Question) -> list[tuple[str, Index]]:
-    """Engines by machine and runtime."""
-    runtimes = engines.rows.texts["runtime"]
-    found = []
-    for machine, allowed in enumerate(question.machines):
-        for code, name in enumerate(runtimes.values):
-            members = np.flatnonzero((engines.machine == machine) & (runtimes.codes == code))
-            if members.size:
-                found.append((f"agg, {name} on {allowed.machine.chip.name}", members))
-    return found
+def _offer(
+    space: Space, question: Question, predictor: Predictor, kept: Kept, groups: _Groups
+) -> tuple[int, list[Shortage]]:
+    """Evaluate a space. Returns how many engines were priced, and what they lack if none fits."""
+    if space.decode is not None:
+        pools = two_pools.priced(question, space, predictor)
+        if isinstance(pools, Shortage):
+            return 0, [pools]
+        two_pools.offer_pools(pools, question, kept, groups.add(space, pools), space.family)
+        return pools.prefill.rows.count + pools.decode.rows.count, []
+    engines, lacks = fitting(space.rows, predictor)
+    if lacks is not None:
+        return 0, [lacks]
+    place = one_pool.Place(group=groups.add(space, engines), machine=space.machine, family=space.family)
+    offer = one_pool.offer_free if question.free else one_pool.offer_fixed
+    offer(engines, question, predictor, kept, place)
+    return engines.rows.count, []
 
 
 def _together(parts: list[Picked]) -> Picked:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
-
-
-def _aligned(parts: list[Rows]) -> list[Rows]:
-    """Parts with the same columns: what one lacks is absent there (NaN, or a text that is missing)."""
-    numbers = dict.fromkeys(name for part in parts for name in part.numbers)
-    return [part.put(**{name: np.nan for name in numbers if name not in part.numbers}) for part in parts]
+    names = set.intersection(*(set(part) for part in parts)) if parts else set()
+    return {name: np.concatenate([part[name] for part in parts]) for name in sorted(names)}
 
 
 def _check_limits(question: Question) -> None:
@@ -197,8 +206,3 @@ def _nothing_fits(question: Question, short: list[Shortage]) -> PlanError:
         got=", ".join(allowed.machine.name for allowed in question.machines),
         fix=f"{units.size(lacking)} per chip are lacking: allow more or larger chips, or smaller formats",
     )
-
-
-def is_open(question: Question) -> bool:
-    """Whether requests arrive at random."""
-    return not math.isfinite(question.concurrency) or question.concurrency == 0
