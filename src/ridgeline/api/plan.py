@@ -6,19 +6,20 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ridgeline.api.intake import intake
+from ridgeline.api.plan_names import deployment_words, miss_words
 from ridgeline.api.plan_question import Asked, asked_of, finite, read_question
 from ridgeline.api.predict import Prediction, predict
 from ridgeline.api.tasks import evaluate_table
 from ridgeline.core.errors import PlanError
 from ridgeline.core.tables import Labels, Table
-from ridgeline.search.planning import Chosen, Found, Predictor, Question, find, joined
+from ridgeline.search.planning import Chosen, Found, Moved, Predictor, Question, find, joined, sensitivity
 
 SHOWN = (
     "ttft_s",
@@ -59,8 +60,6 @@ class Candidate:
     @property
     def name(self) -> str:
         """The deployment in a few words."""
-        from ridgeline.api.plan_words import deployment_words
-
         return deployment_words(self.case)
 
     def predict(self) -> Prediction:
@@ -82,6 +81,7 @@ class Planned:
         best: deployments that keep all limits, best first. front: those that none beats in all objectives.
         families: the best of each runtime, machine and mode.
         seen, feasible, engines, search_s: candidates evaluated, those that keep all limits, engines priced, time.
+        notes: what was assumed, in words. moved: what becomes of the winner when an assumption moves, if asked for.
     """
 
     asked: Asked
@@ -93,6 +93,7 @@ class Planned:
     engines: int
     search_s: float
     notes: tuple[str, ...] = field(default=())
+    moved: tuple[Moved, ...] = field(default=())
 
     @property
     def winner(self) -> Candidate:
@@ -121,6 +122,7 @@ class Planned:
             "front": [one.to_dict() for one in self.front],
             "families": {name: one.to_dict() for name, one in self.families.items()},
             "search": {"candidates": self.seen, "feasible": self.feasible, "engines": self.engines},
+            "sensitivity": [_told(one) for one in self.moved],
             "notes": list(self.notes),
         }
 
@@ -137,12 +139,13 @@ class Planned:
         return plain(self)
 
 
-def plan(question: str | os.PathLike[str] = "", *, top: int = 10, **asked: Any) -> Planned:
+def plan(question: str | os.PathLike[str] = "", *, top: int = 10, explain: bool = False, **asked: Any) -> Planned:
     """Search the best deployment of a model on some machines.
 
     Args:
         question: a file (.yaml, .json) with keys as below; arguments win over it.
-        top: deployments that are ranked.
+        top: plans that are ranked.
+        explain: find out which assumption, moved by a tenth, changes the winner.
         asked: what is asked, by the names of the flags of `ridgeline plan` with underscores: model, on, isl, osl, rate,
             ttft, tpot, objective, ...; quantities may be text with a unit.
     Raises:
@@ -171,7 +174,14 @@ def plan(question: str | os.PathLike[str] = "", *, top: int = 10, **asked: Any) 
         engines=found.engines,
         search_s=time.perf_counter() - start,
         notes=(*understood.notes, *found.notes),
+        moved=tuple(sensitivity(found, predictor)) if explain else (),
     )
+
+
+def _told(one: Moved) -> dict[str, Any]:
+    named = {name: getattr(one, name) for name in ("name", "factor", "plan_changes", "sizes_change")}
+    deployment = deployment_words(one.case) if one.case else None
+    return {**named, "objective_ratio": finite(one.objective), "deployment": deployment}
 
 
 def serving_intake(table: Table) -> Any:
@@ -214,8 +224,6 @@ def _plain(value: Any) -> Any:
 
 def _unsatisfiable(asked: Asked, found: Found, predictor: Predictor) -> Unsatisfiable:
     """What the limits are missed by, and the nearest that can be done."""
-    from ridgeline.api.plan_words import miss_words
-
     q = asked.question
     (nearest,) = _candidates((found.nearest,), q)
     if nearest:
@@ -230,8 +238,6 @@ def _unsatisfiable(asked: Asked, found: Found, predictor: Predictor) -> Unsatisf
 
 def _most(asked: Asked, predictor: Predictor) -> str:
     """The highest rate that the same machines carry."""
-    from dataclasses import replace
-
     free = replace(asked.question, rate_per_s=0.0, concurrency=0.0, objectives=("throughput",))
     with np.errstate(all="ignore"):
         found = find(free, predictor, top=1)

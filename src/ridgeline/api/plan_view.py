@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ridgeline.api.plan_words import objective_words, question_words, why_words
+from ridgeline.api.plan_words import NOUNS, moved_words, objective_words, question_words, why_words
 from ridgeline.api.show import human
 
 if TYPE_CHECKING:
@@ -35,11 +34,11 @@ COLUMNS = (
 
 def planned_view(planned: Planned, *, explain: bool = False) -> RenderableType:
     """The whole screen of a plan."""
-    q = planned.question
+    q, shown = planned.question, planned.best[:SHOWN_BEST]
     parts: list[RenderableType] = [
         Text(question_words(planned.asked), style="bold"),
         Text(f"ranked by {objective_words(q)}"),
-        _table("best deployments", planned.best[:SHOWN_BEST], [str(i + 1) for i in range(SHOWN_BEST)]),
+        _table("best plans, each with its best settings", shown, [str(i + 1) for i in range(len(shown))]),
     ]
     if len(planned.families) > 1:
         parts.append(_table("best of each kind", list(planned.families.values()), list(planned.families)))
@@ -56,6 +55,8 @@ def planned_view(planned: Planned, *, explain: bool = False) -> RenderableType:
             style="dim",
         )
     )
+    if planned.moved:
+        parts.append(_moved(planned))
     if explain:
         from ridgeline.api.show import prediction_view
 
@@ -83,6 +84,18 @@ def _table(title: str, candidates: Sequence[Candidate], names: Sequence[str]) ->
     return table
 
 
+def _moved(planned: Planned) -> Table:
+    title = (
+        f"what would change the winner: each assumption moved by a tenth, {NOUNS[planned.question.objectives[0]]} then"
+    )
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, justify in (("assumption", "left"), ("moved", "right"), ("objective", "right"), ("winner", "left")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for row in moved_words(planned):
+        table.add_row(*row)
+    return table
+
+
 def _cell(column: str, one: Candidate) -> str:
     value = float(one.values[column])
     if column == "chips":
@@ -98,8 +111,3 @@ def _spread(front: Sequence[Candidate]) -> list[Candidate]:
     ordered = sorted(front, key=lambda one: -float(one.values["output_tokens_per_s"]))
     at = np.unique(np.linspace(0, len(ordered) - 1, SHOWN_FRONT).round().astype(int))
     return [ordered[i] for i in at.tolist()]
-
-
-def share(value: float, of: float) -> str:
-    """One number as a share of another, or a dash."""
-    return f"{value / of:.0%}" if of > 0 and math.isfinite(of) else "-"

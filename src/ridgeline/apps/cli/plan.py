@@ -25,7 +25,7 @@ EXAMPLES = """Examples:
 QuestionOption = Annotated[
     Path | None, typer.Option("--question", metavar="FILE", help="the question as YAML or JSON; flags win")
 ]
-ExplainOption = Annotated[bool, typer.Option("--explain", help="add the winner's prediction, op by op")]
+ExplainOption = Annotated[bool, typer.Option("--explain", help="add what would change the winner, and its prediction")]
 TopOption = Annotated[int, typer.Option("--top", metavar="N", help="deployments that are ranked")]
 
 
@@ -51,7 +51,7 @@ def _one(asked: dict[str, Any], *, question: Path | None, explain: bool, top: in
     from ridgeline.api.plan import plan as search
 
     start = time.perf_counter()
-    planned = search(str(question) if question else "", top=top, **asked)
+    planned = search(str(question) if question else "", top=top, explain=explain, **asked)
     if json:
         from json import dumps
 

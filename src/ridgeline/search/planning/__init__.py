@@ -10,5 +10,19 @@ from ridgeline.search.planning.predictor import Predictor
 from ridgeline.search.planning.question import OBJECTIVES, Allowed, Choices, Question, Slo
 from ridgeline.search.planning.rows import joined
 from ridgeline.search.planning.search import Chosen, Found, find
+from ridgeline.search.planning.sensitivity import Moved, sensitivity
 
-__all__ = ["OBJECTIVES", "Allowed", "Choices", "Chosen", "Found", "Predictor", "Question", "Slo", "find", "joined"]
+__all__ = [
+    "OBJECTIVES",
+    "Allowed",
+    "Choices",
+    "Chosen",
+    "Found",
+    "Moved",
+    "Predictor",
+    "Question",
+    "Slo",
+    "find",
+    "joined",
+    "sensitivity",
+]

@@ -132,9 +132,8 @@ def _offer(
         return {
             "group": same + place.group,
             "engine": engine[rows].astype(np.float64),
-            "decode": same - 1.0,
+            "plan": engines.plan[engine[rows]].astype(np.float64),
             "workers": replicas[rows],
-            "decode_workers": same,
             "load": (load * replicas)[rows],
         }
 

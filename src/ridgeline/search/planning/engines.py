@@ -23,11 +23,13 @@ class Engines:
     Attributes:
         rows: cases of one replica (or of one worker of a pool), without a load.
         chips: of each row.
+        plan: number of each row's degrees and formats: engines of one plan differ in settings only.
         changed: settings of each row that are not the default.
     """
 
     rows: Rows
     chips: NDArray[np.float64]
+    plan: Index
     changed: NDArray[np.float64]
 
     def take(self, index: Index) -> Engines:
@@ -35,6 +37,7 @@ class Engines:
         return Engines(
             rows=self.rows.take(index),
             chips=self.chips[index],
+            plan=self.plan[index],
             changed=self.changed[index],
         )
 
@@ -85,7 +88,10 @@ def fitting(rows: Rows, predictor: Predictor, *, pool: str = "") -> tuple[Engine
     kept = np.flatnonzero(fits & ((asked == 0) | (asked < most) | (pool == "prefill")))
     chips = np.prod([rows.numbers[f"{prefix}{name}"] for name in ("tp", "pp", "dp")], axis=0) * rows.number("cp", 1.0)
     changed = sum(((rows.number(name, 0.0) > 0).astype(float) for name in (limit, "max_batched_tokens")), np.zeros(1))
-    engines = Engines(rows=rows, chips=chips, changed=np.broadcast_to(changed, chips.shape))
+    of_plan = [rows.number(f"{prefix}{name}", 0.0) for name in DEGREES]
+    of_plan += [rows.texts[name].codes.astype(np.float64) for name in ("weights", "kv")]
+    _, plan = np.unique(np.column_stack(of_plan), axis=0, return_inverse=True)
+    engines = Engines(rows=rows, chips=chips, plan=plan.reshape(-1), changed=np.broadcast_to(changed, chips.shape))
     if kept.size:
         return engines.take(kept), None
     nearest = int(np.argmin(needs - has)) if rows.count else 0
@@ -94,7 +100,8 @@ def fitting(rows: Rows, predictor: Predictor, *, pool: str = "") -> tuple[Engine
 
 
 def _shortage(rows: Rows, at: int, needs: NDArray[np.float64], has: NDArray[np.float64], prefix: str) -> Shortage:
-    plan = Plan(**{name: rows.numbers[f"{prefix}{name}"][at] for name in DEGREES if f"{prefix}{name}" in rows.numbers})
+    named = {name: float(rows.number(f"{prefix}{name}", 1.0)[at]) for name in DEGREES}
+    plan = Plan(**{name: degree for name, degree in named.items() if degree > 1})  # type: ignore[arg-type]
     chip = rows.texts["chip"]
     return Shortage(
         needs_bytes=float(needs[at]),

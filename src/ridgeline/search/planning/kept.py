@@ -15,12 +15,18 @@ from ridgeline.search.planning.rows import Index
 PLACES = ("group", "engine", "decode", "workers", "decode_workers")
 """What identifies a deployment: table of engines, (prefill) engine, decode engine, and the workers of both."""
 
+PLAN = ("group", "plan", "workers", "decode_workers")
+"""What identifies a plan: its table of engines, the number of its degrees and formats, and the workers."""
+
 TIMES = ("ttft_s", "tpot_s", "e2e_s", "request_per_s", "chips", "usd_per_s", "energy_j_per_output_token")
 SAME = 9
 """Decimals of the logarithm of an objective to which candidates count as equal."""
 
 SLACK = 1e-9
 """Relative: a limit that is missed by less is kept."""
+
+VARIANTS = 64
+"""Candidates of one plan, about: they share a place among the best."""
 
 PIVOTS, SAMPLE = 24, 2000
 """Rows that others are first compared with, to thin them out; rows among which these are sought."""
@@ -33,7 +39,7 @@ class Kept:
     """What has been offered so far, thinned out.
 
     Attributes:
-        question: what is asked. top: how many of the best deployments stay.
+        question: what is asked. top: how many of the best plans stay.
         seen, feasible: candidates that were evaluated, and those that keep all limits.
         front: feasible candidates that none beats. best: the best by the objectives in their order.
         families: name -> its best candidate. nearest: of those that keep not all limits, the nearest.
@@ -53,7 +59,7 @@ class Kept:
 
         Args:
             columns: `TIMES` (energy may be absent) and `changed`, settings that are not the default; of one length.
-            locate: what identifies rows: `PLACES` (what is absent is 0) and `load`.
+            locate: what identifies rows: `PLACES` (what is absent is 0), `plan` and `load`.
             family: name of what they have in common.
         """
         q = self.question
@@ -82,7 +88,7 @@ class Kept:
 
     def _first(self, values: Column, columns: Columns) -> Index:
         """Rows that may be among the best: those whose first objective is small; ties are broken later."""
-        wanted = 8 * self.top
+        wanted = VARIANTS * self.top
         first = values[:, 0]
         if first.size <= wanted:
             return np.arange(first.size)
@@ -90,10 +96,10 @@ class Kept:
         return near[_order(values[near], columns["chips"][near], columns["changed"][near])[:wanted]]
 
     def _ranked(self, picked: Picked, most: int) -> Picked:
-        """The best deployments in order, each at its best load."""
+        """The best plans in order, each with its best settings and at its best load."""
         values = objectives(self.question, picked)
         order = _order(values, picked["chips"], picked["changed"])
-        places = np.column_stack([picked[name][order] for name in PLACES])
+        places = np.column_stack([picked[name][order] for name in PLAN])
         _, first = np.unique(places, axis=0, return_index=True)
         chosen = order[np.sort(first)[:most]]
         return {name: column[chosen] for name, column in picked.items()}

@@ -6,6 +6,7 @@ times of every product.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,7 +89,7 @@ def _priced(question: Question, machine: int, prefill: Engines, decode: Engines,
         slots[at], iterations[at], speculated[at] = pool.limits.slots, load.iterations, load.tokens_per_step
         decode_lanes[at] = pool.lanes / workers_of
         lag_steps = d.runtime.admission_lag_steps
-        power = decode_power(d, pool, load, curve) if question.wants_energy else None
+        power = decode_power(d, pool, load, curve, shape) if question.wants_energy else None
     k, t = knots.reshape(3, *shape), times_s.reshape(3, *shape)
     return Pools(
         machine=machine,
@@ -150,6 +151,11 @@ class _Products:
     def shape(self) -> tuple[int, int, int]:
         return self.prefill.size, self.decode.size, self.x.size
 
+    def of_decode(self, question: Question) -> Callable[[Column], Column]:
+        """Columns of decode engines [decode, workers] as those of the products."""
+        workers = (self.y - 1).astype(np.intp) if question.concurrency else np.zeros(1, dtype=np.intp)
+        return lambda column: np.asarray(column[self.decode][:, workers][None])
+
 
 class _Blocks:
     """Products on their way to be kept: many small ones are offered together."""
@@ -176,7 +182,7 @@ class _Blocks:
         columns = {name: np.concatenate([table[name].ravel() for table in tables]) for name in tables[0]}
         ends = np.cumsum([table["ttft_s"].size for table in tables])
         rate = columns["request_per_s"]
-        q = self._question
+        q, own, other = self._question, self._pools.prefill, self._pools.decode
         load = np.broadcast_to(q.concurrency or q.rate_per_s, rate.shape) if not q.free else rate
 
         def locate(rows: Index) -> dict[str, Column]:
@@ -188,6 +194,8 @@ class _Blocks:
                 i, j, k = np.unravel_index(within % np.prod(one.shape), one.shape)
                 found["engine"][at], found["decode"][at] = one.prefill[i], one.decode[j]
                 found["workers"][at], found["decode_workers"][at] = one.x[k], one.y[k]
+            plans = [part.plan[found[name].astype(np.intp)] for part, name in ((own, "engine"), (other, "decode"))]
+            found["plan"] = np.asarray(plans[0] * other.rows.count + plans[1], dtype=np.float64)
             return {**found, "group": np.full(rows.size, float(self._group)), "load": load[rows]}
 
         self._kept.offer(columns, locate, family=self._family)
@@ -207,7 +215,8 @@ def sizes(own: float, other: float, chips: int) -> tuple[Column, Column]:
     while choices[0].size * choices[1].size > 2 * MOST_SIZES:
         longer = int(choices[1].size > choices[0].size)
         choices[longer] = _spread(choices[longer][-1], choices[longer].size // 2)
-    x, y = (grid.ravel().astype(np.float64) for grid in np.meshgrid(*choices, indexing="ij"))
+    grids = np.meshgrid(*choices, indexing="ij")
+    x, y = (np.asarray(grid.ravel(), dtype=np.float64) for grid in grids)
     fits = own * x + other * y <= chips
     return x[fits], y[fits]
 
@@ -246,7 +255,7 @@ def _pair(pools: Pools, question: Question, products: _Products, links: tuple[Va
 
 def _evaluated(pools: Pools, question: Question, products: _Products, links: tuple[Value, Value]) -> dict[str, Column]:
     """Times and sizes of one block of products [loads, prefill, decode, sizes], at every load that is to be tried."""
-    pair = _pair(pools, question, products, links)
+    pair, of_decode = _pair(pools, question, products, links), products.of_decode(question)
     own, other = pools.prefill.chips[products.prefill], pools.decode.chips[products.decode]
     chips = own[:, None, None] * products.x + other[:, None] * products.y
     changed = pools.prefill.changed[products.prefill][:, None, None] + pools.decode.changed[products.decode][:, None]
@@ -255,7 +264,7 @@ def _evaluated(pools: Pools, question: Question, products: _Products, links: tup
     columns = {"ttft_s": ttft_s, "tpot_s": tpot_s, "e2e_s": ttft_s + tpot_s * max(question.osl - 1.0, 0.0)}
     columns["request_per_s"] = rate
     if pools.power is not None:
-        columns["energy_j_per_output_token"] = pools.power.energy_j(products.decode, n, tpot_s, rate, pair, chips)
+        columns["energy_j_per_output_token"] = pools.power.energy_j(of_decode, n, tpot_s, rate, pair, chips)
     shape = (rate.shape[0], *products.shape)
     columns |= {"chips": chips, "usd_per_s": chips * question.machines[pools.machine].usd_per_s, "changed": changed}
     return {name: np.broadcast_to(column, shape) for name, column in columns.items()}

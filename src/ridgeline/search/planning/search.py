@@ -32,7 +32,7 @@ class Found:
         front, best: the Pareto front, and the best deployments in their order.
         families: name -> its best candidate (one row each, in the order of `family_names`).
         nearest: where no candidate keeps all limits, the nearest.
-        contenders: the engines of all these, for another search among them.
+        contenders: the engines of the best, for another search among them.
     """
 
     question: Question
@@ -128,7 +128,7 @@ def find(question: Question, predictor: Predictor, *, top: int = TOP, among: Seq
     if not engines:
         raise _nothing_fits(question, short)
     names = tuple(kept.families)
-    picked = _together([kept.best, kept.front, *kept.families.values()] if names else [])
+    picked = _together([kept.best, *kept.families.values()] if names else [])
     return Found(
         question=question,
         seen=kept.seen,
