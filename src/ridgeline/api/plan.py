@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,13 @@ from ridgeline.api.tasks import evaluate_table
 from ridgeline.core.errors import PlanError
 from ridgeline.core.tables import Labels, Table
 from ridgeline.search.planning import Chosen, Found, Moved, Predictor, Question, find, joined, sensitivity
+
+if TYPE_CHECKING:
+    from ridgeline.api.plan_simulate import Checked
+    from ridgeline.api.simulate import Progress
+
+CHECKED = 3
+"""Plans that are simulated where a limit is on a percentile."""
 
 SHOWN = (
     "ttft_s",
@@ -82,6 +89,7 @@ class Planned:
         families: the best of each runtime, machine and mode.
         seen, feasible, engines, search_s: candidates evaluated, those that keep all limits, engines priced, time.
         notes: what was assumed, in words. moved: what becomes of the winner when an assumption moves, if asked for.
+        checks: the best that were simulated, with what came of it.
     """
 
     asked: Asked
@@ -94,6 +102,7 @@ class Planned:
     search_s: float
     notes: tuple[str, ...] = field(default=())
     moved: tuple[Moved, ...] = field(default=())
+    checks: tuple[tuple[Candidate, Checked], ...] = field(default=())
 
     @property
     def winner(self) -> Candidate:
@@ -122,6 +131,7 @@ class Planned:
             "front": [one.to_dict() for one in self.front],
             "families": {name: one.to_dict() for name, one in self.families.items()},
             "search": {"candidates": self.seen, "feasible": self.feasible, "engines": self.engines},
+            "simulated": [{"deployment": one.name, **found.to_dict()} for one, found in self.checks],
             "sensitivity": [_told(one) for one in self.moved],
             "notes": list(self.notes),
         }
@@ -139,13 +149,24 @@ class Planned:
         return plain(self)
 
 
-def plan(question: str | os.PathLike[str] = "", *, top: int = 10, explain: bool = False, **asked: Any) -> Planned:
+def plan(
+    question: str | os.PathLike[str] = "",
+    *,
+    top: int = 10,
+    explain: bool = False,
+    simulate: int | None = None,
+    progress: Progress | None = None,
+    **asked: Any,
+) -> Planned:
     """Search the best deployment of a model on some machines.
 
     Args:
         question: a file (.yaml, .json) with keys as below; arguments win over it.
         top: plans that are ranked.
         explain: find out which assumption, moved by a tenth, changes the winner.
+        simulate: of the best plans, how many are simulated too; the first that keeps all limits there wins. By default
+            none, or three where a limit is on a percentile.
+        progress: of the simulations.
         asked: what is asked, by the names of the flags of `ridgeline plan` with underscores: model, on, isl, osl, rate,
             ttft, tpot, objective, ...; quantities may be text with a unit.
     Raises:
@@ -164,6 +185,9 @@ def plan(question: str | os.PathLike[str] = "", *, top: int = 10, explain: bool 
     if not found.best.count:
         raise _unsatisfiable(understood, found, predictor)
     best, front, families = _candidates((found.best, found.front, found.families), understood.question)
+    count = simulate if simulate is not None else (CHECKED if understood.percentiles else 0)
+    checks = _checks(best[:count], understood, progress)
+    best, told = _by_simulation(best, checks)
     return Planned(
         asked=understood,
         best=best,
@@ -173,9 +197,33 @@ def plan(question: str | os.PathLike[str] = "", *, top: int = 10, explain: bool 
         feasible=found.feasible,
         engines=found.engines,
         search_s=time.perf_counter() - start,
-        notes=(*understood.notes, *found.notes),
+        notes=(*understood.notes, *found.notes, *told),
+        checks=tuple(checks),
         moved=tuple(sensitivity(found, predictor)) if explain else (),
     )
+
+
+def _checks(best: Sequence[Candidate], asked: Asked, progress: Progress | None) -> list[tuple[Candidate, Checked]]:
+    if not best:
+        return []
+    from ridgeline.api.plan_simulate import checked  # what only simulations need is loaded for them
+
+    return [(one, checked(one.case, float(one.values["e2e_s"]), asked, progress)) for one in best]
+
+
+def _by_simulation(
+    best: tuple[Candidate, ...], checks: Sequence[tuple[Candidate, Checked]]
+) -> tuple[tuple[Candidate, ...], list[str]]:
+    """The first that keeps all limits when simulated comes first; and what is to be told."""
+    if not checks:
+        return best, []
+    keeping = [one for one, found in checks if found.keeps]
+    if not keeping:
+        return best, [f"none of the {len(checks)} plans that were simulated keeps all limits there"]
+    if keeping[0] is best[0]:
+        return best, []
+    note = f"{best[0].name} ranks first, but does not keep all limits when simulated"
+    return (keeping[0], *(one for one in best if one is not keeping[0])), [note]
 
 
 def _told(one: Moved) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from ridgeline.core import units
 from ridgeline.search.planning import Question
 
+LIMITS = ("ttft", "tpot", "e2e")
+
 Cells = Mapping[str, float | str]
 _DEGREES = (("tp", 1.0), ("pp", 1.0), ("dp", 1.0), ("ep", 0.0), ("moe_tp", 0.0), ("cp", 1.0))
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ridgeline.api.plan_words import NOUNS, moved_words, objective_words, question_words, why_words
 from ridgeline.api.show import human
+from ridgeline.core import units
 
 if TYPE_CHECKING:
     from ridgeline.api.plan import Candidate, Planned
@@ -55,6 +56,8 @@ def planned_view(planned: Planned, *, explain: bool = False) -> RenderableType:
             style="dim",
         )
     )
+    if planned.checks:
+        parts.append(_checked(planned))
     if planned.moved:
         parts.append(_moved(planned))
     if explain:
@@ -81,6 +84,22 @@ def _table(title: str, candidates: Sequence[Candidate], names: Sequence[str]) ->
     for name, one in zip(names, candidates, strict=False):
         cells = [_cell(column, one) for column, _ in COLUMNS]
         table.add_row(name, one.name, *cells, str(one.values["bound"]))
+    return table
+
+
+def _checked(planned: Planned) -> Table:
+    title = "simulated too: predicted means, then simulated mean and p99"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("deployment")
+    for name in ("TTFT", "simulated", "p99", "TPOT", "simulated", "p99", "request/s", "simulated", "limits"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one, found in planned.checks:
+        cells = [one.name]
+        for name in ("ttft", "tpot"):
+            values = (float(one.values[f"{name}_s"]), found.mean_s[name], found.tail_s[name])
+            cells += [units.duration(value) for value in values]
+        cells += [units.count(float(one.values["request_per_s"])), units.count(found.request_per_s)]
+        table.add_row(*cells, "kept" if found.keeps else "missed")
     return table
 
 

@@ -11,6 +11,7 @@ import typer
 
 from ridgeline.api.plan_columns import ASKED
 from ridgeline.apps.cli.flags import JsonOption, parameter, show
+from ridgeline.apps.cli.progress import progress
 
 EXAMPLES = """Examples:
 
@@ -26,7 +27,10 @@ QuestionOption = Annotated[
     Path | None, typer.Option("--question", metavar="FILE", help="the question as YAML or JSON; flags win")
 ]
 ExplainOption = Annotated[bool, typer.Option("--explain", help="add what would change the winner, and its prediction")]
-TopOption = Annotated[int, typer.Option("--top", metavar="N", help="deployments that are ranked")]
+SimulateOption = Annotated[
+    int | None, typer.Option("--simulate", metavar="N", help="simulate the best N too [default: 3 with percentiles]")
+]
+TopOption = Annotated[int, typer.Option("--top", metavar="N", help="plans that are ranked")]
 
 
 def _own(
@@ -34,6 +38,7 @@ def _own(
     question: QuestionOption = None,
     explain: ExplainOption = False,
     top: TopOption = 10,
+    simulate: SimulateOption = None,
     json: JsonOption = False,
 ) -> None:
     """The options beside what is asked; only the signature is used."""
@@ -47,11 +52,15 @@ def plan(**given: Any) -> None:
         _one({**asked, **({"model": model.strip()} if model.strip() else {})}, **own)
 
 
-def _one(asked: dict[str, Any], *, question: Path | None, explain: bool, top: int, json: bool) -> None:
+def _one(
+    asked: dict[str, Any], *, question: Path | None, explain: bool, top: int, simulate: int | None, json: bool
+) -> None:
     from ridgeline.api.plan import plan as search
 
     start = time.perf_counter()
-    planned = search(str(question) if question else "", top=top, explain=explain, **asked)
+    with progress("simulate", json) as told:
+        file = str(question) if question else ""
+        planned = search(file, top=top, explain=explain, simulate=simulate, progress=told, **asked)
     if json:
         from json import dumps
 

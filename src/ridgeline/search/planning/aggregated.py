@@ -9,7 +9,7 @@ import numpy as np
 from ridgeline.search.planning.engines import Engines, usable
 from ridgeline.search.planning.kept import Kept
 from ridgeline.search.planning.predictor import Predictor
-from ridgeline.search.planning.question import Column, Question
+from ridgeline.search.planning.question import Column, Question, most_sequences
 from ridgeline.search.planning.rows import Index, Rows
 
 MOST_LOADED = 0.95
@@ -38,12 +38,14 @@ class Place:
     family: str
 
 
-def highest_rate(rows: Rows, question: Question, predictor: Predictor) -> tuple[Column, Column]:
+def highest_rate(engines: Engines, question: Question, predictor: Predictor) -> tuple[Column, Column]:
     """(highest rate of random arrivals that keeps all limits, rate beyond which queues grow), per row of one replica.
 
     Times grow with the rate, so the highest is bracketed by ladders of rates, all rows at once, to less than a
-    thousandth of the saturated rate, and the lower end is taken: it keeps the limits. NaN where none does.
+    thousandth of the saturated rate, and the lower end is taken: it keeps the limits, and leaves room for bursts in the
+    batch (`most_sequences`). NaN where none does.
     """
+    rows = engines.rows
     times_at, every = predictor.open_loop(rows), np.arange(rows.count)
     saturated = times_at(np.full(rows.count, np.inf), every)["request_per_s"]
     low, high = np.zeros(rows.count), MOST_LOADED * saturated
@@ -54,8 +56,10 @@ def highest_rate(rows: Rows, question: Question, predictor: Predictor) -> tuple[
         if not active.size:
             break
         tried = low[active] + ladder[:, None] * (high - low)[active]
-        found = times_at(tried.ravel(), np.tile(active, ladder.size))
-        keeps = question.slo.excess(found).reshape(tried.shape) <= 1.0
+        many = np.tile(active, ladder.size)
+        found = times_at(tried.ravel(), many)
+        roomy = found["batch"] <= most_sequences(engines.slots[many])
+        keeps = ((question.slo.excess(found) <= 1.0) & roomy).reshape(tried.shape)
         steps = np.minimum.accumulate(keeps, axis=0).sum(axis=0)
         ends = np.vstack([low[active], tried, high[active]])
         low[active] = ends[steps, np.arange(active.size)]
@@ -66,7 +70,7 @@ def highest_rate(rows: Rows, question: Question, predictor: Predictor) -> tuple[
 def offer_free(engines: Engines, question: Question, predictor: Predictor, kept: Kept, place: Place) -> None:
     """Each engine at shares of the highest rate that it keeps the limits at, times every number of replicas."""
     rows, count = engines.rows, engines.rows.count
-    edge, limit = highest_rate(rows, question, predictor)
+    edge, limit = highest_rate(engines, question, predictor)
     keeps = np.flatnonzero(np.isfinite(edge))
     shares = np.repeat(SHARES, keeps.size)
     index = np.concatenate([np.tile(keeps, len(SHARES)), np.setdiff1d(np.arange(count), keeps)])
@@ -123,6 +127,9 @@ def _offer(
 ) -> None:
     """Candidates: rows `at` of what was found of one replica, `replicas` of them."""
     columns = {name: column[at] for name, column in found.items()}
+    if not question.concurrency:
+        crowded = columns.pop("batch") > most_sequences(engines.slots[engine])
+        columns["ttft_s"] = np.where(crowded, np.nan, columns["ttft_s"])
     columns["request_per_s"] = columns["request_per_s"] * replicas
     columns["chips"] = engines.chips[engine] * replicas
     columns["usd_per_s"] = columns["chips"] * question.machines[place.machine].usd_per_s

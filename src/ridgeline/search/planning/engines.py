@@ -23,12 +23,14 @@ class Engines:
     Attributes:
         rows: cases of one replica (or of one worker of a pool), without a load.
         chips: of each row.
+        slots: sequences that a lane of each row holds at most.
         plan: number of each row's degrees and formats: engines of one plan differ in settings only.
         changed: settings of each row that are not the default.
     """
 
     rows: Rows
     chips: NDArray[np.float64]
+    slots: NDArray[np.float64]
     plan: Index
     changed: NDArray[np.float64]
 
@@ -37,6 +39,7 @@ class Engines:
         return Engines(
             rows=self.rows.take(index),
             chips=self.chips[index],
+            slots=self.slots[index],
             plan=self.plan[index],
             changed=self.changed[index],
         )
@@ -73,7 +76,7 @@ def fitting(rows: Rows, predictor: Predictor, *, pool: str = "") -> tuple[Engine
     prefix = f"{pool}_" if pool else ""
     limit = f"{pool}_batch" if pool else "max_batch"
     fits = np.zeros(rows.count, dtype=np.bool_)
-    most, needs, has = (np.zeros(rows.count) for _ in range(3))
+    most, slots, needs, has = (np.zeros(rows.count) for _ in range(4))
     for d, at in predictor.deployments(rows):
         c = d.cases
         made = make_pool(
@@ -81,6 +84,7 @@ def fitting(rows: Rows, predictor: Predictor, *, pool: str = "") -> tuple[Engine
         )
         m = made.memory
         fits[at] = m.fits
+        slots[at] = made.limits.slots
         most[at] = m.max_sequences / made.stepper.plan.pp
         needs[at] = m.weights_bytes + m.reserve_bytes + m.sequence_bytes
         has[at] = needs[at] + m.free_bytes - m.sequence_bytes
@@ -91,7 +95,9 @@ def fitting(rows: Rows, predictor: Predictor, *, pool: str = "") -> tuple[Engine
     of_plan = [rows.number(f"{prefix}{name}", 0.0) for name in DEGREES]
     of_plan += [rows.texts[name].codes.astype(np.float64) for name in ("weights", "kv")]
     _, plan = np.unique(np.column_stack(of_plan), axis=0, return_inverse=True)
-    engines = Engines(rows=rows, chips=chips, plan=plan.reshape(-1), changed=np.broadcast_to(changed, chips.shape))
+    engines = Engines(
+        rows=rows, chips=chips, slots=slots, plan=plan.reshape(-1), changed=np.broadcast_to(changed, chips.shape)
+    )
     if kept.size:
         return engines.take(kept), None
     nearest = int(np.argmin(needs - has)) if rows.count else 0

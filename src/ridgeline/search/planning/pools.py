@@ -16,10 +16,10 @@ from ridgeline.costs.machine_columns import MachineColumns
 from ridgeline.hardware.chip import Value
 from ridgeline.search.planning.aggregated import LEAST_LOADED, MOST_LOADED, SHARES, load_column
 from ridgeline.search.planning.engines import Engines, Shortage, fitting, usable
-from ridgeline.search.planning.kept import Kept
+from ridgeline.search.planning.kept import SLACK, Kept
 from ridgeline.search.planning.power import DecodePower, decode_power
 from ridgeline.search.planning.predictor import Predictor
-from ridgeline.search.planning.question import Column, Question
+from ridgeline.search.planning.question import Column, Question, most_sequences
 from ridgeline.search.planning.rows import Index, Rows
 from ridgeline.search.planning.spaces import Space
 from ridgeline.serving.deployment import lane_load, make_pool, plan_of
@@ -261,6 +261,8 @@ def _evaluated(pools: Pools, question: Question, products: _Products, links: tup
     changed = pools.prefill.changed[products.prefill][:, None, None] + pools.decode.changed[products.decode][:, None]
     rate = _loads(pair, question)
     n, ttft_s, tpot_s = pair.times(rate, question.concurrency or np.inf)
+    if not question.concurrency:
+        ttft_s = np.where(n > most_sequences(pair.slots) * (1.0 + SLACK), np.nan, ttft_s)
     columns = {"ttft_s": ttft_s, "tpot_s": tpot_s, "e2e_s": ttft_s + tpot_s * max(question.osl - 1.0, 0.0)}
     columns["request_per_s"] = rate
     if pools.power is not None:
@@ -283,14 +285,16 @@ def _loads(pair: Pair, question: Question) -> Column:
 
 
 def highest_rate(pair: Pair, question: Question) -> Column:
-    """The highest rate that keeps all limits, at most `MOST_LOADED` of the capacity; NaN where none does.
+    """The highest rate that keeps all limits, at most `MOST_LOADED` of what prefill lanes can do and with room for
+    bursts in the batches of decode lanes; NaN where none does.
 
     The limit on TPOT bounds the batch, and with it the rate, in closed form; so does that on TTFT through the wait for
     a prefill lane. A request also misses a decode iteration, which depends on the rate a little: it is taken at the
     rate before, which is never too low, and once more at the one that this gives.
     """
     slo = question.slo
-    rate = np.minimum(MOST_LOADED * pair.capacity, _rate_by_tpot(pair, slo.tpot_s))
+    rate = np.minimum(MOST_LOADED / pair.service_s, _rate_by_batch(pair, most_sequences(pair.slots)))
+    rate = np.minimum(rate, _rate_by_tpot(pair, slo.tpot_s))
     if np.isfinite(slo.ttft_s):
         by_ttft = _rate_by_ttft(pair, slo.ttft_s, rate)
         lower = np.minimum(rate, by_ttft)
@@ -318,9 +322,13 @@ def _rate_by_tpot(pair: Pair, tpot_s: float) -> Column:
         np.where(second > 0, x1 + (limit_s - y1) / np.where(second > 0, second, 1.0), x2),
     )
     n = np.minimum(np.where(limit_s >= y2, x2, n), pair.slots)
+    return np.where((limit_s >= y0) | (pair.iterations <= 0), _rate_by_batch(pair, n), np.nan)
+
+
+def _rate_by_batch(pair: Pair, n: Column) -> Column:
+    """Requests per second at which a lane decodes `n` sequences."""
     busy = np.maximum(pair.iterations * pair.step_s(n), 1e-12)
-    rate = np.where(pair.iterations > 0, pair.decode_lanes * n / busy, np.inf)
-    return np.where((limit_s >= y0) | (pair.iterations <= 0), rate, np.nan)
+    return np.where(pair.iterations > 0, pair.decode_lanes * n / busy, np.inf)
 
 
 def _rate_by_ttft(pair: Pair, ttft_s: float, rate: Column) -> Column:

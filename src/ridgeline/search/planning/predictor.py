@@ -20,7 +20,7 @@ from ridgeline.serving.load import Load
 from ridgeline.serving.predict import deployment_for, grouped, predict_serving, unchanged
 from ridgeline.serving.steady import Times, sample_times, settle
 
-RESULTS = ("ttft_s", "tpot_s", "e2e_s", "request_per_s", "energy_j_per_output_token")
+RESULTS = ("ttft_s", "tpot_s", "e2e_s", "request_per_s", "batch", "energy_j_per_output_token")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +107,7 @@ class _Replicas:
             per_s, extra_s = served(replace(d, cases=cases), pool, load, state)
             ttft_s, tpot_s = state.ttft_s + extra_s, state.tpot_s
             e2e_s = ttft_s + tpot_s * np.maximum(load.osl - 1.0, 0.0)
-        found = {"ttft_s": ttft_s, "tpot_s": tpot_s, "e2e_s": e2e_s, "request_per_s": per_s}
+        found = {"ttft_s": ttft_s, "tpot_s": tpot_s, "e2e_s": e2e_s, "request_per_s": per_s, "batch": state.batch}
         return {name: np.where(state.overloaded, np.nan, value) for name, value in found.items()}
 
 

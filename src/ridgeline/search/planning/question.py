@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import SpecError, UnknownNameError, did_you_mean
+from ridgeline.hardware.chip import Value
 from ridgeline.hardware.topology import Machine
 
 Column = NDArray[np.float64]
@@ -47,6 +48,18 @@ class Slo:
     def any(self) -> bool:
         """Whether there is a limit at all."""
         return min(self.ttft_s, self.tpot_s, self.e2e_s) < math.inf
+
+
+BURST = 3.0
+"""Standard deviations of a Poisson number that a batch has room for."""
+
+
+def most_sequences(slots: Value) -> Column:
+    """Mean number of sequences of a lane at random arrivals that leaves room for bursts: n + 3 sqrt(n) = slots.
+
+    The number moves at least as a Poisson one does. The closed form knows no wait for a slot, so it holds below this.
+    """
+    return np.asarray(((np.sqrt(BURST**2 + 4.0 * np.asarray(slots)) - BURST) / 2.0) ** 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
