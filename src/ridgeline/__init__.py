@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ridgeline.api.plan import Planned, plan
     from ridgeline.api.predict import Prediction, predict
     from ridgeline.api.simulate import Simulated, simulate
+    from ridgeline.api.size import Sized, size
     from ridgeline.api.tasks import predict_table
     from ridgeline.core.errors import RidgelineError
     from ridgeline.hardware.catalogue import chip, node
@@ -29,6 +30,7 @@ __all__ = [
     "Prediction",
     "RidgelineError",
     "Simulated",
+    "Sized",
     "Traffic",
     "capacity",
     "check_policy",
@@ -43,6 +45,7 @@ __all__ = [
     "predict",
     "predict_table",
     "simulate",
+    "size",
 ]
 
 

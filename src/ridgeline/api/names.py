@@ -4,6 +4,7 @@ from ridgeline.api.capacity import Capacity, capacity
 from ridgeline.api.plan import Planned, plan
 from ridgeline.api.predict import Prediction, predict
 from ridgeline.api.simulate import Simulated, simulate
+from ridgeline.api.size import Sized, size
 from ridgeline.api.tasks import predict_table
 from ridgeline.core.errors import RidgelineError
 from ridgeline.hardware.catalogue import chip, node
@@ -20,6 +21,7 @@ __all__ = [
     "Prediction",
     "RidgelineError",
     "Simulated",
+    "Sized",
     "Traffic",
     "capacity",
     "check_policy",
@@ -34,4 +36,5 @@ __all__ = [
     "predict",
     "predict_table",
     "simulate",
+    "size",
 ]

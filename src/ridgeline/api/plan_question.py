@@ -144,7 +144,7 @@ def _bare(given: Any) -> bool:
     return isinstance(given, str) and re.fullmatch(r"[0-9.]+", given.strip()) is not None
 
 
-def _items(values: Mapping[str, Any], name: str) -> tuple[str, ...]:
+def items(values: Mapping[str, Any], name: str) -> tuple[str, ...]:
     """A list, or text with commas."""
     given = values.get(name)
     if given is None:
@@ -162,7 +162,7 @@ def _items(values: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 def _wholes(values: Mapping[str, Any], name: str, default: tuple[int, ...], lowest: int) -> tuple[int, ...]:
     found = []
-    for item in _items(values, name):
+    for item in items(values, name):
         number = units.parse(item, "count", at=name)
         if number != int(number) or not lowest <= number <= 1e9:
             raise DomainError(
@@ -233,7 +233,7 @@ def _machines(values: Mapping[str, Any]) -> tuple[Allowed, ...]:
         raise SpecError("nothing says which machines may be used", at="on", fix='give --on "32x h200-sxm"')
     prices = _prices(values.get("price"))
     found: dict[tuple[str, str], Allowed] = {}
-    for text in _items(values, "on"):
+    for text in items(values, "on"):
         one = machine(text, at="on")
         home = one.node if one.node is not None else catalogue.default_node(one.chip)
         node = "" if home.name == catalogue.default_node(one.chip).name else home.name
@@ -262,7 +262,7 @@ def _prices(given: Any) -> dict[str, float]:
 
 def _objectives(values: Mapping[str, Any], machines: tuple[Allowed, ...], fixed: bool) -> tuple[str, ...]:
     if values.get("objective"):
-        return tuple(name.casefold() for name in _items(values, "objective"))
+        return tuple(name.casefold() for name in items(values, "objective"))
     if not fixed:
         return ("throughput", "tpot")
     priced = all(math.isfinite(allowed.usd_per_s) for allowed in machines)
@@ -283,7 +283,7 @@ def _check_prices(question: Question, placed: bool) -> None:
 
 def _choices(values: Mapping[str, Any]) -> Choices:
     usual = Choices()
-    modes = tuple(name.casefold() for name in _items(values, "mode")) or usual.modes
+    modes = tuple(name.casefold() for name in items(values, "mode")) or usual.modes
     for mode in modes:
         if mode not in usual.modes:
             fix = did_you_mean(mode, usual.modes, listing="modes: agg, disagg")
@@ -291,7 +291,7 @@ def _choices(values: Mapping[str, Any]) -> Choices:
     if "acceptance_frac" not in values and "draft_tokens" in values:
         raise SpecError("speculation needs an acceptance", at="draft_tokens", fix="give --acceptance-frac 0.7")
     drafts = (0, 1, 2, 3) if "acceptance_frac" in values else (0,)
-    runtimes = tuple(dict.fromkeys(runtime(name).name for name in _items(values, "runtime") or SERVED))
+    runtimes = tuple(dict.fromkeys(runtime(name).name for name in items(values, "runtime") or SERVED))
     return Choices(
         modes=modes,
         runtimes=runtimes,
@@ -306,7 +306,7 @@ def _choices(values: Mapping[str, Any]) -> Choices:
 
 
 def _formats(values: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    found = tuple("" if one.casefold() == "published" else one for one in _items(values, name)) or ("",)
+    found = tuple("" if one.casefold() == "published" else one for one in items(values, name)) or ("",)
     return tuple("any" if one.casefold() == "any" else one for one in found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from ridgeline.core import units
 
 if TYPE_CHECKING:
     from ridgeline.api.plan import Candidate, Planned
+    from ridgeline.api.size import Sized
 
 SHOWN_BEST = 5
 SHOWN_FRONT = 8
@@ -67,10 +69,20 @@ def planned_view(planned: Planned, *, explain: bool = False) -> RenderableType:
     return Group(*parts)
 
 
-def plain(planned: Planned, *, width: int = 150) -> str:
+def sized_view(sized: Sized) -> RenderableType:
+    """The whole screen of a size: what it takes, then the candidates."""
+    needs, planned = sized.needs, sized.planned
+    parts = [f"{needs['chips']:g} chips", f"{units.si(needs['power_w'], 'W')} of boards"]
+    if math.isfinite(needs["usd_per_h"]):
+        parts.append(f"{needs['usd_per_h']:.4g} USD/h")
+    head = f"least {sized.least}: {', '.join(parts)} for {sized.winner.name}"
+    return Group(Text(head, style="bold"), planned_view(planned))
+
+
+def plain(planned: Planned | Sized, *, width: int = 150) -> str:
     """The same screen as plain text."""
     out = io.StringIO()
-    Console(file=out, width=width, color_system=None).print(planned_view(planned))
+    Console(file=out, width=width, color_system=None).print(planned)
     return out.getvalue()
 
 

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from ridgeline.apps.cli import bench, calibrate, capacity, catalogue, plan, predict, simulate, validate
+from ridgeline.apps.cli import bench, calibrate, capacity, catalogue, plan, predict, simulate, size, validate
 
 app = typer.Typer(
     name="ridgeline",
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.add_typer(predict.app, name="predict")
 app.add_typer(simulate.app, name="simulate")
 app.command("plan", epilog=plan.EXAMPLES)(plan.plan)
+app.command("size", epilog=size.EXAMPLES)(size.size)
 app.command("capacity", epilog=capacity.EXAMPLES)(capacity.capacity)
 app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)

@@ -13,7 +13,7 @@ from ridgeline.search.planning.question import Column, Question, most_sequences
 from ridgeline.search.planning.rows import Index, Rows
 
 MOST_LOADED = 0.95
-"""Of the rate at which queues grow without end: what is asked of a deployment whose limits allow more."""
+"""Of the rate at which queues grow without end: more is asked of no deployment, whatever its limits allow."""
 
 LEAST_LOADED = 0.02
 """Of that rate: where the limits of service do not even hold here, they are taken not to hold at all."""
@@ -86,7 +86,7 @@ def offer_fixed(engines: Engines, question: Question, predictor: Predictor, kept
     most = _most(engines, question, place)
     if q.rate_per_s:
         limit = predictor.evaluate(rows.put(load="saturated"))["request_per_s"]
-        least = np.floor(q.rate_per_s / np.where(limit > 0, limit, np.nan))
+        least = np.ceil(q.rate_per_s / np.where(limit > 0, MOST_LOADED * limit, np.nan) - 1e-9) - 1.0
         least = np.where(np.isfinite(least), least, most + 1.0)
     else:
         least = np.zeros(rows.count)

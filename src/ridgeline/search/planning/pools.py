@@ -29,6 +29,9 @@ from ridgeline.serving.steady import Curve
 MOST_SIZES = 2048
 """Pairs of pool sizes that are tried for one pair of engines; larger machines are searched at as many spread ones."""
 
+MORE = np.array([0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128], dtype=np.float64)
+"""Workers that are tried beyond the fewest that can carry a rate, where there are more pairs of sizes than that."""
+
 BLOCK = 400_000
 """Candidates evaluated at once."""
 
@@ -131,16 +134,20 @@ def offer_pools(pools: Pools, question: Question, kept: Kept, group: int, family
             x, y = sizes(own, other, chips)
             if not x.size:
                 continue
-            links = spanning_link(machines, own * x + other * y)
+            tailored = x.size > MOST_SIZES and question.rate_per_s > 0
             step = max(BLOCK // (decode.size * x.size * loads), 1)
             for start in range(0, prefill.size, step):
-                blocks.add(_Products(prefill[start : start + step], decode, x, y), links)
+                part = prefill[start : start + step]
+                products = _Products(part, decode, x, y)
+                if tailored:
+                    products = _Products(part, decode, *_needed(pools, question.rate_per_s, part, decode))
+                blocks.add(products, spanning_link(machines, own * products.x + other * products.y))
     blocks.flush()
 
 
 @dataclass(frozen=True, slots=True)
 class _Products:
-    """Every prefill engine with every decode engine and every pair of sizes."""
+    """Every prefill engine with every decode engine and every pair of sizes: [sizes], or for each engine its own."""
 
     prefill: Index
     decode: Index
@@ -149,7 +156,7 @@ class _Products:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return self.prefill.size, self.decode.size, self.x.size
+        return self.prefill.size, self.decode.size, self.x.shape[-1]
 
     def of_decode(self, question: Question) -> Callable[[Column], Column]:
         """Columns of decode engines [decode, workers] as those of the products."""
@@ -193,7 +200,8 @@ class _Blocks:
                 within = rows[at] - (ends[part - 1] if part else 0)
                 i, j, k = np.unravel_index(within % np.prod(one.shape), one.shape)
                 found["engine"][at], found["decode"][at] = one.prefill[i], one.decode[j]
-                found["workers"][at], found["decode_workers"][at] = one.x[k], one.y[k]
+                found["workers"][at] = np.broadcast_to(one.x, one.shape)[i, j, k]
+                found["decode_workers"][at] = np.broadcast_to(one.y, one.shape)[i, j, k]
             plans = [part.plan[found[name].astype(np.intp)] for part, name in ((own, "engine"), (other, "decode"))]
             found["plan"] = np.asarray(plans[0] * other.rows.count + plans[1], dtype=np.float64)
             return {**found, "group": np.full(rows.size, float(self._group)), "load": load[rows]}
@@ -211,19 +219,31 @@ def sizes(own: float, other: float, chips: int) -> tuple[Column, Column]:
     most_x, most_y = int((chips - other) // own), int((chips - own) // other)
     if most_x < 1 or most_y < 1:
         return np.empty(0), np.empty(0)
-    choices = [np.arange(1, most + 1) for most in (most_x, most_y)]
-    while choices[0].size * choices[1].size > 2 * MOST_SIZES:
+    choices = [np.arange(1.0, most + 1.0) for most in (most_x, most_y)]
+    while choices[0].size * choices[1].size > 4 * MOST_SIZES:
         longer = int(choices[1].size > choices[0].size)
         choices[longer] = _spread(choices[longer][-1], choices[longer].size // 2)
-    grids = np.meshgrid(*choices, indexing="ij")
-    x, y = (np.asarray(grid.ravel(), dtype=np.float64) for grid in grids)
+    x, y = (np.asarray(grid.ravel()) for grid in np.meshgrid(*choices, indexing="ij"))
     fits = own * x + other * y <= chips
     return x[fits], y[fits]
 
 
-def _spread(most: int, count: int) -> Index:
+def _spread(most: float, count: int) -> Column:
     """Whole numbers up to `most`, in growing steps."""
-    return np.unique(np.round(np.geomspace(1, most, count)).astype(np.intp))
+    return np.unique(np.round(np.geomspace(1.0, most, count)))
+
+
+def _needed(pools: Pools, rate: float, prefill: Index, decode: Index) -> tuple[Column, Column]:
+    """Workers of both pools from the fewest that can carry a rate upwards: [prefill, 1, sizes], [1, decode, sizes]."""
+    prompts = pools.waves[prefill] * pools.prefill_lanes[prefill] / pools.prompt_s[prefill]
+    slots, curve = pools.slots[decode, 0], pools.step_s
+    knots, times_s = (tuple(column[decode, 0] for column in part) for part in (curve.knots, curve.times_s))
+    n = most_sequences(slots)
+    busy = pools.iterations[decode, 0] * Curve(knots=knots, times_s=times_s)(n)
+    tokens = pools.decode_lanes[decode, 0] * n / np.maximum(busy, 1e-12)
+    x, y = (grid.ravel() for grid in np.meshgrid(MORE, MORE, indexing="ij"))
+    least_x, least_y = (np.maximum(np.ceil(rate / each), 1.0) for each in (MOST_LOADED * prompts, tokens))
+    return least_x[:, None, None] + x, least_y[None, :, None] + y
 
 
 def _pair(pools: Pools, question: Question, products: _Products, links: tuple[Value, Value]) -> Pair:
@@ -258,15 +278,19 @@ def _evaluated(pools: Pools, question: Question, products: _Products, links: tup
     pair, of_decode = _pair(pools, question, products, links), products.of_decode(question)
     own, other = pools.prefill.chips[products.prefill], pools.decode.chips[products.decode]
     chips = own[:, None, None] * products.x + other[:, None] * products.y
+    there = usable(question, pools.machine)
     changed = pools.prefill.changed[products.prefill][:, None, None] + pools.decode.changed[products.decode][:, None]
     rate = _loads(pair, question)
     n, ttft_s, tpot_s = pair.times(rate, question.concurrency or np.inf)
     if not question.concurrency:
-        ttft_s = np.where(n > most_sequences(pair.slots) * (1.0 + SLACK), np.nan, ttft_s)
+        crowded = (n > most_sequences(pair.slots) * (1.0 + SLACK)) | (rate * pair.service_s > MOST_LOADED + SLACK)
+        ttft_s = np.where(crowded, np.nan, ttft_s)
     columns = {"ttft_s": ttft_s, "tpot_s": tpot_s, "e2e_s": ttft_s + tpot_s * max(question.osl - 1.0, 0.0)}
     columns["request_per_s"] = rate
     if pools.power is not None:
         columns["energy_j_per_output_token"] = pools.power.energy_j(of_decode, n, tpot_s, rate, pair, chips)
+    if products.x.ndim > 1:
+        columns["ttft_s"] = np.where(chips > there, np.nan, ttft_s)
     shape = (rate.shape[0], *products.shape)
     columns |= {"chips": chips, "usd_per_s": chips * question.machines[pools.machine].usd_per_s, "changed": changed}
     return {name: np.broadcast_to(column, shape) for name, column in columns.items()}
