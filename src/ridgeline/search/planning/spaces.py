@@ -13,6 +13,7 @@ from ridgeline.core.cases import Problems
 from ridgeline.core.dtypes import DTYPES
 from ridgeline.core.errors import SpecError
 from ridgeline.hardware.chip import Chip
+from ridgeline.hardware.topology import UNBOUNDED
 from ridgeline.plans import Plan, check_plan
 from ridgeline.plans.plan import DEGREES
 from ridgeline.search.planning.engines import usable
@@ -170,8 +171,8 @@ def _stages(
         if isinstance(block.mixer, (GroupedQuery, Latent, CompressedLatent))
     ]
     widest = math.gcd(*heads) if heads else 1
-    levels = allowed.machine.levels
-    inner = min(levels[0].size, allowed.chips) if levels else 1
+    node = allowed.machine.node
+    inner = node.levels[0].size if node is not None and node.levels[0].size != UNBOUNDED else 1
     for tp in (n for n in range(1, min(widest, chips) + 1) if widest % n == 0):
         for dp in _powers(chips // tp) if _experts(model) else (1,):
             for cp in context_parallel:
