@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -18,7 +18,8 @@ from ridgeline.api.plan_question import Asked, asked_of, finite, read_question
 from ridgeline.api.predict import Prediction, predict
 from ridgeline.api.tasks import evaluate_table
 from ridgeline.core.errors import PlanError
-from ridgeline.core.tables import Labels, Table
+from ridgeline.core.files import write_atomic
+from ridgeline.core.tables import Labels, Table, from_mapping, write_table
 from ridgeline.search.planning import Chosen, Found, Moved, Predictor, Question, find, joined, sensitivity
 
 if TYPE_CHECKING:
@@ -69,6 +70,11 @@ class Candidate:
         """The deployment in a few words."""
         return deployment_words(self.case)
 
+    @property
+    def key(self) -> tuple[tuple[str, str], ...]:
+        """The case as a value that can be compared and looked up."""
+        return tuple(sorted((name, str(value)) for name, value in self.case.items()))
+
     def predict(self) -> Prediction:
         """The whole prediction, op by op."""
         return predict("serving", **dict(self.case))  # type: ignore[arg-type]
@@ -118,6 +124,28 @@ class Planned:
     def prediction(self) -> Prediction:
         """The winner's prediction, op by op."""
         return self.winner.predict()
+
+    def write_table(self, path: str | os.PathLike[str]) -> int:
+        """The best plans and the front as a table (.csv, .parquet; - is standard output). Returns its rows."""
+        ranked = {one.key: float(place + 1) for place, one in enumerate(self.best)}
+        on_front = {one.key for one in self.front}
+        rows = [
+            {"rank": ranked.get(key, math.nan), "front": float(key in on_front), **one.case, **one.values}
+            for key, one in {one.key: one for one in (*self.best, *self.front)}.items()
+        ]
+        names = dict.fromkeys(name for row in rows for name in row)
+        text = {name for name in names if any(isinstance(row.get(name), str) for row in rows)}
+        data = {name: [row.get(name, "" if name in text else math.nan) for row in rows] for name in names}
+        kinds: dict[str, Literal["number", "text"]] = {name: "text" if name in text else "number" for name in names}
+        write_table(from_mapping(data, columns=kinds), {}, path)
+        return len(rows)
+
+    def write_page(self, path: str | os.PathLike[str]) -> str:
+        """A page with plots, by itself: no network."""
+        from ridgeline.api.plan_page import plan_page
+
+        write_atomic(path, plan_page(self))
+        return os.fspath(path)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, for JSON."""

@@ -30,6 +30,8 @@ ExplainOption = Annotated[bool, typer.Option("--explain", help="add what would c
 SimulateOption = Annotated[
     int | None, typer.Option("--simulate", metavar="N", help="simulate the best N too [default: 3 with percentiles]")
 ]
+OutOption = Annotated[str, typer.Option("--out", metavar="FILE", help="best plans and front: CSV, Parquet, or -")]
+ReportOption = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="a page with plots: .html")]
 TopOption = Annotated[int, typer.Option("--top", metavar="N", help="plans that are ranked")]
 
 
@@ -39,6 +41,8 @@ def _own(
     explain: ExplainOption = False,
     top: TopOption = 10,
     simulate: SimulateOption = None,
+    out: OutOption = "",
+    report: ReportOption = None,
     json: JsonOption = False,
 ) -> None:
     """The options beside what is asked; only the signature is used."""
@@ -48,28 +52,34 @@ def plan(**given: Any) -> None:
     """Search every legal deployment at once: which serves this load best, and why."""
     own = {name: given.pop(name) for name in inspect.signature(_own).parameters}
     asked = {name: value for name, value in given.items() if value is not None}
-    for model in str(asked.pop("model", "")).split(",") or [""]:
-        _one({**asked, **({"model": model.strip()} if model.strip() else {})}, **own)
+    names = [name.strip() for name in str(asked.pop("model", "")).split(",") if name.strip()]
+    if len(names) > 1 and (own["out"] or own["report"]):
+        raise typer.BadParameter("one model at a time with --out or --report", param_hint="--model")
+    for model in names or [""]:
+        _one({**asked, **({"model": model} if model else {})}, own)
 
 
-def _one(
-    asked: dict[str, Any], *, question: Path | None, explain: bool, top: int, simulate: int | None, json: bool
-) -> None:
+def _one(asked: dict[str, Any], own: dict[str, Any]) -> None:
     from ridgeline.api.plan import plan as search
 
-    start = time.perf_counter()
+    start, json, explain = time.perf_counter(), own["json"], own["explain"]
     with progress("simulate", json) as told:
-        file = str(question) if question else ""
-        planned = search(file, top=top, explain=explain, simulate=simulate, progress=told, **asked)
+        file = str(own["question"]) if own["question"] else ""
+        planned = search(file, top=own["top"], explain=explain, simulate=own["simulate"], progress=told, **asked)
+    took_s = time.perf_counter() - start
+    if own["out"]:
+        typer.echo(f"wrote {planned.write_table(own['out'])} candidates", err=True)
+    if own["report"]:
+        typer.echo(f"wrote {planned.write_page(own['report'])}", err=True)
     if json:
         from json import dumps
 
         typer.echo(dumps(planned.to_dict(), indent=2))
-        return
-    from ridgeline.api.plan_view import planned_view
+    elif own["out"] != "-":
+        from ridgeline.api.plan_view import planned_view
 
-    show(planned_view(planned, explain=explain))
-    typer.echo(f"{planned.seen:,} candidates in {time.perf_counter() - start:.2f} s", err=True)
+        show(planned_view(planned, explain=explain))
+    typer.echo(f"{planned.seen:,} candidates in {took_s:.2f} s", err=True)
 
 
 plan.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
