@@ -152,9 +152,11 @@ class Planned:
         q = self.question
         return {
             "verb": "plan",
+            "task": "serving",
             "question": {name: _plain(value) for name, value in self.asked.values.items()},
             "objectives": list(q.objectives),
             "winner": self.winner.to_dict(),
+            "results": self.winner.to_dict()["results"],
             "best": [one.to_dict() for one in self.best],
             "front": [one.to_dict() for one in self.front],
             "families": {name: one.to_dict() for name, one in self.families.items()},

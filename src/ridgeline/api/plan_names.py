@@ -34,7 +34,8 @@ def _cut(case: Cells, prefix: str, batch: str) -> str:
         shown = value > 1 if name in ("ep", "moe_tp") else value != default
         if shown and (experts or name not in ("ep", "moe_tp")):
             words.append(f"{name}{value:g}")
-    if _number(case, batch, 0.0) > 0:
+    alone = 1.0 if prefix == "prefill_" else 0.0
+    if _number(case, batch, 0.0) > alone:
         words.append(f"batch {_number(case, batch, 0.0):g}")
     if not prefix and _number(case, "max_batched_tokens", 0.0) > 0:
         words.append(f"budget {_number(case, 'max_batched_tokens', 0.0):g}")

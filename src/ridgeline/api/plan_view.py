@@ -12,7 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ridgeline.api.plan_words import NOUNS, moved_words, objective_words, question_words, why_words
+from ridgeline.api.plan_words import NOUNS, moved_words, objective_words, question_words, short_name, why_words
 from ridgeline.api.show import human
 from ridgeline.core import units
 
@@ -26,13 +26,12 @@ SHOWN_FRONT = 8
 COLUMNS = (
     ("chips", "chips"),
     ("request_per_s", "request/s"),
-    ("output_tokens_per_s", "token/s"),
-    ("output_tokens_per_s_per_chip", "per chip"),
+    ("output_tokens_per_s_per_chip", "token/s/chip"),
     ("ttft_s", "TTFT"),
     ("tpot_s", "TPOT"),
     ("cost_usd_per_1m_output_tokens", "USD/1M"),
-    ("energy_j_per_output_token", "J/token"),
 )
+ENERGY = (("energy_j_per_output_token", "J/token"),)
 
 
 def planned_view(planned: Planned, *, explain: bool = False) -> RenderableType:
@@ -41,14 +40,14 @@ def planned_view(planned: Planned, *, explain: bool = False) -> RenderableType:
     parts: list[RenderableType] = [
         Text(question_words(planned.asked), style="bold"),
         Text(f"ranked by {objective_words(q)}"),
-        _table("best plans, each with its best settings", shown, [str(i + 1) for i in range(len(shown))]),
+        _table(planned, "best plans, each with its best settings", shown),
     ]
     if len(planned.families) > 1:
-        parts.append(_table("best of each kind", list(planned.families.values()), list(planned.families)))
+        parts.append(_table(planned, "best of each kind", list(planned.families.values())))
     chosen = _spread(planned.front)
     if len(chosen) > 1:
         title = f"Pareto front, {len(chosen)} of {len(planned.front)} candidates that none beats in all objectives"
-        parts.append(_table(title, chosen, [str(i + 1) for i in range(len(chosen))]))
+        parts.append(_table(planned, title, chosen))
     parts += [Text(line) for line in why_words(planned)]
     parts += [Text(f"note: {note}", style="dim") for note in planned.notes]
     parts.append(
@@ -86,27 +85,29 @@ def plain(planned: Planned | Sized, *, width: int = 150) -> str:
     return out.getvalue()
 
 
-def _table(title: str, candidates: Sequence[Candidate], names: Sequence[str]) -> Table:
+def _table(planned: Planned, title: str, candidates: Sequence[Candidate]) -> Table:
+    """Candidates by row; the chip is named where there are several kinds, energy where it is an objective."""
+    columns = COLUMNS + (ENERGY if planned.question.wants_energy else ())
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("", no_wrap=True)
+    table.add_column("")
     table.add_column("deployment")
-    for _, head in COLUMNS:
+    for _, head in columns:
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("bound by")
-    for name, one in zip(names, candidates, strict=False):
-        cells = [_cell(column, one) for column, _ in COLUMNS]
-        table.add_row(name, one.name, *cells, str(one.values["bound"]))
+    for place, one in enumerate(candidates):
+        cells = [_cell(column, one) for column, _ in columns]
+        table.add_row(str(place + 1), short_name(planned, one), *cells, str(one.values["bound"]))
     return table
 
 
 def _checked(planned: Planned) -> Table:
-    title = "simulated too: predicted means, then simulated mean and p99"
+    title = "simulated too: predicted means, then mean and p99 as played"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("deployment")
-    for name in ("TTFT", "simulated", "p99", "TPOT", "simulated", "p99", "request/s", "simulated", "limits"):
+    for name in ("TTFT", "played", "p99", "TPOT", "played", "p99", "request/s", "played", "limits"):
         table.add_column(name, justify="right", no_wrap=True)
     for one, found in planned.checks:
-        cells = [one.name]
+        cells = [short_name(planned, one)]
         for name in ("ttft", "tpot"):
             values = (float(one.values[f"{name}_s"]), found.mean_s[name], found.tail_s[name])
             cells += [units.duration(value) for value in values]

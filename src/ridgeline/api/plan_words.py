@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from ridgeline.api.plan import Candidate, Planned
 
 
+def short_name(planned: Planned, one: Candidate) -> str:
+    """The deployment, without the chip where only one kind may be used."""
+    return one.name if len(planned.question.machines) > 1 else one.name.rpartition(" on ")[0]
+
+
 def question_words(asked: Asked) -> str:
     """The question in one line."""
     q = asked.question
@@ -49,7 +54,7 @@ def objective_words(question: Question) -> str:
 def why_words(planned: Planned) -> list[str]:
     """Why the winner wins: what bounds it, which limit holds it back, what the others lose by."""
     winner, q = planned.winner, planned.question
-    lines = [f"winner: {winner.name}"]
+    lines = [f"winner: {short_name(planned, winner)}"]
     phases = {phase.name: phase for phase in planned.prediction.phases}
     bounds = [
         f"{name} is bound by {_bound(phase)} ({units.duration(_time_s(phase))} a step)"
@@ -69,13 +74,13 @@ def why_words(planned: Planned) -> list[str]:
     if held:
         lines.append(f"  limits: {', '.join(held)}")
     if len(planned.best) > 1:
-        lines.append(f"  the runner-up, {planned.best[1].name}, {_behind(planned, planned.best[1])}")
+        lines.append(f"  the runner-up, {short_name(planned, planned.best[1])}, {_behind(planned, planned.best[1])}")
     own = winner.case.get("mode", "agg")
     others = [one for one in planned.families.values() if one.case.get("mode", "agg") != own]
     if others:
         best = min(others, key=lambda one: _value(planned, one, q.objectives[0]))
         kind = "one pool" if own == "disagg" else "separate pools"
-        lines.append(f"  the best with {kind}, {best.name}, {_behind(planned, best)}")
+        lines.append(f"  the best with {kind}, {short_name(planned, best)}, {_behind(planned, best)}")
     return lines
 
 
@@ -131,8 +136,10 @@ def moved_words(planned: Planned) -> list[tuple[str, str, str, str]]:
             rows.append((one.name, change, "-", "no candidate keeps the limits"))
             continue
         ratio = 1.0 / one.objective if first in ("throughput", "per-chip") else one.objective
-        what = "same plan" if not one.plan_changes else deployment_words(one.case)
+        name = deployment_words(one.case)
+        name = name if len(planned.question.machines) > 1 else name.rpartition(" on ")[0]
+        what = "same plan" if not one.plan_changes else name
         if one.sizes_change and not one.plan_changes:
-            what = f"same plan, other sizes: {deployment_words(one.case)}"
+            what = f"same plan, other sizes: {name}"
         rows.append((one.name, change, f"{ratio - 1.0:+.1%}", what))
     return rows

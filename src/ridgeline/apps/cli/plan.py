@@ -63,7 +63,8 @@ def _one(asked: dict[str, Any], own: dict[str, Any]) -> None:
     from ridgeline.api.plan import plan as search
 
     start, json, explain = time.perf_counter(), own["json"], own["explain"]
-    with progress("simulate", json) as told:
+    simulates = own["simulate"] or any("p" in str(asked.get(name, "")) for name in ("ttft", "tpot", "e2e"))
+    with progress("simulate", json or not simulates) as told:
         file = str(own["question"]) if own["question"] else ""
         planned = search(file, top=own["top"], explain=explain, simulate=own["simulate"], progress=told, **asked)
     took_s = time.perf_counter() - start
