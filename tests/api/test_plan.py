@@ -274,6 +274,18 @@ def test_simulation_stands_beside_the_prediction() -> None:
     assert "simulated" in str(planned)
 
 
+def test_limit_on_a_percentile_tightens_the_means_until_it_is_kept() -> None:
+    loose = rl.plan(**{**USUAL, "on": "4x h100-sxm", "ttft": "p99=1s", "mode": "agg"}, rate="12/s", simulate=1)
+    ((_, played),) = loose.checks
+    limit_s = 0.8 * played.limited_s["ttft"]
+    tight = rl.plan(**{**USUAL, "on": "4x h100-sxm", "ttft": f"p99={limit_s}s", "mode": "agg"}, rate="12/s", simulate=1)
+    ((winner, found),) = tight.checks
+    assert found.keeps and found.limited_s["ttft"] <= limit_s
+    assert winner is tight.winner
+    assert any("held tighter" in note for note in tight.notes)
+    assert float(winner.values["chips"]) >= float(loose.winner.values["chips"])
+
+
 # ---- size
 
 

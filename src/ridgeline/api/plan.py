@@ -17,6 +17,7 @@ from ridgeline.api.plan_names import deployment_words, miss_words
 from ridgeline.api.plan_question import Asked, asked_of, finite, read_question
 from ridgeline.api.predict import Prediction, predict
 from ridgeline.api.tasks import evaluate_table
+from ridgeline.core import units
 from ridgeline.core.errors import PlanError
 from ridgeline.core.files import write_atomic
 from ridgeline.core.tables import Labels, Table, from_mapping, write_table
@@ -25,6 +26,9 @@ from ridgeline.search.planning import Chosen, Found, Moved, Predictor, Question,
 if TYPE_CHECKING:
     from ridgeline.api.plan_simulate import Checked
     from ridgeline.api.simulate import Progress
+
+TURNS = 4
+"""Searches with ever tighter limits on means, at most, where limits are on percentiles."""
 
 CHECKED = 3
 """Plans that are simulated where a limit is on a percentile."""
@@ -210,8 +214,7 @@ def plan(
     understood = asked_of({**given, **asked})
     start = time.perf_counter()
     predictor = Predictor(intake=serving_intake)
-    with np.errstate(all="ignore"):
-        found = find(understood.question, predictor, top=top)
+    found, tightened = _found(understood, predictor, top, simulate != 0, progress)
     if not found.best.count:
         raise _unsatisfiable(understood, found, predictor)
     best, front, families = _candidates((found.best, found.front, found.families), understood.question)
@@ -227,7 +230,7 @@ def plan(
         feasible=found.feasible,
         engines=found.engines,
         search_s=time.perf_counter() - start,
-        notes=(*understood.notes, *found.notes, *told),
+        notes=(*understood.notes, *found.notes, *tightened, *told),
         checks=tuple(checks),
         moved=tuple(sensitivity(found, predictor)) if explain else (),
     )
@@ -260,6 +263,47 @@ def _told(one: Moved) -> dict[str, Any]:
     named = {name: getattr(one, name) for name in ("name", "factor", "plan_changes", "sizes_change")}
     deployment = deployment_words(one.case) if one.case else None
     return {**named, "objective_ratio": finite(one.objective), "deployment": deployment}
+
+
+def _found(
+    asked: Asked, predictor: Predictor, top: int, plays: bool, progress: Progress | None
+) -> tuple[Found, list[str]]:
+    """The search; where limits are on percentiles, again with means held tighter until the best keeps them as played.
+
+    Returns: what was found, and what is to be told. If no tighter search has a candidate, the last that had one.
+    """
+    q, kept = asked.question, None
+    notes: list[str] = []
+    for _ in range(TURNS if asked.percentiles and plays else 1):
+        with np.errstate(all="ignore"):
+            found = find(q, predictor, top=top)
+        if not found.best.count:
+            return kept or found, notes
+        kept = found
+        tighter = _tighter(found, asked, progress) if asked.percentiles and plays else {}
+        if not tighter:
+            break
+        q = replace(q, slo=replace(q.slo, **{f"{name}_s": limit_s for name, limit_s in tighter.items()}))
+        held = ", ".join(f"{name} to {units.duration(limit_s)}" for name, limit_s in tighter.items())
+        notes = [f"means were held tighter, {held}, for the sake of the percentiles"]
+    return found, notes
+
+
+def _tighter(found: Found, asked: Asked, progress: Progress | None) -> dict[str, float]:
+    """Limits on means that may keep the percentiles which the best misses when it is simulated; empty if it keeps all.
+
+    A percentile is taken to go with its mean.
+    """
+    from ridgeline.api.plan_simulate import checked
+
+    ((best, *_),) = _candidates((found.best,), asked.question)
+    played = checked(best.case, float(best.values["e2e_s"]), asked, progress)
+    limits = {name: getattr(asked.question.slo, f"{name}_s") for name in asked.percentiles}
+    return {
+        name: float(best.values[f"{name}_s"]) * limit_s / played.limited_s[name]
+        for name, limit_s in limits.items()
+        if played.limited_s[name] > limit_s
+    }
 
 
 def serving_intake(table: Table) -> Any:

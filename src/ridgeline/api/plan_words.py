@@ -67,7 +67,7 @@ def why_words(planned: Planned) -> list[str]:
     lines.append(f"  memory of a chip: {memory}; board power {units.si(float(v['power_w_per_chip']), 'W')}")
     held = [
         f"{name.upper()} {units.duration(float(winner.values[f'{name}_s']))} "
-        f"({float(winner.values[f'{name}_s']) / getattr(q.slo, f'{name}_s'):.0%} of its limit)"
+        f"({float(winner.values[f'{name}_s']) / getattr(q.slo, f'{name}_s'):.0%} of its limit{_on(planned, name)})"
         for name in ("ttft", "tpot", "e2e")
         if math.isfinite(getattr(q.slo, f"{name}_s"))
     ]
@@ -82,6 +82,11 @@ def why_words(planned: Planned) -> list[str]:
         kind = "one pool" if own == "disagg" else "separate pools"
         lines.append(f"  the best with {kind}, {short_name(planned, best)}, {_behind(planned, best)}")
     return lines
+
+
+def _on(planned: Planned, name: str) -> str:
+    level = planned.asked.percentiles.get(name)
+    return "" if level is None else f" on p{100 * level:g}"
 
 
 def _behind(planned: Planned, other: Candidate) -> str:
