@@ -328,6 +328,19 @@ def test_larger_machines_are_searched_to_their_end() -> None:
     assert 20 < found.best.screened["chips"][0] < 400
 
 
+@pytest.mark.parametrize("rate", [0.0, 60.0])
+def test_matched_sizes_find_what_all_sizes_do(rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    objectives = ("throughput",) if not rate else ("chips",)
+    asked = question(machines=(allowed("16x h100-sxm"),), rate_per_s=rate, objectives=objectives)
+    asked = replace(asked, choices=replace(SMALL, modes=("disagg",)))
+    every = search(asked)
+    monkeypatch.setattr("ridgeline.search.planning.pools.MOST_PRODUCTS", 10)
+    fewer = search(asked)
+    assert fewer.seen < every.seen
+    assert fewer.notes and not every.notes
+    assert values_of(fewer.best, asked)[0, 0] == pytest.approx(values_of(every.best, asked)[0, 0], rel=0.02)
+
+
 def test_limits_on_power_and_price_bound_the_chips() -> None:
     free = question(rate_per_s=0.0, objectives=("throughput",))
     tdp_w = free.machines[0].machine.chip.tdp_w

@@ -43,6 +43,7 @@ class Kept:
         seen, feasible: candidates that were evaluated, and those that keep all limits.
         front: feasible candidates that none beats. best: the best by the objectives in their order.
         families: name -> its best candidate. nearest: of those that keep not all limits, the nearest.
+        notes: what was left out, in words.
     """
 
     question: Question
@@ -53,6 +54,7 @@ class Kept:
     best: Picked = field(default_factory=dict)
     families: dict[str, Picked] = field(default_factory=dict)
     nearest: Picked = field(default_factory=dict)
+    notes: set[str] = field(default_factory=set)
 
     def offer(self, columns: Columns, locate: Callable[[Index], Picked], *, family: str) -> None:
         """Take note of a table of candidates.

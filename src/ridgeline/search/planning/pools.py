@@ -14,6 +14,7 @@ import numpy as np
 from ridgeline.core.cases import groups
 from ridgeline.costs.machine_columns import MachineColumns
 from ridgeline.hardware.chip import Value
+from ridgeline.search.pareto import front
 from ridgeline.search.planning.aggregated import LEAST_LOADED, MOST_LOADED, SHARES, load_column
 from ridgeline.search.planning.engines import Engines, Shortage, fitting, usable
 from ridgeline.search.planning.kept import SLACK, Kept
@@ -21,16 +22,19 @@ from ridgeline.search.planning.power import DecodePower, decode_power
 from ridgeline.search.planning.predictor import Predictor
 from ridgeline.search.planning.question import Column, Question, most_sequences
 from ridgeline.search.planning.rows import Index, Rows
-from ridgeline.search.planning.spaces import Space
+from ridgeline.search.planning.sizes import MOST_SIZES, MOST_TAILORED, batch_within, count, spread, tailor
+from ridgeline.search.planning.spaces import Space, refuse_many
 from ridgeline.serving.deployment import lane_load, make_pool, plan_of
 from ridgeline.serving.disaggregated import Pair, decode_curve, prefill_step, share_bytes, spanning_link
 from ridgeline.serving.steady import Curve
 
-MOST_SIZES = 2048
-"""Pairs of pool sizes that are tried for one pair of engines; larger machines are searched at as many spread ones."""
+MOST_PRODUCTS = 20_000_000
+"""Candidates of one kind of pools beyond which only those are evaluated that can win."""
 
-MORE = np.array([0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128], dtype=np.float64)
-"""Workers that are tried beyond the fewest that can carry a rate, where there are more pairs of sizes than that."""
+LARGE = (
+    "the space of separate pools is large: prefill engines that another is better than in every way were left out, and "
+    "pool sizes were matched to each other"
+)
 
 BLOCK = 400_000
 """Candidates evaluated at once."""
@@ -74,6 +78,7 @@ def priced(question: Question, space: Space, predictor: Predictor) -> Pools | Sh
 def _priced(question: Question, machine: int, prefill: Engines, decode: Engines, predictor: Predictor) -> Pools:
     prompt_s, waves, lanes, moved = _priced_prompts(prefill, predictor)
     workers = usable(question, machine) if question.concurrency else 1
+    refuse_many(decode.rows.count * workers)
     repeated = np.repeat(np.arange(decode.rows.count), workers)
     rows = decode.rows.take(repeated).put(decode_workers=np.tile(np.arange(workers) + 1.0, decode.rows.count))
     if question.concurrency:
@@ -129,20 +134,33 @@ def offer_pools(pools: Pools, question: Question, kept: Kept, group: int, family
     machines = MachineColumns((question.machines[pools.machine].machine,), None)
     blocks = _Blocks(pools, question, kept, group, family)
     loads = len(SHARES) if question.free else 1
-    for own, prefill in _by_chips(pools.prefill):
-        for other, decode in _by_chips(pools.decode):
-            x, y = sizes(own, other, chips)
-            if not x.size:
-                continue
-            tailored = x.size > MOST_SIZES and question.rate_per_s > 0
-            step = max(BLOCK // (decode.size * x.size * loads), 1)
-            for start in range(0, prefill.size, step):
-                part = prefill[start : start + step]
-                products = _Products(part, decode, x, y)
-                if tailored:
-                    products = _Products(part, decode, *_needed(pools, question.rate_per_s, part, decode))
-                blocks.add(products, spanning_link(machines, own * products.x + other * products.y))
+    by_prefill, by_decode = _by_chips(pools.prefill), _by_chips(pools.decode)
+    pairs = [(own, first, other, second) for own, first in by_prefill for other, second in by_decode]
+    total = sum(count(own, other, chips) * first.size * second.size * loads for own, first, other, second in pairs)
+    large = total > MOST_PRODUCTS
+    if large:
+        kept.notes.add(LARGE)
+    for own, first, other, second in pairs:
+        x, y = spread(own, other, chips)
+        if not x.size:
+            continue
+        prefill = _undominated(pools, first) if large else first
+        tailored = (large or x.size > MOST_SIZES) and not question.concurrency
+        width = MOST_TAILORED if tailored else x.size
+        step = max(BLOCK // (second.size * width * loads), 1)
+        for start in range(0, prefill.size, step):
+            part = prefill[start : start + step]
+            if tailored:
+                x, y = tailor(pools, question, part, second, (own, other, chips))
+            links = spanning_link(machines, own * x + other * y)
+            blocks.add(_Products(part, second, x, y), links)
     blocks.flush()
+
+
+def _undominated(pools: Pools, rows: Index) -> Index:
+    """Prefill engines of equal chips that none is better than in time, rate and bytes moved: no other can win."""
+    service_s = pools.prompt_s / pools.waves / pools.prefill_lanes
+    return rows[front(np.column_stack([pools.prompt_s[rows], service_s[rows], pools.moved_bytes[rows]]))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,38 +232,6 @@ def _by_chips(engines: Engines) -> list[tuple[float, Index]]:
     return [(float(key[0]), rows) for key, rows in groups([codes], np.arange(codes.size))]
 
 
-def sizes(own: float, other: float, chips: int) -> tuple[Column, Column]:
-    """Workers of both pools, `own` and `other` chips each: every pair on at most `chips`, or about `MOST_SIZES`."""
-    most_x, most_y = int((chips - other) // own), int((chips - own) // other)
-    if most_x < 1 or most_y < 1:
-        return np.empty(0), np.empty(0)
-    choices = [np.arange(1.0, most + 1.0) for most in (most_x, most_y)]
-    while choices[0].size * choices[1].size > 4 * MOST_SIZES:
-        longer = int(choices[1].size > choices[0].size)
-        choices[longer] = _spread(choices[longer][-1], choices[longer].size // 2)
-    x, y = (np.asarray(grid.ravel()) for grid in np.meshgrid(*choices, indexing="ij"))
-    fits = own * x + other * y <= chips
-    return x[fits], y[fits]
-
-
-def _spread(most: float, count: int) -> Column:
-    """Whole numbers up to `most`, in growing steps."""
-    return np.unique(np.round(np.geomspace(1.0, most, count)))
-
-
-def _needed(pools: Pools, rate: float, prefill: Index, decode: Index) -> tuple[Column, Column]:
-    """Workers of both pools from the fewest that can carry a rate upwards: [prefill, 1, sizes], [1, decode, sizes]."""
-    prompts = pools.waves[prefill] * pools.prefill_lanes[prefill] / pools.prompt_s[prefill]
-    slots, curve = pools.slots[decode, 0], pools.step_s
-    knots, times_s = (tuple(column[decode, 0] for column in part) for part in (curve.knots, curve.times_s))
-    n = most_sequences(slots)
-    busy = pools.iterations[decode, 0] * Curve(knots=knots, times_s=times_s)(n)
-    tokens = pools.decode_lanes[decode, 0] * n / np.maximum(busy, 1e-12)
-    x, y = (grid.ravel() for grid in np.meshgrid(MORE, MORE, indexing="ij"))
-    least_x, least_y = (np.maximum(np.ceil(rate / each), 1.0) for each in (MOST_LOADED * prompts, tokens))
-    return least_x[:, None, None] + x, least_y[None, :, None] + y
-
-
 def _pair(pools: Pools, question: Question, products: _Products, links: tuple[Value, Value]) -> Pair:
     """The products as a block [prefill, decode, sizes], each part as small as it can be."""
     bandwidth, latency = links
@@ -290,7 +276,7 @@ def _evaluated(pools: Pools, question: Question, products: _Products, links: tup
     if pools.power is not None:
         columns["energy_j_per_output_token"] = pools.power.energy_j(of_decode, n, tpot_s, rate, pair, chips)
     if products.x.ndim > 1:
-        columns["ttft_s"] = np.where(chips > there, np.nan, ttft_s)
+        columns["ttft_s"] = np.where((chips > there) | (products.x < 1) | (products.y < 1), np.nan, ttft_s)
     shape = (rate.shape[0], *products.shape)
     columns |= {"chips": chips, "usd_per_s": chips * question.machines[pools.machine].usd_per_s, "changed": changed}
     return {name: np.broadcast_to(column, shape) for name, column in columns.items()}
@@ -338,15 +324,9 @@ def highest_rate(pair: Pair, question: Question) -> Column:
 def _rate_by_tpot(pair: Pair, tpot_s: float) -> Column:
     """Requests per second at which a decode step takes as long as TPOT allows."""
     limit_s = tpot_s * pair.tokens_per_step
-    (x0, x1, x2), (y0, y1, y2) = pair.step_s.knots, pair.step_s.times_s
-    first, second = (np.maximum(slope, 0.0) for slope in pair.step_s.slopes)
-    n = np.where(
-        limit_s < y1,
-        np.where(first > 0, x0 + (limit_s - y0) / np.where(first > 0, first, 1.0), x1),
-        np.where(second > 0, x1 + (limit_s - y1) / np.where(second > 0, second, 1.0), x2),
-    )
-    n = np.minimum(np.where(limit_s >= y2, x2, n), pair.slots)
-    return np.where((limit_s >= y0) | (pair.iterations <= 0), _rate_by_batch(pair, n), np.nan)
+    n = batch_within(pair.step_s, limit_s, pair.slots)
+    first_s = pair.step_s.times_s[0]
+    return np.where((limit_s >= first_s) | (pair.iterations <= 0), _rate_by_batch(pair, n), np.nan)
 
 
 def _rate_by_batch(pair: Pair, n: Column) -> Column:

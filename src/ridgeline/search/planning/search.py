@@ -140,6 +140,7 @@ def find(question: Question, predictor: Predictor, *, top: int = TOP, among: Seq
         family_names=names,
         nearest=groups.chosen(kept.nearest),
         contenders=tuple(groups.narrowed(picked)) if names else (),
+        notes=tuple(sorted(kept.notes)),
     )
 
 

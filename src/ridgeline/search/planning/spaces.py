@@ -61,14 +61,18 @@ def spaces(question: Question) -> list[Space]:
         if chips >= 1 and _runs(name, allowed.machine.chip)
         for space in _of_runtime(question, machine, chips, name)
     ]
-    count = sum(space.rows.count + (space.decode.count if space.decode is not None else 0) for space in found)
+    refuse_many(sum(space.rows.count + (space.decode.count if space.decode is not None else 0) for space in found))
+    return found
+
+
+def refuse_many(count: int) -> None:
+    """Raise SpecError where more engines would be priced than are searched whole."""
     if count > MOST_ENGINES:
         raise SpecError(
             f"the question has {count:,} distinct engines and the exhaustive search prices {MOST_ENGINES:,}",
             at="question",
             fix="allow fewer chips, runtimes, formats or settings",
         )
-    return found
 
 
 def _of_runtime(question: Question, machine: int, chips: int, name: str) -> Iterator[Space]:
