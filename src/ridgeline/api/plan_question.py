@@ -219,6 +219,8 @@ def _load(values: Mapping[str, Any]) -> tuple[dict[str, float], list[str]]:
 def _traffic(values: Mapping[str, Any], isl: float, osl: float) -> Traffic | None:
     arrivals, trace = str(values.get("arrivals", "")), values.get("trace")
     if trace:
+        if not isinstance(trace, str | os.PathLike | Traffic):
+            raise SpecError("a trace is a file or a Traffic", at="trace", got=trace, fix="give its path")
         return trace if isinstance(trace, Traffic) else load_traffic(trace, arrivals=arrivals or None)
     if not (arrivals or values.get("prompt") or values.get("output")):
         return None
