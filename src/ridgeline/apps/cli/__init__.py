@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from ridgeline.apps.cli import bench, calibrate, capacity, catalogue, predict, simulate, validate
+from ridgeline.apps.cli import bench, calibrate, capacity, catalogue, predict, simulate, study, validate
 
 app = typer.Typer(
     name="ridgeline",
@@ -24,6 +24,7 @@ app.command("capacity", epilog=capacity.EXAMPLES)(capacity.capacity)
 app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("catalogue", epilog=catalogue.EXAMPLES)(catalogue.catalogue)
+app.command("study", epilog=study.EXAMPLES)(study.study)
 app.command("validate", epilog=validate.EXAMPLES)(validate.validate)
 
 

@@ -1,0 +1,19 @@
+"""What all studies share: what a claim is, how it is judged, where studies are found, and how they are shown."""
+
+from ridgeline.studies.frame.shelf import find, names
+from ridgeline.studies.frame.study import Assumption, Claim, Figure, Outcome, Study, Verdict
+from ridgeline.studies.frame.trial import Judged, Trial, trial
+
+__all__ = [
+    "Assumption",
+    "Claim",
+    "Figure",
+    "Judged",
+    "Outcome",
+    "Study",
+    "Trial",
+    "Verdict",
+    "find",
+    "names",
+    "trial",
+]
