@@ -2,12 +2,14 @@
 
 A plan never prices anything: it changes the sizes of ops and inserts the collectives that the cut requires.
 Read `plan.py` first (degrees and their notation), then `parallel.py` (tensor, expert, data, pipeline and context cuts)
-and `precision.py` (formats). `legality.py` says which plans a model and a machine allow.
+and `precision.py` (formats). `legality.py` says which plans a model and a machine allow, `cache.py` what becomes of
+caches that are not simply appended to.
 """
 
+from ridgeline.plans.cache import copied_cache
 from ridgeline.plans.legality import check_plan
 from ridgeline.plans.parallel import parallelise
 from ridgeline.plans.plan import Plan, parse_plan
 from ridgeline.plans.precision import requantise
 
-__all__ = ["Plan", "check_plan", "parallelise", "parse_plan", "requantise"]
+__all__ = ["Plan", "check_plan", "copied_cache", "parallelise", "parse_plan", "requantise"]

@@ -2,6 +2,7 @@
 
 from ridgeline.studies.frame.shelf import find, names
 from ridgeline.studies.frame.study import Assumption, Claim, Figure, Outcome, Study, Verdict
+from ridgeline.studies.frame.sweep import sweep
 from ridgeline.studies.frame.trial import Judged, Trial, trial
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "Verdict",
     "find",
     "names",
+    "sweep",
     "trial",
 ]
