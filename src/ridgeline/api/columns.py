@@ -59,7 +59,19 @@ _POOL = ("workers", "tp", "pp", "dp", "ep", "moe_tp", "batch")
 
 DEGREES = ("tp", "pp", "dp", "ep", "moe_tp", "cp")
 STEP_SHARES = frozenset(
-    {"model", "chip", "node", "runtime", "runtime_version", "weights", "activations", "kv", "moe_weights", *DEGREES}
+    {
+        "model",
+        "chip",
+        "node",
+        "runtime",
+        "runtime_version",
+        "weights",
+        "activations",
+        "kv",
+        "moe_weights",
+        "nano_batches",
+        *DEGREES,
+    }
 )
 """Columns that `predict step` has in common with `predict serving`."""
 

@@ -4,8 +4,10 @@ from ridgeline.studies.frame.shelf import find, names
 from ridgeline.studies.frame.study import Assumption, Claim, Figure, Outcome, Study, Verdict
 from ridgeline.studies.frame.sweep import sweep
 from ridgeline.studies.frame.trial import Judged, Trial, trial
+from ridgeline.studies.frame.usual import HOST_PER_LAYER
 
 __all__ = [
+    "HOST_PER_LAYER",
     "Assumption",
     "Claim",
     "Figure",
