@@ -282,6 +282,13 @@ FLEETS: tuple[Column, ...] = (
     ),
     _text("preemption", "of sequences that the cache cannot hold", "recompute", choices=("recompute", "swap")),
     Column(
+        name="swap_call_s",
+        kind=NUMBER,
+        doc="host time of each copy of a swapped block, one per layer for keys and one for values; 0: all in one copy",
+        default=0.0,
+        unit="s",
+    ),
+    Column(
         name="watermark_frac", kind=NUMBER, doc="share of the cache that admission keeps free", default=0.0, highest=0.9
     ),
     _count("longest_chunk", "tokens of one prompt per iteration; 0: the token budget", 0, lowest=0),

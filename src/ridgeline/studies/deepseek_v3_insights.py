@@ -67,9 +67,8 @@ STUDY = Study(
     n=39,
     area="serving",
     paper="Zhao et al., Insights into DeepSeek-V3, ISCA 2025 (arXiv 2505.09343)",
-    idea="Latent attention shrinks the cache, sparse experts shrink the work, and the all-to-all of the "
-    "experts bounds "
-    "the speed of decoding. All three follow from shapes and links.",
+    idea="Latent attention shrinks the cache, sparse experts shrink the work, and the all-to-all of the experts "
+    "bounds the speed of decoding. All three follow from shapes and links.",
     claims=(
         Claim(metric=BOUND.format("400G InfiniBand"), value=14.76, kind="absolute", source="section 2.3.2"),
         Claim(metric=BOUND.format("GB200 NVL72"), value=0.82, kind="absolute", source="section 2.3.2"),

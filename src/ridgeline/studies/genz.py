@@ -88,8 +88,7 @@ STUDY = Study(
     paper="Bambhaniya et al., Demystifying Platform Requirements for Diverse LLM Inference Use Cases (arXiv "
     "2406.01698)",
     idea="A roofline with efficiency factors per operator; turned round, it says which compute, capacity and "
-    "bandwidth a use "
-    "asks for. Here the same matmuls at the bounds of the same machine.",
+    "bandwidth a use asks for. Here the same matmuls at the bounds of the same machine.",
     claims=(
         Claim(
             metric=LAYER.format("prefill of 1,024"),

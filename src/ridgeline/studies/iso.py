@@ -46,11 +46,10 @@ STUDY = Study(
     name="iso",
     n=228,
     area="collectives-network",
-    paper="Xiao and Su, ISO: Overlap of Computation and Communication within Sequence for LLM Inference "
-    "(arXiv 2409.11155)",
-    idea="A prompt is cut in two; attention of the second chunk only needs the first one's keys, so the "
-    "all-reduce of one "
-    "runs beside the matmuls of the other. Here `nano_batches` of a prefill step, on PCIe and on NVLink.",
+    paper="Xiao and Su, ISO: Overlap of Computation and Communication within Sequence for LLM Inference (arXiv "
+    "2409.11155)",
+    idea="A prompt is cut in two; attention of the second chunk only needs the first one's keys, so the all-reduce "
+    "of one runs beside the matmuls of the other. Here `nano_batches` of a prefill step, on PCIe and on NVLink.",
     claims=(
         Claim(metric=SAVED.format("RTX 4090"), value=0.65, baseline="one chunk, tensor parallelism over PCIe"),
         Claim(metric=SAVED.format("A800"), value=0.85, baseline="one chunk, tensor parallelism over NVLink"),
@@ -59,8 +58,8 @@ STUDY = Study(
         Assumption(
             name="interference",
             value=0.1,
-            source="share of the hidden time that kernels and copies cost each other when side by side; not "
-            "in the paper",
+            source="share of the hidden time that kernels and copies cost each other when side by side; not in the "
+            "paper",
             uncertain=True,
         ),
     ),

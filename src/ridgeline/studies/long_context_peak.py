@@ -61,9 +61,8 @@ STUDY = Study(
     n=114,
     area="long-context",
     paper="Fu, Challenges in Deploying Long-Context Transformers (arXiv 2405.08944)",
-    idea="Every further cost of long context comes from the cache: it is computed, read at every token, and "
-    "held. All of it "
-    "follows from peak FLOP/s, memory bandwidth and capacity, which is the runtime `ideal` here.",
+    idea="Every further cost of long context comes from the cache: it is computed, read at every token, and held. "
+    "All of it follows from peak FLOP/s, memory bandwidth and capacity, which is the runtime `ideal` here.",
     claims=(
         Claim(metric=DECODE.format("50K"), value=9.8, kind="absolute", source="section 2"),
         Claim(metric=DECODE.format("4K"), value=8.5, kind="absolute", source="section 2"),

@@ -65,18 +65,30 @@ STUDY = Study(
     n=21,
     area="llm-serving",
     paper="Zhu et al., NanoFlow: Towards Optimal Large Language Model Serving Throughput, OSDI 2025 (arXiv 2408.12757)",
-    idea="A full serving system is bound by compute, and yet computes only a part of the time: it waits for "
-    "caches and "
-    "links in between. Nano-batches overlap them. Here `nano_batches` of TensorRT-LLM at saturation.",
+    idea="A full serving system is bound by compute, and yet computes only a part of the time: it waits for caches "
+    "and links in between. Nano-batches overlap them. Here `nano_batches` of TensorRT-LLM at saturation.",
     claims=(
-        Claim(metric=GAIN, value=1.91, baseline="TensorRT-LLM 0.8"),
+        Claim(
+            metric=GAIN,
+            value=1.91,
+            baseline="TensorRT-LLM 0.8",
+            why="Overlap alone gives what our two systems differ by. The rest is the baseline: TensorRT-LLM 0.8 of "
+            "early 2024 is measured at 22 to 38 % of the optimum, the one priced here, of 2025, reaches 54 to 57 %; "
+            "and asynchronous scheduling is in both.",
+        ),
         Claim(
             metric=NANO,
             value=0.685,
             kind="absolute",
             source="section 6, best case; 59 to 72 % over models in the abstract",
         ),
-        Claim(metric=BEFORE, value=(0.22, 0.38), kind="absolute", source="section 6, baselines"),
+        Claim(
+            metric=BEFORE,
+            value=(0.22, 0.38),
+            kind="absolute",
+            source="section 6, baselines",
+            why="Coefficients of TensorRT-LLM were measured on releases of 2025; those of 0.8 are not public.",
+        ),
     ),
     assumptions=(
         Assumption(

@@ -77,11 +77,24 @@ STUDY = Study(
     idea="Tensor parallelism divides what each laptop reads from its drive per token; a star all-reduce has two hops "
     "where a ring has fourteen. A window of layers in memory is read ahead of the computation.",
     claims=(
-        Claim(metric=LATENCY, value=0.2, baseline="Accelerate; abstract: 80 % less"),
+        Claim(
+            metric=LATENCY,
+            value=0.2,
+            baseline="Accelerate; abstract: 80 % less",
+            why="Eight drives read eight times as fast; what is lost to the network and to waiting for the slowest "
+            "drive is not in the model.",
+        ),
         Claim(metric=MEMORY, value=3.1, kind="absolute"),
         Claim(metric=SECONDS.format("Llama-2-7B"), value=3.0, kind="absolute", source=README),
         Claim(metric=SECONDS.format("Llama-3.1-8B"), value=4.0, kind="absolute", source=README),
-        Claim(metric=SECONDS.format("Llama-2-13B"), value=3.0, kind="absolute", source=README),
+        Claim(
+            metric=SECONDS.format("Llama-2-13B"),
+            value=3.0,
+            kind="absolute",
+            source=README,
+            why="52 GB over eight drives are 6 s. The README has 3 s, less than for its 8B model, which no bound of "
+            "bytes explains.",
+        ),
         Claim(metric=SECONDS.format("Yi-34B"), value=14.0, kind="absolute", source=README),
     ),
     assumptions=(

@@ -93,9 +93,9 @@ STUDY = Study(
     n=127,
     area="kernels",
     paper="Dukhan and Ablavatski, The Two-Pass Softmax Algorithm (arXiv 2001.04438)",
-    idea="Three passes read the input three times. Keeping exponents apart from mantissas, the maximum need "
-    "not be known "
-    "first, and two passes suffice. Out of cache, bytes decide: the passes here are elementwise ops on one core.",
+    idea="Three passes read the input three times. Keeping exponents apart from mantissas, the maximum need not be "
+    "known first, and two passes suffice. Out of cache, bytes decide: the passes here are elementwise ops on one "
+    "core.",
     claims=(
         Claim(metric=GAIN.format("AVX512"), value=1.28, baseline="three passes, Skylake-X, out of cache"),
         Claim(metric=GAIN.format("AVX2"), value=1.18, baseline="three passes, Skylake-X, out of cache"),

@@ -13,11 +13,12 @@ from ridgeline.core.errors import SpecError
 Column = NDArray[np.float64]
 
 
-def sweep(task: str, **columns: Any) -> dict[str, Column]:
+def sweep(task: str, *, all_rows: bool = True, **columns: Any) -> dict[str, Column]:
     """Result columns of `rl.predict_table`, numbers only.
 
     Args:
         task: serving, step, ops, training or vision.
+        all_rows: whether each row must have a result; if not, rows without one are NaN (rates above a capacity).
         columns: numbers or texts, or one per row; single ones stand for every row.
     Raises SpecError: a row that cannot be evaluated, with its message: a study must not lose one in silence.
     """
@@ -26,7 +27,7 @@ def sweep(task: str, **columns: Any) -> dict[str, Column]:
     table = {name: many[name] if name in many else [value] * rows for name, value in columns.items()}
     found = rl.predict_table(task, table)
     errors = [str(error) for error in found.pop("error") if error]
-    if errors:
+    if errors and all_rows:
         raise SpecError(f"a case of a study cannot be evaluated: {errors[0]}", at=f"predict {task}")
     return {
         name: np.asarray(value, dtype=np.float64)
