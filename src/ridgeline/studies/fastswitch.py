@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-import ridgeline as rl
-from ridgeline.studies.frame import Assumption, Claim, Figure, Outcome, Study, sweep
+from ridgeline.studies.frame import Assumption, Claim, Figure, Outcome, Study, play, sweep, tail
 
 CASES = {"Llama-3-8B, A10": ("llama-3-8b", "a10"), "Qwen2.5-32B, A100": ("qwen2.5-32b", "a100-80gb-sxm")}
-QUANTA = (0.5, 2.0, 8.0)
+QUANTA = (1.0, 4.0)
+"""Seconds: 25 and 100 iterations of 40 ms; the paper updates priorities in 0.01 to 0.04 of the iterations."""
 TTFT = "99th percentile of the time to first token, block by block over in one copy"
 TPOT = "99th percentile of the time per output token, block by block over in one copy"
 
@@ -21,7 +21,7 @@ def _tails(case: tuple[str, str], quantum: float, call_s: float, assumed: Mappin
     lengths = {"isl": 600, "osl": 300}
     full = sweep("serving", model=model, chip=chip, runtime="vllm", memory_frac=1.0, load="saturated", **lengths)
     rate = float(full["request_per_s"][0]) * assumed["load"]
-    found = rl.simulate(
+    found = play(
         model=model,
         chip=chip,
         runtime="vllm",
@@ -29,19 +29,17 @@ def _tails(case: tuple[str, str], quantum: float, call_s: float, assumed: Mappin
         prompt="lognormal(mean=600, sigma=1)",
         output="lognormal(mean=300, sigma=0.8)",
         arrivals=f"poisson({rate}/s)",
-        requests=400,
+        requests=200,
         longest=8192,
         scheduler=f"rotation(quantum={quantum}s)",
         preemption="swap",
         swap_call_s=call_s,
-        keep_runs=False,
-    ).answers.whole.overall
-    assert found.ttft_s is not None and found.tpot_s is not None, "every request completes"
-    return found.ttft_s.at(0.99).value, found.tpot_s.at(0.99).value
+    )
+    return tail(found.ttft_s), tail(found.tpot_s)
 
 
 def run(assumed: Mapping[str, float]) -> Outcome:
-    """Both models over turns of half a second to eight: swaps by block against swaps of whole contexts."""
+    """Both models over turns of one and four seconds: swaps by block against swaps of whole contexts."""
     ttft, tpot, lines = [], [], {}
     for label, case in CASES.items():
         slow, fast = (
@@ -77,7 +75,14 @@ STUDY = Study(
     "calls.",
     claims=(
         Claim(metric=TTFT, value=(1.4, 11.2), baseline="vLLM with turns; tails of TTFT and TBT"),
-        Claim(metric=TPOT, value=(1.4, 11.2), baseline="vLLM with turns; tails of TTFT and TBT"),
+        Claim(
+            metric=TPOT,
+            value=(1.4, 11.2),
+            baseline="vLLM with turns; tails of TTFT and TBT",
+            why="With turns of a second swaps by block keep the device busy with copies, and a request's mean gap "
+            "holds whole turns in which it is out. The paper counts the gaps between single tokens, of engines that "
+            "are less loaded.",
+        ),
     ),
     assumptions=(
         Assumption(

@@ -40,9 +40,8 @@ def _longest(name: str, assumed: Mapping[str, float]) -> float:
     widest = np.max(
         [
             sum(
-                np.broadcast_to(o.read_bytes + o.write_bytes, lengths.shape)
-                for o in op.operands()
-                if o.role == "activations"
+                (o.read_bytes + o.write_bytes for o in op.operands() if o.role == "activations"),
+                start=np.zeros_like(lengths),
             )
             for op, _ in graph.walk()
             if isinstance(op, Matmul)

@@ -2,7 +2,7 @@
 
 from ridgeline.studies.frame.shelf import find, names
 from ridgeline.studies.frame.study import Assumption, Claim, Figure, Outcome, Study, Verdict
-from ridgeline.studies.frame.sweep import sweep
+from ridgeline.studies.frame.sweep import play, sweep, sweep_some, tail
 from ridgeline.studies.frame.trial import Judged, Trial, trial
 from ridgeline.studies.frame.usual import HOST_PER_LAYER
 
@@ -18,6 +18,9 @@ __all__ = [
     "Verdict",
     "find",
     "names",
+    "play",
     "sweep",
+    "sweep_some",
+    "tail",
     "trial",
 ]
