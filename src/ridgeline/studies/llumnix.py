@@ -9,7 +9,7 @@ import numpy as np
 from ridgeline.serving.record.answer_values import ClassAnswer
 from ridgeline.studies.frame import Assumption, Claim, Figure, Outcome, Study, play, sweep, tail
 
-LOADS = (0.3, 0.4, 0.5, 0.6)
+LOADS = (0.4, 0.5, 0.6)
 ROUND, SPREAD, MOVED = ({"router": "round-robin"}, {"router": "least-loaded"}, {"rebalance": "freeness(interval=0.5s)"})
 TTFT = "99th percentile of the time to first token, dispatch alone over migration, best load"
 ROBIN = "the same over round robin"
@@ -25,7 +25,7 @@ def _played(rate: float, assumed: Mapping[str, float], policy: Mapping[str, str]
         prompt=words,
         output=words,
         arrivals=f"gamma({rate}/s, cv={assumed['burstiness']})",
-        requests=2500,
+        requests=2000,
         longest=8192,
         **CASE,
         **policy,

@@ -10,10 +10,10 @@ from ridgeline.studies.frame import Assumption, Claim, Figure, Outcome, Study, p
 
 CASE = {"model": "llama-3-8b", "on": "h100-sxm", "runtime": "sglang"}
 LOAD = {"prompt": "lognormal(mean=1000, sigma=0.8)", "output": "lognormal(mean=250, sigma=0.8)"}
-SHARES = (0.3, 0.5, 0.7)
+SHARES = (0.4, 0.6)
 MORE = "requests/s within objectives over chunked prefill, Llama-3-8B"
 SOONER = "mean latency of chunked prefill over semi-PD, DeepSeek, loads of 0.5 and 0.8"
-GRID = (0.4, 0.6, 0.8, 1.0)
+GRID = (0.5, 0.75, 1.0)
 
 
 def _met(rate: float, assumed: Mapping[str, float], **policy: object) -> float:
@@ -52,7 +52,7 @@ def _latency(rate: float, **policy: object) -> float:
 
 
 def run(assumed: Mapping[str, float]) -> Outcome:
-    """The controller's choice of shares is the best of three, by load."""
+    """The controller's choice of shares is the best of two, by load."""
     lengths = {"isl": 1000, "osl": 250, "load": "saturated"}
     full = float(sweep("serving", model="llama-3-8b", chip="h100-sxm", runtime="sglang", **lengths)["request_per_s"][0])
     mixed = _capacity(full, assumed)
@@ -61,7 +61,7 @@ def run(assumed: Mapping[str, float]) -> Outcome:
     loads = (0.5, 0.8)
     rates = [float(large["request_per_s"][0]) * load for load in loads]
     before = np.array([_latency(rate) for rate in rates])
-    after = np.array([min(_latency(rate, phase_split_frac=share) for share in SHARES[:2]) for rate in rates])
+    after = np.array([min(_latency(rate, phase_split_frac=share) for share in SHARES) for rate in rates])
     return Outcome(
         results={MORE: split / mixed, SOONER: (before / after).tolist()},
         figure=Figure(

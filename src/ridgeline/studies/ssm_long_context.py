@@ -37,17 +37,11 @@ def _longest(name: str, assumed: Mapping[str, float]) -> float:
     of = model(name)
     lengths = np.geomspace(1e3, 1e7, 4001)
     graph = forward(of, Batch(prefill_seqs=1.0, prefill_tokens=lengths, logits=1.0))
-    widest = np.max(
-        [
-            sum(
-                (o.read_bytes + o.write_bytes for o in op.operands() if o.role == "activations"),
-                start=np.zeros_like(lengths),
-            )
-            for op, _ in graph.walk()
-            if isinstance(op, Matmul)
-        ],
-        axis=0,
-    )
+    widest = np.zeros_like(lengths)
+    for op, _ in graph.walk():
+        if isinstance(op, Matmul):
+            moved = (o.read_bytes + o.write_bytes for o in op.operands() if o.role == "activations")
+            widest = np.maximum(widest, sum(moved, start=np.float64(0.0)))
     free = machine("rtx-4090").chip.dram.capacity_bytes * assumed["usable memory"] - weight_bytes(of, Plan())
     fits = cache_bytes(of, lengths) + assumed["live activations"] * widest <= free
     return float(lengths[np.flatnonzero(fits)[-1]])

@@ -197,6 +197,8 @@ def copy_s(d: Deployment, lanes: Lanes) -> float:
 
 def block_copy_s(d: Deployment, lanes: Lanes, block: int, call_s: float) -> float:
     """Seconds to move one block: its bytes over the port, and a call per layer of a stage for keys and for values."""
+    if not 0 <= call_s < math.inf:
+        raise DomainError("a call takes some time or none", at="swap_call_s", got=call_s, fix="give for example 10us")
     stages = np.ravel(np.asarray(lanes.stepper.plan.pp, float))[0]
     layers = float(np.ceil(np.ravel(np.asarray(d.model.layers, float))[0] / stages))
     return block * copy_s(d, lanes) + 2.0 * layers * call_s

@@ -31,10 +31,11 @@ def chosen(area: str = "") -> tuple[Study, ...]:
 
 def page(trials: Sequence[Trial]) -> str:
     """docs/coverage.md."""
-    counts = Counter(t.verdict for t in trials)
-    summary = ", ".join(f"{counts[v]} {v}" for v in Verdict)
+    claims = [j.verdict for t in trials for j in t.judged]
     lines = [
-        _HEAD + f"{len(trials)} studies: {summary}.\n",
+        _HEAD
+        + f"{len(trials)} studies: {_tally([t.verdict for t in trials])}.\n"
+        + f"Their {len(claims)} claims: {_tally(claims)}.\n",
         "| n | study | claim | theirs | ours | ours/theirs | verdict |",
         "| ---: | --- | --- | ---: | ---: | ---: | --- |",
     ]
@@ -47,6 +48,11 @@ def page(trials: Sequence[Trial]) -> str:
     for each in sorted(trials, key=lambda t: t.study.n):
         lines += [f"- **{each.study.name}**, {j.claim.metric}: {j.claim.why}" for j in each.judged if j.claim.why]
     return "\n".join(lines) + "\n"
+
+
+def _tally(verdicts: Sequence[Verdict]) -> str:
+    counts = Counter(verdicts)
+    return ", ".join(f"{counts[v]} {v}" for v in Verdict)
 
 
 def number(ends: tuple[float, float]) -> str:
