@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from ridgeline.api.audit import Audit, audit
     from ridgeline.api.capacity import Capacity, capacity
     from ridgeline.api.predict import Prediction, predict
     from ridgeline.api.simulate import Simulated, simulate
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
     from ridgeline.workloads.traffic import Traffic, load_traffic, make_traffic
 
 __all__ = [
+    "Audit",
     "Capacity",
     "Plan",
     "Prediction",
     "RidgelineError",
     "Simulated",
     "Traffic",
+    "audit",
     "capacity",
     "check_policy",
     "chip",

@@ -11,6 +11,7 @@ import pytest
 
 from ridgeline.studies.frame import find, names, trial
 from ridgeline.studies.frame.coverage import page
+from ridgeline.studies.frame.view import figure_svg
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "coverage.md"
 SECONDS = 20.0
@@ -35,6 +36,9 @@ def test_a_study_says_what_the_coverage_page_says(name: str) -> None:
     told = trial(find(name))
     assert time.process_time() - started < SECONDS
     assert find(name).name == name
+    picture = figure_svg(told)
+    assert picture.count("<svg") == 1
+    assert not re.search(r"\bnan\b", picture)
     for judged in told.judged:
         if judged.verdict == "reproduced":
             assert not judged.claim.why, f"{judged.claim.metric} is reproduced; its `why` is out of date"

@@ -1,5 +1,6 @@
 """Every name that `import ridgeline as rl` shows, in one place to be loaded when the first of them is used."""
 
+from ridgeline.api.audit import Audit, audit
 from ridgeline.api.capacity import Capacity, capacity
 from ridgeline.api.predict import Prediction, predict
 from ridgeline.api.simulate import Simulated, simulate
@@ -13,12 +14,14 @@ from ridgeline.workloads.catalogue import model
 from ridgeline.workloads.traffic import Traffic, load_traffic, make_traffic
 
 __all__ = [
+    "Audit",
     "Capacity",
     "Plan",
     "Prediction",
     "RidgelineError",
     "Simulated",
     "Traffic",
+    "audit",
     "capacity",
     "check_policy",
     "chip",

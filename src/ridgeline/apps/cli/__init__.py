@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from ridgeline.apps.cli import bench, calibrate, capacity, catalogue, predict, simulate, study, validate
+from ridgeline.apps.cli import audit, bench, calibrate, capacity, catalogue, predict, simulate, study, validate
 
 app = typer.Typer(
     name="ridgeline",
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.add_typer(predict.app, name="predict")
 app.add_typer(simulate.app, name="simulate")
 app.command("capacity", epilog=capacity.EXAMPLES)(capacity.capacity)
+app.command("audit", epilog=audit.EXAMPLES)(audit.audit)
 app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("catalogue", epilog=catalogue.EXAMPLES)(catalogue.catalogue)
