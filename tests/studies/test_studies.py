@@ -14,6 +14,8 @@ from ridgeline.studies.frame.coverage import page
 from ridgeline.studies.frame.view import figure_svg
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "coverage.md"
+PLAYED = frozenset({"fastswitch", "llumnix", "qmoe", "semi-pd", "splitwise"})
+"""Studies that simulate loads or search codes, again for each uncertain assumption: more than three seconds each."""
 SECONDS = 20.0
 """Of one core, for a study with its sensitivity."""
 
@@ -30,7 +32,9 @@ def _committed() -> dict[str, list[str]]:
     return found
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in PLAYED else []) for name in names()]
+)
 def test_a_study_says_what_the_coverage_page_says(name: str) -> None:
     started = time.process_time()
     told = trial(find(name))

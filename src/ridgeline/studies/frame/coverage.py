@@ -35,6 +35,7 @@ def page(trials: Sequence[Trial]) -> str:
     lines = [
         _HEAD
         + f"{len(trials)} studies: {_tally([t.verdict for t in trials])}.\n"
+        + f"By the first claim of each: {_tally([t.judged[0].verdict for t in trials])}.\n"
         + f"Their {len(claims)} claims: {_tally(claims)}.\n",
         "| n | study | claim | theirs | ours | ours/theirs | verdict |",
         "| ---: | --- | --- | ---: | ---: | ---: | --- |",
