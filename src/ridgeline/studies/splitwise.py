@@ -16,7 +16,6 @@ DESIGNS = {"AA": ("A", "A"), "HH": ("H", "H"), "HA": ("H", "A"), "HHcap": ("H", 
 """Prompt and token machines; HHcap caps the power of the latter."""
 RATES = np.geomspace(0.1, 60.0, 49)
 MACHINES = 6
-"""Of a pool, behind a router by load."""
 LEVELS, NAMES = (0.5, 0.9, 0.99), ("median", "90th", "99th")
 Limits = tuple[tuple[float, ...], tuple[float, ...]]
 COMMON = {"model": "llama-2-70b", "runtime": "vllm", "tp": 8}
