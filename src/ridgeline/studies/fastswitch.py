@@ -80,8 +80,7 @@ STUDY = Study(
             value=(1.4, 11.2),
             baseline="vLLM with turns; tails of TTFT and TBT",
             why="With turns of a second swaps by block keep the device busy with copies, and a request's mean gap "
-            "holds whole turns in which it is out. The paper counts the gaps between single tokens, of engines that "
-            "are less loaded.",
+            "holds whole turns in which it is out. The paper counts the gaps between single tokens.",
         ),
     ),
     assumptions=(

@@ -58,8 +58,8 @@ def run(assumed: Mapping[str, float]) -> Outcome:
 WHY = {
     TIME.format(
         "fp32", 1024
-    ): "A launch of a tenth of a millisecond shows what the shape does not: a library would pick tiles that "
-    "fill the 46 SMs, as our price does, while the runs are of named CUTLASS variants with large ones.",
+    ): "At this size tiles must be small to fill the 46 SMs. Our price picks such; the runs are of "
+    "named CUTLASS variants, presumably with large ones.",
 }
 """What is missed."""
 

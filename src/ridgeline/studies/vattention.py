@@ -104,8 +104,7 @@ STUDY = Study(
             value=3.92,
             baseline="FlashAttention's paged kernel; up to",
             why="Attention is at most 86 % of a long prompt, and the paged kernel is 1.37 times as slow in the "
-            "paper's own measurement of kernels; the rest was host code that builds block tables, which is not "
-            "priced.",
+            "paper's own measurement of kernels. What else slowed the paged variant is not known here.",
         ),
     ),
     assumptions=(
