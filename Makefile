@@ -76,7 +76,7 @@ index: $(VENV)/.user ## rebuild the name indices after adding or renaming a chip
 	$(BIN)/python -m ridgeline.workloads.cards
 
 regold: $(VENV)/.dev ## write golden files and shown outputs anew; read the diff before committing it
-	RIDGELINE_REGOLD=1 $(PYTEST) -q $(wildcard tests/golden) tests/house/test_docs.py
+	RIDGELINE_REGOLD=1 $(PYTEST) -q $(wildcard tests/golden) tests/house/test_docs.py tests/studies
 	git --no-pager diff --stat -- tests/golden '*.md'
 
 soak: $(VENV)/.dev ## every test, the slow ones too, with many more random examples

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from ridgeline.api.audit import Audit, audit
     from ridgeline.api.capacity import Capacity, capacity
     from ridgeline.api.compare import Compared, compare
     from ridgeline.api.impact import Impact, impact
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ridgeline.workloads.traffic import Traffic, load_traffic, make_traffic
 
 __all__ = [
+    "Audit",
     "Capacity",
     "Compared",
     "Impact",
@@ -46,6 +48,7 @@ __all__ = [
     "Sized",
     "Swept",
     "Traffic",
+    "audit",
     "capacity",
     "check_policy",
     "chip",

@@ -105,3 +105,12 @@ def test_any_data_makes_a_well_formed_picture(x: object, y: object, log: bool) -
     assert "nan" not in picture.casefold().replace("alert", "")
     drawn = sum(len(line.get("points", "").split()) for line in root.findall(f"{SVG}polyline"))
     assert drawn <= 2 * 600
+
+
+@pytest.mark.parametrize("values", [[1e-3, 1.0, 1e4], [0.0, 5.0, 50.0], [7.0, 7.0, 7.0]])
+def test_a_logarithmic_y_axis_shows_what_is_above_zero(values: list[float]) -> None:
+    picture = line_chart(
+        "t", [Line(name="a", x=[1.0, 2.0, 3.0], y=values)], x=Axis(label="x"), y=Axis(label="y", log=True)
+    )
+    assert picture.count("<svg") == 1
+    assert "nan" not in picture

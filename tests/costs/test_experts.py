@@ -249,3 +249,25 @@ def test_held_out_shapes_are_priced_within_the_committed_error(
     together = np.concatenate(off)
     assert together.size > 200
     assert np.median(together) < limit
+
+
+@pytest.mark.parametrize("ep", [4.0, 32.0, 256.0])
+def test_a_rank_behind_a_dispatch_sorts_its_own_tokens_only(ep: float) -> None:
+    """What it computes stays the same; the passes over tokens that went elsewhere are spared, the more the wider."""
+    tokens = np.array([64.0, 512.0, 4096.0, 32768.0])
+    whole = Experts(
+        name="experts",
+        part="experts",
+        tokens=tokens,
+        hidden=7168.0,
+        inter=2048.0,
+        topk=8.0,
+        experts=256.0,
+        ep=ep,
+        scheme=scheme("bf16"),
+    )
+    own = replace(whole, seen_frac=1.0 / ep)
+    terms, fewer = (price_experts(op, on("h200-sxm"), Setting()).terms for op in (whole, own))
+    np.testing.assert_allclose(fewer["permute"], np.asarray(terms["permute"]) / ep)
+    np.testing.assert_array_equal(fewer["compute"], terms["compute"])
+    assert np.all(seconds(own, "h200-sxm") <= seconds(whole, "h200-sxm"))

@@ -68,6 +68,7 @@ def test_round_robin_passes_over_lanes_that_are_down() -> None:
         routers.LeastLoaded,
         routers.PowerOfChoices,
         routers.LeastTokens,
+        routers.Freest,
         routers.Session,
         routers.Prefix,
         routers.PrefixCost,
@@ -142,6 +143,16 @@ def test_random_is_even_and_the_same_for_the_same_seed() -> None:
 def test_fewest_tokens_to_compute_is_chosen() -> None:
     lanes = [Lane(pending_tokens=t, running=r) for t, r in ((50, 0), (10, 9), (10, 3), (900, 0))]
     assert routers.LeastTokens(facts()).route(0, 0.0, lanes) == 2
+
+
+def test_the_cache_that_lasts_longest_is_chosen() -> None:
+    prompt = sum(facts().prompt_tokens) / len(facts())
+    lanes = [
+        Lane(free_blocks=f, running=r, waiting=w) for f, r, w in ((90, 30, 0), (50, 5, 0), (90, 5, 0), (90, 5, 40))
+    ]
+    best = max(range(4), key=lambda i: routers.freeness(lanes[i], prompt))
+    assert routers.Freest(facts()).route(0, 0.0, lanes) == best == 2
+    assert routers.freeness(lanes[3], prompt) < routers.freeness(lanes[2], prompt)
 
 
 # Sessions ------------------------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ class _Scale:
 
 def line_chart(title: str, lines: Sequence[Line], *, x: Axis, y: Axis, marks: Sequence[Mark] = ()) -> str:
     """The chart as one <svg> element; lines without a finite point are left out of the picture, not of the legend."""
-    points = [_points(line, x.log) for line in lines]
+    points = [_points(line, x.log, y.log) for line in lines]
     seen = np.concatenate([np.empty((0, 2)), *points])
     seen = seen[np.isfinite(seen).all(axis=1)]
     parts = [
@@ -112,12 +112,14 @@ def _colour(i: int) -> str:
     return COLOURS[i % len(COLOURS)]
 
 
-def _points(line: Line, log: bool) -> NDArray[np.float64]:
-    """(x, y) rows, thinned out."""
+def _points(line: Line, x_log: bool, y_log: bool) -> NDArray[np.float64]:
+    """(x, y) rows, thinned out; what a logarithmic axis cannot show is left out."""
     points = np.column_stack([np.asarray(line.x, np.float64), np.asarray(line.y, np.float64)])
     points[~np.isfinite(points).all(axis=1), 1] = np.nan
-    if log:
+    if x_log:
         points = points[points[:, 0] > 0]
+    if y_log:
+        points = points[~(points[:, 1] <= 0)]
     most = MOST_DOTS if line.dots else MOST_POINTS
     if len(points) > most:
         points = points[np.unique(np.linspace(0, len(points) - 1, most).astype(int))]
@@ -127,8 +129,8 @@ def _points(line: Line, log: bool) -> NDArray[np.float64]:
 def _scales(seen: NDArray[np.float64], marks: Sequence[Mark], x: Axis, y: Axis) -> tuple[_Scale, _Scale]:
     xs = [*seen[:, 0].tolist(), *(mark.x for mark in marks)]
     low, high = _apart(min(xs), max(xs), x.log)
-    floor = float(seen[:, 1].min())
-    bottom, top = _apart(floor if y.log else min(floor, 0.0), float(seen[:, 1].max()) * 1.05, y.log)
+    lowest, highest = float(seen[:, 1].min()), float(seen[:, 1].max()) * 1.05
+    bottom, top = _apart(lowest / 1.05 if y.log else min(lowest, 0.0), highest, y.log)
     return (
         _Scale(low, high, LEFT, WIDTH - RIGHT, x.log),
         _Scale(bottom, top, HEIGHT - BOTTOM, TOP, y.log),

@@ -61,7 +61,7 @@ DEGREES = ("tp", "pp", "dp", "ep", "moe_tp", "cp")
 STEP_SHARES = frozenset(
     {
         *("model", "chip", "node", "runtime", "runtime_version", "clock_frac"),
-        *("weights", "activations", "kv", "moe_weights"),
+        *("weights", "activations", "kv", "moe_weights", "nano_batches"),
         *DEGREES,
     }
 )
@@ -302,6 +302,13 @@ FLEETS: tuple[Column, ...] = (
         choices=("continuous", "static"),
     ),
     _text("preemption", "of sequences that the cache cannot hold", "recompute", choices=("recompute", "swap")),
+    Column(
+        name="swap_call_s",
+        kind=NUMBER,
+        doc="host time of each copy of a swapped block, one per layer for keys and one for values; 0: all in one copy",
+        default=0.0,
+        unit="s",
+    ),
     Column(
         name="watermark_frac", kind=NUMBER, doc="share of the cache that admission keeps free", default=0.0, highest=0.9
     ),

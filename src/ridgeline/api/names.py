@@ -1,5 +1,6 @@
 """Every name that `import ridgeline as rl` shows, in one place to be loaded when the first of them is used."""
 
+from ridgeline.api.audit import Audit, audit
 from ridgeline.api.capacity import Capacity, capacity
 from ridgeline.api.compare import Compared, compare
 from ridgeline.api.impact import Impact, impact
@@ -21,6 +22,7 @@ from ridgeline.workloads.catalogue import model
 from ridgeline.workloads.traffic import Traffic, load_traffic, make_traffic
 
 __all__ = [
+    "Audit",
     "Capacity",
     "Compared",
     "Impact",
@@ -34,6 +36,7 @@ __all__ = [
     "Sized",
     "Swept",
     "Traffic",
+    "audit",
     "capacity",
     "check_policy",
     "chip",

@@ -72,13 +72,17 @@ DTYPES: Mapping[str, DType] = {
         _dtype("int4", 4, "int4", scale_bits=16 / 128),
         _dtype("mxfp4", 4, "fp4", scale_bits=8 / 32),
         _dtype("nvfp4", 4, "fp4", scale_bits=8 / 16),
+        _dtype("int3", 3, "int8", scale_bits=16 / 128),
+        _dtype("int2", 2, "int8", scale_bits=16 / 128),
+        _dtype("int2_g32", 2, "int8", scale_bits=32 / 32),
         _dtype("ternary", 1.6, "int8", scale_bits=0.0),
         _dtype("int1", 1, "int8", scale_bits=0.0),
         _dtype("int32", 32, "fp32"),
         _dtype("int64", 64, "fp64"),
     )
 }
-"""Storage formats. Ternary: five trits in a byte (BitNet b1.58, arXiv 2402.17764); int4: 128 weights share a scale."""
+"""Storage formats. Ternary: five trits in a byte (BitNet b1.58, arXiv 2402.17764); int4, int3, int2: 128 weights share
+a scale; int2_g32: 32 cached values share a 16-bit scale and a 16-bit offset (KIVI, arXiv 2402.02750)."""
 
 DTYPE_NAMES = Names(
     "dtype",
@@ -97,6 +101,9 @@ DTYPE_NAMES = Names(
         "int4": ("i4", "uint4", "w4"),
         "mxfp4": ("mx_fp4",),
         "nvfp4": ("fp4", "nv_fp4"),
+        "int3": ("w3",),
+        "int2": ("w2",),
+        "int2_g32": ("kivi2",),
         "ternary": ("1.58bit", "b1.58"),
         "int1": ("1bit", "binary", "bool"),
         "int32": ("i32",),
@@ -148,6 +155,9 @@ SCHEMES: Mapping[str, Scheme] = {
         _scheme("w4afp8", "int4", "fp8", "fp8", quantises=True, block=128),
         _scheme("w4a8", "int4", "int8", "int8", quantises=True, block=128),
         _scheme("int4", "int4", "int4", "int4", quantises=True, block=128),
+        _scheme("int3_wo", "int3", "bf16", "bf16", block=128),
+        _scheme("int2_wo", "int2", "bf16", "bf16", block=128),
+        _scheme("w2a8", "int2", "int8", "int8", quantises=True, block=128),
         _scheme("ternary_wo", "ternary", "bf16", "bf16"),
         _scheme("ternary", "ternary", "int8", "int8", quantises=True),
         _scheme("int1_wo", "int1", "bf16", "bf16"),

@@ -71,7 +71,7 @@ def grouped_time(op: Experts, loads: Loads, facts: Facts, c: Numbers, resident: 
     weight_bytes = loads.active * op.matrices * hidden * inner * op.scheme.weight.element_bytes
     entering = op.scheme.activation.element_bytes
     widths = 2.0 * hidden * (entering + 2.0) + inner * (2.0 * (op.matrices - 1.0) + entering)
-    all_rows_bytes = 4.0 * np.asarray(op.tokens, float) * op.topk * hidden
+    all_rows_bytes = 4.0 * np.asarray(op.tokens, float) * op.seen_frac * op.topk * hidden
     # A pass over rows waits for memory and for the units that convert and scatter what they read.
     units_rate = np.asarray(c["pass_bytes_per_clock"]) * facts.units * facts.clock_hz
     pass_s_per_byte = 1.0 / facts.bandwidth_bytes_per_s + 1.0 / units_rate

@@ -163,6 +163,7 @@ def _cut_experts(op: Experts, plan: Plan) -> tuple[Op, ...]:
         wire = _wire_bytes(op.scheme)
         copies = stage * (1.0 - (1.0 - 1.0 / stage) ** np.asarray(op.topk, float))
         sent = np.where(shared, 0.0, op.tokens / plan.tp * op.hidden * copies)
+        rank = replace(rank, seen_frac=np.where(shared, 1.0, 1.0 / np.asarray(rank.ep, float)))
         result.append(_collective("alltoall", "ep", op.part, sent * wire, stage, name="dispatch"))
         result.append(rank)
         result.append(_collective("alltoall", "ep", op.part, sent * WIDE_BYTES, stage, name="combine"))

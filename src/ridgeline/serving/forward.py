@@ -48,7 +48,14 @@ def predict_step(cases: Cases, problems: Problems) -> dict[str, NDArray[np.float
         d, rows = deployment_for(group, group.rows, cases), group.rows
         c, plan = d.cases, plan_of(d)
         check_plan(d.model, plan, problems, rows)
-        stepper = Stepper(model=d.model, plan=plan, machines=d.machines, runtime=d.runtime, setting=d.setting)
+        stepper = Stepper(
+            model=d.model,
+            plan=plan,
+            machines=d.machines,
+            runtime=d.runtime,
+            setting=d.setting,
+            nano_batches=c["nano_batches"],
+        )
         prompts = np.where(prefill[rows], c["batch"], 0.0)
         batch = Batch(
             decode_seqs=c["batch"] - prompts,

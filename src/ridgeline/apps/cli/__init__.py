@@ -8,6 +8,7 @@ import sys
 import typer
 
 from ridgeline.apps.cli import (
+    audit,
     bench,
     calibrate,
     capacity,
@@ -23,6 +24,7 @@ from ridgeline.apps.cli import (
     search,
     simulate,
     size,
+    study,
     sweep,
     validate,
     web,
@@ -53,6 +55,8 @@ app.command("emulate", epilog=emulate.EXAMPLES)(emulate.emulate)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("deploy", epilog=deploy.EXAMPLES)(deploy.deploy)
 app.command("search", epilog=search.EXAMPLES)(search.search)
+app.command("audit", epilog=audit.EXAMPLES)(audit.audit)
+app.command("study", epilog=study.EXAMPLES)(study.study)
 app.command("validate", epilog=validate.EXAMPLES)(validate.validate)
 app.command("web", epilog=web.EXAMPLES)(web.web)
 

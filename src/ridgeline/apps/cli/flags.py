@@ -20,6 +20,7 @@ SHORT = {
     "e2e_slo_s": "--e2e",
     "cold_start_s": "--cold-start",
     "switch_s": "--switch",
+    "swap_call_s": "--swap-call",
 }
 
 OnOption = Annotated[str, typer.Option("--on", metavar="MACHINE", help='machines: "8x h100-sxm", "4x dgx-h100"')]

@@ -56,6 +56,8 @@ class Choices:
         entry: which lane of several pools takes an arrival ("": shares by the rates of the closed form).
         kv: what a sequence keeps of its cache. eviction: order in which prefixes leave. tiers: where they go to.
         preemption: recompute or swap. batching: continuous or static.
+        swap_call_s: host time of each copy of a swapped block: engines that swap block by block make one per layer for
+            keys and one for values, each too small for the port's rate (FastSwitch, arXiv 2411.18424, section 2).
         watermark_frac: share of the cache that admission keeps free.
         longest_chunk: most tokens of one prompt in an iteration.
         longest: most tokens of prompt and output that are served.
@@ -80,6 +82,7 @@ class Choices:
     eviction: object = "lru"
     tiers: Sequence[object] = ()
     preemption: str = "recompute"
+    swap_call_s: float = 0.0
     batching: str = "continuous"
     watermark_frac: float = 0.0
     longest_chunk: float = math.inf

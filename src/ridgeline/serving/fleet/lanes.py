@@ -135,7 +135,7 @@ class LaneMaker:
             kept_tokens=self.policy("kv", choices.kv).tokens,
             watermark_frac=choices.watermark_frac,
             preemption=choices.preemption,
-            copy_s=block * copy_s(d, lanes) if choices.preemption == "swap" else 0.0,
+            copy_s=block_copy_s(d, lanes, block, choices.swap_call_s) if choices.preemption == "swap" else 0.0,
             lag=r.admission_lag_steps,
             wait_steps=int(r.batch_wait_steps) if waits else 0,
             wait_frac=r.batch_wait_frac,
@@ -231,6 +231,15 @@ def copy_s(d: Deployment, lanes: Lanes) -> float:
         what = f"{machine.chip.name} has no host port in the catalogue"
         raise DomainError(what, at="preemption", got="swap", fix="take preemption recompute")
     return token_bytes(d, lanes) / port.bandwidth_bytes_per_s
+
+
+def block_copy_s(d: Deployment, lanes: Lanes, block: int, call_s: float) -> float:
+    """Seconds to move one block: its bytes over the port, and a call per layer of a stage for keys and for values."""
+    if not 0 <= call_s < math.inf:
+        raise DomainError("a call takes some time or none", at="swap_call_s", got=call_s, fix="give for example 10us")
+    stages = np.ravel(np.asarray(lanes.stepper.plan.pp, float))[0]
+    layers = float(np.ceil(np.ravel(np.asarray(d.model.layers, float))[0] / stages))
+    return block * copy_s(d, lanes) + 2.0 * layers * call_s
 
 
 def cache_tokens(d: Deployment, lanes: Lanes, costs: Costs | None = None) -> float:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from ridgeline.core.errors import DomainError
 from ridgeline.serving.policies.facts import Facts
-from ridgeline.serving.policies.routers import LaneView
+from ridgeline.serving.policies.routers import LaneView, freeness
 from ridgeline.serving.policies.settings import interval
 
 Pairs = Sequence[tuple[int, int]]
@@ -48,8 +48,7 @@ class FreeCache:
 class Freeness:
     """From lanes that fill soon to lanes that do not: iterations that the free cache lasts at the present batch.
 
-    Source: Llumnix (arXiv 2406.03243, section 4.4: freeness = (cache - virtual usage) / batch size; requests that wait
-    count as if their prompts were in the cache already).
+    Source: Llumnix (arXiv 2406.03243, section 4.4); `routers.freeness` has the formula.
     """
 
     def __init__(
@@ -72,15 +71,14 @@ class Freeness:
     def decide(self, time: float, lanes: Sequence[LaneView]) -> Pairs:
         """Looks at every lane."""
 
-        def freeness(lane: LaneView) -> float:
-            tokens = lane.free_blocks * lane.block_tokens - lane.waiting * self._prompt
-            return tokens / max(lane.running, 1)
+        def free(lane: LaneView) -> float:
+            return freeness(lane, self._prompt)
 
         low, high = self._low, self._high
         return [
             (giver, taker)
-            for giver, taker in _pairs(lanes, freeness, 0.0)
-            if freeness(lanes[giver]) < low and freeness(lanes[taker]) > high
+            for giver, taker in _pairs(lanes, free, 0.0)
+            if free(lanes[giver]) < low and free(lanes[taker]) > high
         ]
 
 

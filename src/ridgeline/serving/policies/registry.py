@@ -50,6 +50,7 @@ BUNDLED: Mapping[str, Mapping[str, Callable[..., Any]]] = {
         "least-loaded": routers.LeastLoaded,
         "power-of-two": routers.PowerOfChoices,
         "least-tokens": routers.LeastTokens,
+        "freest": routers.Freest,
         "session": routers.Session,
         "prefix": routers.Prefix,
         "prefix-cost": routers.PrefixCost,

@@ -1,0 +1,26 @@
+"""What all studies share: what a claim is, how it is judged, where studies are found, and how they are shown."""
+
+from ridgeline.studies.frame.shelf import find, names
+from ridgeline.studies.frame.study import Assumption, Claim, Figure, Outcome, Study, Verdict
+from ridgeline.studies.frame.sweep import play, sweep, sweep_some, tail
+from ridgeline.studies.frame.trial import Judged, Trial, trial
+from ridgeline.studies.frame.usual import HOST_PER_LAYER
+
+__all__ = [
+    "HOST_PER_LAYER",
+    "Assumption",
+    "Claim",
+    "Figure",
+    "Judged",
+    "Outcome",
+    "Study",
+    "Trial",
+    "Verdict",
+    "find",
+    "names",
+    "play",
+    "sweep",
+    "sweep_some",
+    "tail",
+    "trial",
+]
