@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ridgeline.apps.web.labels import label
+
 Block = dict[str, Any]
 
 
@@ -42,7 +44,7 @@ class Answer:
 
 def numbers(items: Sequence[tuple[str, str, str]]) -> Block:
     """(name, value, meaning) of each number that people look for first."""
-    return {"type": "numbers", "items": [{"name": n, "value": v, "words": w} for n, v, w in items]}
+    return {"type": "numbers", "items": [{"name": n, "label": label(n), "value": v, "words": w} for n, v, w in items]}
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]], *, links: str = "") -> Block:
@@ -53,6 +55,11 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]], *, lin
 def picture(title: str, svg: str) -> Block:
     """A drawing."""
     return {"type": "picture", "title": title, "svg": svg}
+
+
+def file(title: str, name: str, content: str) -> Block:
+    """A file that can be read here, copied, and downloaded."""
+    return {"type": "file", "title": title, "name": name, "text": content}
 
 
 def text(words: str, *, kind: str = "") -> Block:
