@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ridgeline.api.predict import Prediction, predict
     from ridgeline.api.query import query
     from ridgeline.api.simulate import Simulated, simulate
+    from ridgeline.api.simulate_table import simulate_table
     from ridgeline.api.sweep import Swept, sweep
     from ridgeline.api.tasks import predict_table
     from ridgeline.core.errors import RidgelineError
@@ -45,6 +46,7 @@ __all__ = [
     "predict_table",
     "query",
     "simulate",
+    "simulate_table",
     "sweep",
 ]
 

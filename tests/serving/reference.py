@@ -49,7 +49,10 @@ class Store:
 
 @dataclass
 class Shelf:
-    """Adapters on the device, longest idle first; request -> adapter in `of`."""
+    """Adapters, or models of which one is in a batch, on the device, longest idle first; request -> one in `of`.
+
+    `host` > 0: so many are in host memory, least recently loaded first; another takes `fetch_s`.
+    """
 
     of: Sequence[int]
     slots: int
@@ -57,8 +60,18 @@ class Shelf:
     load_s: float
     each_s: float
     first_s: float
+    whole: bool = False
+    eviction: str = "lru"
+    host: int = 0
+    fetch_s: float = 0.0
     there: list[int] = field(default_factory=list)
     loads: int = 0
+    switches: int = 0
+    fetches: int = 0
+    last: int = -1
+    uses: dict[int, int] = field(default_factory=dict)
+    born: list[int] = field(default_factory=list)
+    held: list[int] = field(default_factory=list)
 
     def among(self, seqs: Sequence[Seq]) -> list[int]:
         """Distinct adapters of the sequences, in their order."""
@@ -73,17 +86,43 @@ class Shelf:
         if adapter in self.there and adapter not in self.among(running):
             self.there.remove(adapter)
             self.there.append(adapter)
+            if adapter not in self.born:
+                self.born.append(adapter)
+
+    def entered(self, s: Seq, others: Sequence[Seq]) -> None:
+        """It joins them."""
+        adapter = self.of[s.id]
+        if adapter not in self.among(others):
+            self.uses[adapter] = self.uses.get(adapter, 0) + 1
 
     def load(self, running: Sequence[Seq]) -> float:
         used, seconds = self.among(running), 0.0
+        if self.whole and used != [self.last]:
+            self.last = used[0]
+            self.switches += 1
         for adapter in used:
             if adapter not in self.there:
                 self.there.append(adapter)
                 self.loads += 1
-                seconds += self.load_s
+                seconds += self.fetch() if self.host and adapter not in self.held else self.load_s
+                if self.host:
+                    self.held = [*(each for each in self.held if each != adapter), adapter][-self.host :]
         while len(self.there) > self.kept:
-            self.there.remove(next(adapter for adapter in self.there if adapter not in used))
+            idle = [adapter for adapter in self.there if adapter not in used]
+            ranks = {
+                "lru": [(i, each) for i, each in enumerate(idle)],
+                "lfu": [(self.uses[each], i, each) for i, each in enumerate(idle)],
+                "fifo": [(self.born.index(each), each) for each in idle],
+            }
+            gone = min(ranks[self.eviction])[-1]
+            self.there.remove(gone)
+            self.born.remove(gone)
+            del self.uses[gone]
         return seconds
+
+    def fetch(self) -> float:
+        self.fetches += 1
+        return self.fetch_s
 
     def iteration_s(self, seqs: Sequence[Seq]) -> float:
         distinct = len(self.among(seqs))
@@ -381,6 +420,8 @@ class Reference:
 
     def enters(self, s: Seq, compute: int) -> None:
         """It left the queue; the order of the others may be another now."""
+        if self.shelf:
+            self.shelf.entered(s, [other for other in self.running if other is not s])
         if self.line:
             self.line.enters(s, compute, self.queue)
             self.sort()

@@ -236,7 +236,8 @@ def test_answers_are_plain_json(power: PowerTable) -> None:
         with_unserved(random_played(2)), powers={"serving": power}, classes=(Promise(name="x", ttft_s=1.0),)
     )
     told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert set(told) == {"steady", "whole", "warm_up", "bound", "why", "objectives", "adapter_loads", "notes"}
+    counts = {"adapter_loads", "model_switches", "model_loads", "model_hit_frac"}
+    assert set(told) == {"steady", "whole", "warm_up", "bound", "why", "objectives", "notes"} | counts
     assert told["objectives"] == [{"name": "x", "ttft_s": 1.0, "tpot_s": None, "e2e_s": None}]
     assert told["whole"]["overall"]["ttft_s"]["p99"]["indicative"] is True
     assert told["whole"]["cost_usd_per_1m_output_tokens"] is None

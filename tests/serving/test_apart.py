@@ -37,6 +37,18 @@ def test_lanes_apart_are_the_lanes_together(seed: int, router: str, monkeypatch:
     check(one, played)
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_a_single_lane_is_played_apart_whatever_its_router_looks_at(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "WINDOW", 1 + seed % 7 * 6)
+    times, rules, _ = case_of(seed)
+    rules = replace(rules, cache_tokens=max(rules.cache_tokens, 500.0))
+    one, other = (fleet_for(traffic_of(seed), 1, router_of("LeastLoaded"), rules, times) for _ in range(2))
+    assert apart.applies(one)
+    played = play(one, engine="python")
+    assert_equal(played, event_by_event(other))
+    check(one, played)
+
+
 @pytest.mark.parametrize("until_s", [0.0, 0.3, 1.0, 1.7])
 @pytest.mark.parametrize("window", [1, 10, 1000])
 def test_a_run_that_is_cut_off_is_cut_off_alike(until_s: float, window: int, monkeypatch: pytest.MonkeyPatch) -> None:

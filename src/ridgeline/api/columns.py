@@ -107,6 +107,24 @@ SERVING: tuple[Column, ...] = (
         name="acceptance_frac", kind=NUMBER, doc="chance that a drafted token is accepted", default=0.7, highest=1.0
     ),
     _count("nano_batches", "half batches of a step at once, where that is faster (2: as NanoFlow does)", 1, highest=2),
+    _text("attention_chip", "chip of the catalogue that holds the cache and runs its decode attention; empty: `chip`"),
+    _count("attention_chips", "of each replica, beside those of its plan", 0, lowest=0),
+    _count("attention_batches", "that rotate between both kinds of chips, where that is faster", 1, highest=64),
+    Column(
+        name="attention_link_bytes_per_s",
+        kind=NUMBER,
+        doc="of each chip to those of the other kind, one direction; 0: the links of the catalogue that span both",
+        default=0.0,
+        unit="byte/s",
+    ),
+    Column(
+        name="attention_latency_s",
+        kind=NUMBER,
+        doc="of an exchange over that link; -1: of the catalogue",
+        default=-1.0,
+        unit="s",
+        lowest=-1.0,
+    ),
     _count("max_batch", "sequences per iteration; 0: the runtime's default", 0, lowest=0),
     _count("max_batched_tokens", "tokens per iteration; 0: the runtime's default", 0, lowest=0),
     Column(
@@ -247,6 +265,7 @@ LOADS: tuple[Column, ...] = (
     _text("prompt", 'law of the prompt tokens, instead of isl: "lognormal(mean=1024, sigma=0.8)", ...'),
     _text("output", "law of the output tokens, instead of osl"),
     _text("adapters", 'law of the numbers of LoRA adapters: "uniform(1, 64)", "zipf(100, 1)", ...'),
+    _text("models", 'law of the numbers of models that take turns: "uniform(1, 20)", "zipf(150, 1)", ...'),
     _count("requests", "only so many requests; 0: all", 0, lowest=0),
     Column(name="duration_s", kind=NUMBER, doc="only arrivals before; 0: all", default=0.0, unit="s"),
     Column(name="ttft_slo_s", kind=NUMBER, doc="objective: time to first token; 0: none", default=0.0, unit="s"),
@@ -278,6 +297,9 @@ FLEETS: tuple[Column, ...] = (
     _count("lora_slots", "distinct adapters in an iteration", 8),
     _count("lora_cache", "adapters on a chip; 0: lora_slots", 0, lowest=0),
     _text("lora_targets", "projections with adapters", "attention", choices=("attention", "all")),
+    _count("models_cache", "models that stay in the memory of a chip, of those that requests name", 1),
+    _count("models_host", "models that host memory holds; 0: as many as fit", 0, lowest=0),
+    _text("models_eviction", "order in which models leave the memory of a chip: lru, lfu, fifo", "lru"),
     _text("autoscaler", 'how many of the replicas are up: "queue(target=4, minimum=1)", slo(...), ...'),
     Column(
         name="cold_start_s",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -22,13 +24,18 @@ def task_columns(task: str) -> tuple[Column, ...]:
     return TASKS[task]
 
 
-def wanted(task: str) -> Mapping[str, Literal["number", "text"]]:
-    """Every name under which the task's columns may come, and what they hold."""
+def kinds_of(columns: Sequence[Column]) -> Mapping[str, Literal["number", "text"]]:
+    """Every name under which the columns may come, and what they hold."""
     kinds: dict[str, Literal["number", "text"]] = {}
-    for column in task_columns(task):
+    for column in columns:
         for name in (column.name, *column.aliases):
             kinds[name] = "number" if column.kind == NUMBER else "text"
     return kinds
+
+
+def wanted(task: str) -> Mapping[str, Literal["number", "text"]]:
+    """Every name under which the task's columns may come, and what they hold."""
+    return kinds_of(task_columns(task))
 
 
 def intake(task: str, table: Table) -> tuple[Cases, Problems]:
@@ -37,12 +44,26 @@ def intake(task: str, table: Table) -> tuple[Cases, Problems]:
     numbers: dict[str, NDArray[np.float64] | float] = {}
     texts: dict[str, Labels] = {}
     for column in task_columns(task):
-        source = next((name for name in (column.name, *column.aliases) if table.has(name)), None)
         if column.kind == NUMBER:
-            numbers[column.name] = _number(column, source, table, problems)
+            numbers[column.name] = _number(column, _source(column, table), table, problems)
         else:
-            texts[column.name] = _labels(column, source, table, problems)
+            texts[column.name] = _labels(column, _source(column, table), table, problems)
     return Cases(table.rows, numbers, texts), problems
+
+
+def flag_cells(columns: Sequence[Column], table: Table, problems: Problems) -> None:
+    """Flag cells that are no value of their columns; a column that must be given may still be missing."""
+    for column in columns:
+        source = _source(column, table)
+        if source is not None:
+            if column.default is None:
+                column = replace(column, default=math.nan if column.kind == NUMBER else "")
+            (_number if column.kind == NUMBER else _labels)(column, source, table, problems)
+
+
+def _source(column: Column, table: Table) -> str | None:
+    """Under which of its names the column is there."""
+    return next((name for name in (column.name, *column.aliases) if table.has(name)), None)
 
 
 def _number(column: Column, source: str | None, table: Table, problems: Problems) -> NDArray[np.float64] | float:

@@ -4,6 +4,7 @@ from ridgeline.api.capacity import Capacity, capacity
 from ridgeline.api.predict import Prediction, predict
 from ridgeline.api.query import query
 from ridgeline.api.simulate import Simulated, simulate
+from ridgeline.api.simulate_table import simulate_table
 from ridgeline.api.sweep import Swept, sweep
 from ridgeline.api.tasks import predict_table
 from ridgeline.core.errors import RidgelineError
@@ -35,5 +36,6 @@ __all__ = [
     "predict_table",
     "query",
     "simulate",
+    "simulate_table",
     "sweep",
 ]

@@ -148,9 +148,12 @@ def title_of(prediction: Prediction) -> str:
     if prediction.task != "serving":
         return f"{prediction.task}: {case.get('model') or case.get('kind')} on {case.get('chip')}"
     chips = float(prediction.values.get("chips", 0.0))
+    machines = f"{chips:g}x {case['chip']}"
+    if case.get("attention_chip"):
+        apart = float(case["attention_chips"]) * float(case["replicas"])
+        machines = f"{chips - apart:g}x {case['chip']} and {apart:g}x {case['attention_chip']}"
     return (
-        f"{case['model']} on {chips:g}x {case['chip']} with {case['runtime']}, "
-        f"{case['isl']:g} in / {case['osl']:g} out, {_load(case)}"
+        f"{case['model']} on {machines} with {case['runtime']}, {case['isl']:g} in / {case['osl']:g} out, {_load(case)}"
     )
 
 
@@ -184,6 +187,12 @@ def _metrics(prediction: Prediction) -> Table:
 def _memory(prediction: Prediction) -> RenderableType:
     from ridgeline.hardware import catalogue
 
+    apart = str(prediction.case.get("attention_chip", ""))
+    if apart:
+        sizes = [float(prediction.values[f"{name}_bytes_per_chip"]) for name in ("memory", "kv")]
+        of = [catalogue.chip(name).dram.capacity_bytes for name in (str(prediction.case["chip"]), apart)]
+        here, there = (f"{units.size(a)} of {units.size(b)}" for a, b in zip(sizes, of, strict=True))
+        return Text(f"memory per chip  weights and reserve {here}; cache, on an attention chip, {there}")
     capacity = catalogue.chip(str(prediction.case["chip"])).dram.capacity_bytes
     v = {name: float(prediction.values[f"{name}_bytes_per_chip"]) for name in ("weights", "kv", "memory")}
     reserve = max(v["memory"] - v["weights"] - v["kv"], 0.0)

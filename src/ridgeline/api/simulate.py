@@ -213,6 +213,8 @@ def _provenance(
     load.update(np.ascontiguousarray(traffic.hash_ids).tobytes())
     if (traffic.adapter >= 0).any():
         load.update(np.ascontiguousarray(traffic.adapter).tobytes())
+    if (traffic.model >= 0).any():
+        load.update(np.ascontiguousarray(traffic.model).tobytes())
     told = [(name, sorted(case.items())) for name, case in cases.items()]
     pools = [(plan.name, plan.role, plan.to, plan.split, plan.router, plan.prefix) for plan in plans]
     configuration = hashlib.sha256(repr((told, pools, choices)).encode()).hexdigest()

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ridgeline.api.columns import FLEETS, LOADS
 from ridgeline.api.intake import intake, wanted
@@ -21,6 +22,7 @@ from ridgeline.core.tables import from_mapping
 from ridgeline.serving.deployment import Deployment
 from ridgeline.serving.fleet.choices import Choices, PoolPlan, usual_pools
 from ridgeline.serving.fleet.lora import Lora
+from ridgeline.serving.fleet.models import Residence
 from ridgeline.serving.fleet.slices import Split
 from ridgeline.serving.fleet.spec import FleetSpec, load_fleet
 from ridgeline.serving.fleet.upkeep import parse_failures
@@ -48,6 +50,7 @@ class Load:
     prompt: str = ""
     output: str = ""
     adapters: str = ""
+    models: str = ""
     requests: float = 0.0
     duration_s: float = 0.0
     ttft_slo_s: float = 0.0
@@ -67,9 +70,14 @@ class Load:
         if self.trace and rate > 0:
             found = found.at_rate(rate)
         if self.adapters:
-            drawn = parse_law(self.adapters, at="adapters").sample(len(found), stream(int(self.seed), "adapters"))
-            found = replace(found, adapter=drawn.astype(np.int32))
+            found = replace(found, adapter=self._drawn("adapters", self.adapters, len(found)))
+        if self.models:
+            found = replace(found, model=self._drawn("models", self.models, len(found)))
         return self._promised(found)
+
+    def _drawn(self, name: str, law: str, count: int) -> NDArray[np.int32]:
+        """Numbers by a law, from a stream of their own."""
+        return parse_law(law, at=name).sample(count, stream(int(self.seed), name)).astype(np.int32)
 
     def _ends(self) -> dict[str, Any]:
         """Where the load ends, and its seed, as `workloads.traffic` takes them."""
@@ -259,12 +267,19 @@ def parted(case: Mapping[str, Any], *, plugins: bool, keep_runs: bool) -> tuple[
         name: fleet.pop(f"lora_{name}") for name in ("rank", "slots", "cache", "targets") if f"lora_{name}" in fleet
     }
     lora |= {name: int(lora[name]) for name in ("slots", "cache") if name in lora}
+    residence = {
+        name: fleet.pop(f"models_{column}")
+        for name, column in (("kept", "cache"), ("host", "host"), ("eviction", "eviction"))
+        if f"models_{column}" in fleet
+    }
+    residence |= {name: int(residence[name]) for name in ("kept", "host") if name in residence}
     failures, tiers, kept = (fleet.pop(name, "") for name in ("failures", "tiers", "kept"))
     limited: dict[str, Any] = {name: value or math.inf for name, value in limits.items()}
     choices = Choices(
         **fleet,
         **limited,
         lora=Lora(**lora),
+        residence=Residence(**residence),
         kv=kept or "full",
         tiers=[tier.strip() for tier in tiers.split("+")] if isinstance(tiers, str) and tiers else tiers or (),
         cold_start_s=None if cold < 0 else cold,

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.api.columns import SERVING
+from ridgeline.api.simulated_row import cells, predicted_columns
 from ridgeline.core.cases import Problems
 from ridgeline.core.errors import RidgelineError
 from ridgeline.core.tables import Labels, Table
@@ -23,6 +24,8 @@ Evaluate = Callable[[str, Table], tuple[dict[str, Any], Problems]]
 
 NOT_THE_CASE = frozenset({"trace", "isl", "osl", "load", "concurrency"})
 """Columns that the trace takes the place of."""
+
+TAKEN = tuple(column for column in SERVING if column.name not in NOT_THE_CASE)
 
 
 def traced_rows(table: Table) -> NDArray[np.intp]:
@@ -61,7 +64,7 @@ def evaluate_traced(table: Table, rows: NDArray[np.intp], evaluate: Evaluate) ->
             problems.flag(one, faults[row])
         elif problems.ok[row]:
             try:
-                answers = _simulated(_cells(columns, row), traces.values[traces.codes[row]])
+                answers = _simulated(cells(columns, row, TAKEN), traces.values[traces.codes[row]])
             except RidgelineError as error:
                 problems.flag(one, error)
             else:
@@ -94,48 +97,10 @@ class _Means:
         return isl, osl
 
 
-def _cells(columns: Mapping[str, Any], row: int) -> dict[str, float | str]:
-    """What a row says, but for what the trace takes the place of."""
-    names = {name: column.name for column in SERVING for name in (column.name, *column.aliases)}
-    cells: dict[str, float | str] = {}
-    for name, values in columns.items():
-        if names[name] in NOT_THE_CASE:
-            continue
-        if isinstance(values, Labels):
-            if values.codes[row] >= 0:
-                cells[names[name]] = values.values[values.codes[row]]
-        elif not np.isnan(values[row]):
-            cells[names[name]] = float(values[row])
-    return cells
-
-
-def _simulated(cells: Mapping[str, Any], trace: str) -> dict[str, float | str]:
+def _simulated(asked: Mapping[str, Any], trace: str) -> dict[str, float | str]:
     from ridgeline.api.simulate import simulate
 
-    run = simulate(trace=trace, **cells)
-    steady, everyone = run.answers.steady, run.answers.steady.overall
-    ttft, tpot, e2e = (
-        float("nan") if latency is None else latency.mean.value
-        for latency in (everyone.ttft_s, everyone.tpot_s, everyone.e2e_s)
-    )
-    return {
-        "ttft_s": ttft,
-        "tpot_s": tpot,
-        "steady_ttft_s": ttft,
-        "steady_tpot_s": tpot,
-        "tpot_low_s": float("nan") if everyone.tpot_s is None else everyone.tpot_s.mean.low,
-        "tpot_high_s": float("nan") if everyone.tpot_s is None else everyone.tpot_s.mean.high,
-        "e2e_s": e2e,
-        "request_per_s": everyone.request_per_s,
-        "output_tokens_per_s": everyone.output_tokens_per_s,
-        "output_tokens_per_s_per_chip": steady.output_tokens_per_s_per_chip,
-        "total_tokens_per_s": everyone.total_tokens_per_s,
-        "batch": steady.batch,
-        "power_w_per_chip": steady.power_w_per_chip,
-        "energy_j_per_output_token": steady.energy_j_per_output_token,
-        "cost_usd_per_1m_output_tokens": steady.cost_usd_per_1m_output_tokens,
-        "bound": run.answers.bound.kind,
-    }
+    return predicted_columns(simulate(trace=trace, **asked))
 
 
 def _put(results: dict[str, Any], name: str, row: int, value: float | str) -> None:

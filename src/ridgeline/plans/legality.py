@@ -7,7 +7,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from ridgeline.core.cases import Problems, Rows
 from ridgeline.plans.plan import DEGREES, Plan
-from ridgeline.workloads.model import CompressedLatent, GroupedQuery, Latent, Mixer, MixtureOfExperts, Model
+from ridgeline.workloads.model import (
+    CompressedLatent,
+    GroupedQuery,
+    Latent,
+    LinearAttention,
+    Mixer,
+    MixtureOfExperts,
+    Model,
+    StateSpace,
+)
 from ridgeline.workloads.ops import Dim
 
 MOST_DIVISORS = 65536
@@ -53,6 +62,43 @@ def check_plan(model: Model, plan: Plan, problems: Problems, rows: Rows, chips: 
                 f"the plan needs {need[i]:g} chips per replica and the machine has {have[i]:g}; lower tp, pp or dp"
             ),
         )
+
+
+def check_away(model: Model, plan: Plan, problems: Problems, rows: Rows) -> None:
+    """Flag every row whose decode attention cannot run on chips of its own as `plan.attention` says.
+
+    Its chips divide a layer's key/value heads, or its sequences by whole groups of as many chips as there are heads.
+    """
+    chips, cp = _column(plan.attention, rows), _column(plan.cp, rows)
+    slots = _column(plan.dp, rows) * _column(plan.pp, rows)
+    bad = ~np.isfinite(chips) | (chips < 1.0) | (chips != np.floor(chips))
+    _flag(
+        problems,
+        rows,
+        bad,
+        lambda i: (
+            f"attention_chips must be a multiple of dp x pp = {slots[i]:g}, 1 at least for each (got "
+            f"{chips[i] * slots[i]:g})"
+        ),
+    )
+    what = "attention on chips of its own does not go with cp; give cp 1"
+    _flag(problems, rows, cp > 1, lambda i: what)
+    for mixer in {id(block.mixer): block.mixer for block in model.blocks}.values():
+        if isinstance(mixer, StateSpace | LinearAttention):
+            what = f"{type(mixer).__name__} layers keep states, not a cache that other chips could hold"
+            problems.flag(rows, f"{what}; leave out attention_chip")
+        if isinstance(mixer, GroupedQuery):
+            heads = _column(mixer.kv_heads, rows)
+            split = (heads % np.maximum(chips, 1.0) != 0) & (chips % np.maximum(heads, 1.0) != 0)
+            _flag(
+                problems,
+                rows,
+                split & ~bad,
+                lambda i, heads=heads: (
+                    f"attention_chips / (dp x pp) = {chips[i]:g} neither divides the {heads[i]:g} key/value heads nor "
+                    f"is a multiple of them; nearest: {_near(heads[i], chips[i])}"
+                ),
+            )
 
 
 def _check_heads(mixer: Mixer | None, tp: NDArray[np.float64], problems: Problems, rows: Rows) -> None:

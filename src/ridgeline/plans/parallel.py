@@ -14,6 +14,7 @@ from typing import assert_never, cast
 import numpy as np
 
 from ridgeline.core.dtypes import DTYPES, Scheme
+from ridgeline.plans.away import fed_from_away, sent_away
 from ridgeline.plans.plan import Plan
 from ridgeline.workloads.graph import Graph, Repeat
 from ridgeline.workloads.ops import (
@@ -74,6 +75,11 @@ def _cut(graph: Graph, plan: Plan) -> Graph:
 def _cut_op(op: Op, plan: Plan, kv_heads: Dim, *, routed: bool) -> tuple[Op, ...]:
     if isinstance(op, Experts):
         return _cut_experts(op, plan)
+    if isinstance(op, Attention) and np.any(np.asarray(plan.attention) > 0):
+        if op.phase == "decode":
+            return sent_away(op, plan.attention)
+        exchanges = fed_from_away(op)
+        return (*exchanges[:1], *(_cut_other(op, plan) if _exceeds_one(plan.tp) else (op,)), *exchanges[1:])
     if not _exceeds_one(plan.tp):
         return (op,)
     if isinstance(op, Matmul):

@@ -26,6 +26,8 @@ class Plan:
         ep, moe_tp: how the experts of a layer are spread: whole experts over `ep` ranks, each cut `moe_tp` ways;
             0 means "what the other leaves": tp * dp * cp = ep * moe_tp.
         cp: context parallelism.
+        attention: chips beside those of a stage and group that hold its cache and run its decode attention (`away.py`);
+            0: none. They are not counted in `chips`.
     """
 
     tp: Dim = 1.0
@@ -34,6 +36,7 @@ class Plan:
     ep: Dim = 0.0
     moe_tp: Dim = 0.0
     cp: Dim = 1.0
+    attention: Dim = 0.0
     weights: str = ""
     activations: str = ""
     kv: str = ""

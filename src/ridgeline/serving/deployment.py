@@ -14,13 +14,14 @@ from ridgeline.costs.machine_columns import MachineColumns
 from ridgeline.costs.power import serving_power_w
 from ridgeline.costs.price import Setting
 from ridgeline.hardware.chip import Value
-from ridgeline.plans import Plan, check_plan
+from ridgeline.plans import AWAY, LINK, Plan, check_away, check_plan
+from ridgeline.serving.links import spanning
 from ridgeline.serving.load import Load, Procedure, speculated_tokens
 from ridgeline.serving.measure import Measured, applies, run_rows
 from ridgeline.serving.runtime import Runtime
 from ridgeline.serving.steady import Limits, Steady, solve
 from ridgeline.serving.stepper import Stepper
-from ridgeline.steps import Memory, Step, largest_name, memory_of
+from ridgeline.steps import Away, Memory, Step, Store, largest_name, memory_of
 from ridgeline.workloads.model import Model
 
 Column = NDArray[np.float64]
@@ -37,7 +38,8 @@ new-token ratio starts at 0.7 (sgl-project/sglang, schedule_policy)."""
 class Deployment:
     """What is deployed and under which load; `cases` holds the numeric columns of the rows.
 
-    `bulk` answers every row by the closed form, as for tables too large for runs of the engine.
+    `bulk` answers every row by the closed form, as for tables too large for runs of the engine. `attention` are the
+    machines of the chips that hold caches and run their attention, in all rows (None: in none).
     """
 
     model: Model
@@ -48,6 +50,7 @@ class Deployment:
     cases: Mapping[str, Column]
     saturated: NDArray[np.bool_]
     bulk: bool = False
+    attention: MachineColumns | None = None
 
     @property
     def setting(self) -> Setting:
@@ -116,6 +119,11 @@ def make_pool(d: Deployment, plan: Plan, load: Load, workers: Value, *, batch: V
     resident = 0.0 if prompts_only else RESIDENT[r.cache_policy] * c["osl"]
     speculates = bool(np.any(np.asarray(drafts) > 0)) and bool(d.model.drafts)
     context = c["isl"] + resident
+    away = None if d.attention is None else away_of(d, plan, d.attention)
+    store = None
+    if d.attention is not None:
+        of_chip = d.attention.gather(lambda machine: machine.chip.dram.capacity_bytes)
+        store = Store(chips=plan.attention, capacity_bytes=of_chip)
     memory = memory_of(
         d.model,
         plan,
@@ -125,6 +133,7 @@ def make_pool(d: Deployment, plan: Plan, load: Load, workers: Value, *, batch: V
         reserve_bytes=r.reserve_bytes,
         of_free=r.memory_base == "free",
         drafts=speculates,
+        store=store,
     )
     asked = np.where(batch > 0, batch, r.max_batch)
     slots = np.maximum(np.minimum(memory.max_sequences / plan.pp, asked), 1.0)
@@ -141,16 +150,62 @@ def make_pool(d: Deployment, plan: Plan, load: Load, workers: Value, *, batch: V
         setting=d.setting,
         drafts=drafts,
         nano_batches=c["nano_batches"],
+        away=away,
+        turns=1.0 if away is None else c["attention_batches"],
     )
     limits = Limits(slots=np.minimum(slots, in_flight), token_budget=budget)
-    chips = workers * plan.chips
+    chips = workers * (plan.chips + attention_chips(plan))
     return Pool(stepper=stepper, limits=limits, memory=memory, context=context, lanes=lanes, chips=chips)
 
 
-def plan_of(c: Mapping[str, Column], prefix: str = "") -> Plan:
+def plan_of(d: Deployment, prefix: str = "") -> Plan:
     """The degrees in the columns of one pool."""
+    c = d.cases
     tp, pp, dp, ep, moe_tp = (c[f"{prefix}{name}"] for name in ("tp", "pp", "dp", "ep", "moe_tp"))
-    return Plan(tp=tp, pp=pp, dp=dp, ep=ep, moe_tp=moe_tp, cp=c["cp"] if not prefix else 1.0)
+    attention = 0.0 if d.attention is None else c["attention_chips"] / (dp * pp)
+    return Plan(tp=tp, pp=pp, dp=dp, ep=ep, moe_tp=moe_tp, cp=c["cp"] if not prefix else 1.0, attention=attention)
+
+
+def check(d: Deployment, plan: Plan, problems: Problems, rows: Rows) -> None:
+    """Flag every row whose plan its model cannot follow."""
+    check_plan(d.model, plan, problems, rows)
+    if d.attention is None:
+        return
+    check_away(d.model, plan, problems, rows)
+    away, nano = away_of(d, plan, d.attention), np.broadcast_to(np.asarray(d.cases["nano_batches"]), rows.shape)
+    unlinked = ~np.isfinite(np.broadcast_to(np.asarray(away.bytes_per_s, float), rows.shape))
+    what = "the catalogue knows no link between both kinds of chips; give attention_link_bytes_per_s"
+    problems.flag(rows[unlinked], what)
+    problems.flag(rows[nano > 1], "attention_chip does not go with nano_batches; give attention_batches")
+
+
+def attention_chips(plan: Plan) -> Value:
+    """Chips of a replica that hold its cache, beside those of its weights."""
+    return plan.attention * plan.dp * plan.pp
+
+
+def away_of(d: Deployment, plan: Plan, machines: MachineColumns) -> Away:
+    """The chips that hold caches, and the link to them: as the case gives it, else the level of links that spans both.
+
+    Chips of two kinds meet in the outermost level of each, and the slower side counts.
+    """
+    c = d.cases
+    both = plan.chips + attention_chips(plan)
+    names: dict[str, int] = {}
+    kinds = [
+        np.asarray(
+            one.gather(lambda machine: float(names.setdefault(f"{machine.chip.name} {machine.node}", len(names))))
+        )
+        for one in (d.machines, machines)
+    ]
+    chips = np.where(kinds[0] == kinds[1], both, np.inf)
+    rates, delays = [], []
+    for one in (d.machines, machines):
+        delay, rate = spanning(one, chips)
+        rates.append(np.where(c["attention_link_bytes_per_s"] > 0, c["attention_link_bytes_per_s"], rate))
+        delays.append(np.where(c["attention_latency_s"] >= 0, c["attention_latency_s"], delay))
+    slower = np.minimum(plan.tp * rates[0], plan.attention * rates[1])
+    return Away(machines=machines, bytes_per_s=slower, latency_s=np.maximum(*delays))
 
 
 def lane_load(d: Deployment, lanes: Value) -> Load:
@@ -173,15 +228,26 @@ def flag_unfit(pool: Pool, problems: Problems, rows: Rows) -> None:
     """Say by how much the rows that do not fit miss."""
     fits = np.broadcast_to(pool.memory.fits, rows.shape)
     m = pool.memory
-    needed = m.weights_bytes + m.reserve_bytes + m.sequence_bytes
-    short = np.asarray(m.sequence_bytes) - m.free_bytes
+    apart = pool.stepper.away is not None
+    spare = np.broadcast_to(np.asarray(m.spare_bytes, float), rows.shape)
+    needed = m.weights_bytes + m.reserve_bytes + (0.0 if apart else m.sequence_bytes)
+    alone = m.sequence_bytes * np.asarray(m.groups)
+    short = np.asarray(alone) - m.free_bytes
     needs, has, lacks = (np.broadcast_to(value, rows.shape) for value in (needed, m.capacity_bytes, short))
+    one = np.broadcast_to(np.asarray(alone, float), rows.shape)
 
     def message(i: int) -> str:
-        need, have, lack = float(needs[i]), float(has[i]), float(lacks[i])
+        if apart and spare[i] >= 0:
+            return (
+                f"does not fit: one sequence needs {units.size(float(one[i]))} of cache per attention chip, "
+                f"{units.size(float(lacks[i]))} more than there is; "
+                "raise attention_chips (up to the key/value heads), or take a smaller kv"
+            )
+        what = "weights and reserve" if apart else "weights, reserve and one sequence"
+        lack = -float(spare[i]) if apart else float(lacks[i])
         return (
-            f"does not fit: weights, reserve and one sequence need {units.size(need)} per chip, "
-            f"{units.size(lack)} more than the engine may use of {units.size(have)}; "
+            f"does not fit: {what} need {units.size(float(needs[i]))} per chip, "
+            f"{units.size(lack)} more than the engine may use of {units.size(float(has[i]))}; "
             "raise tp or pp, or take smaller formats"
         )
 
@@ -192,8 +258,8 @@ def flag_unfit(pool: Pool, problems: Problems, rows: Rows) -> None:
 def evaluate(d: Deployment, problems: Problems, rows: Rows) -> Outcome:
     """Results of a column of deployments; rows with problems are computed anyway and blanked by the caller."""
     c = d.cases
-    plan = plan_of(c)
-    check_plan(d.model, plan, problems, rows)
+    plan = plan_of(d)
+    check(d, plan, problems, rows)
     lanes = c["replicas"] * plan.dp * plan.pp
     load = lane_load(d, lanes)
     pool = make_pool(d, plan, load, c["replicas"], batch=c["max_batch"], prompts_only=False)
@@ -237,7 +303,7 @@ def report(d: Deployment, pool: Pool, load: Load, state: Steady, step: Step) -> 
     ttft_s, tpot_s = state.ttft_s + stretch_s, state.tpot_s
     resident = np.minimum(state.batch + state.request_per_s * state.steady_ttft_s, pool.limits.slots)
     kv = resident * pool.memory.sequence_bytes * np.asarray(pool.stepper.plan.pp)
-    power = _power_w(d, load, state, step)
+    power = _mean_power_w(d, pool, load, state, step)
     low_s, high_s = step.interval()
     return Outcome(
         tpot_low_s=tpot_s * low_s / step.time_s,
@@ -254,13 +320,15 @@ def report(d: Deployment, pool: Pool, load: Load, state: Steady, step: Step) -> 
         chips=pool.chips,
         batch=state.batch,
         max_batch_that_fits=pool.memory.max_sequences * np.asarray(pool.stepper.plan.dp) * c["replicas"],
-        memory_bytes_per_chip=pool.memory.weights_bytes + pool.memory.reserve_bytes + kv,
+        memory_bytes_per_chip=pool.memory.weights_bytes
+        + pool.memory.reserve_bytes
+        + (kv if pool.stepper.away is None else 0.0),
         weights_bytes_per_chip=pool.memory.weights_bytes,
         kv_bytes_per_chip=kv,
         fits=np.asarray(pool.memory.fits, dtype=np.float64),
         power_w_per_chip=power,
         energy_j_per_output_token=power * pool.chips / output_per_s,
-        cost_usd_per_1m_output_tokens=_rent(d) * pool.chips / output_per_s * 1e6,
+        cost_usd_per_1m_output_tokens=rent_usd_per_s(d, pool) * pool.chips / output_per_s * 1e6,
         bound=bound_of(d, step, state),
         regime=np.where(np.asarray(step.calibrated()) > 0.5, "calibrated", "datasheet"),
     )
@@ -275,12 +343,33 @@ def bound_of(d: Deployment, step: Step, state: Steady) -> NDArray[np.str_]:
     return largest_name(shares)
 
 
-def _power_w(d: Deployment, load: Load, state: Steady, step: Step) -> Value:
+def _mean_power_w(d: Deployment, pool: Pool, load: Load, state: Steady, step: Step) -> Value:
+    """Mean board power of a chip, over both kinds if there are two."""
+    if d.attention is None:
+        return _power_w(d, d.machines, load, state, step)
+    share = away_share(pool.stepper.plan)
+    there = step.only(lambda op: op.part == AWAY)
+    here = step.only(lambda op: op.part not in (AWAY, LINK))
+    # Prompts are computed where the weights are.
+    none = replace(state, request_per_s=0.0 * state.request_per_s)
+    watts = _power_w(d, d.machines, load, state, here), _power_w(d, d.attention, load, none, there)
+    mean: Value = (1.0 - share) * watts[0] + share * watts[1]
+    return mean
+
+
+def away_share(plan: Plan) -> Value:
+    """Share of all chips that hold caches and no weights."""
+    apart = attention_chips(plan)
+    share: Value = np.asarray(apart / (plan.chips + apart))
+    return share
+
+
+def _power_w(d: Deployment, machines: MachineColumns, load: Load, state: Steady, step: Step) -> Value:
     """Mean board power from the shares of bandwidth and peak that the mean iteration uses (`costs.power`).
 
     A chip of a pipeline holds one stage in `pp` and works for `pp` lanes, so that one pass of one lane is its share.
     """
-    chips = d.machines.chips
+    chips = machines.chips
     bandwidth = chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s)
     peak = chips.gather(lambda chip: chip.peak_flops_per_s("bf16"))
     iteration_s = np.where(state.tpot_s > 0, state.tpot_s * load.tokens_per_step, np.inf)
@@ -295,6 +384,12 @@ def _power_w(d: Deployment, load: Load, state: Steady, step: Step) -> Value:
     )
 
 
-def _rent(d: Deployment) -> Value:
-    """USD per chip and second; NaN where the catalogue has no price."""
-    return d.machines.gather(lambda machine: machine.chip.rent_usd_per_s or np.nan)
+def rent_usd_per_s(d: Deployment, pool: Pool) -> Value:
+    """Mean USD per chip and second; NaN where the catalogue has no price."""
+    kinds = [d.machines] if d.attention is None else [d.machines, d.attention]
+    rents = [one.gather(lambda machine: machine.chip.rent_usd_per_s or np.nan) for one in kinds]
+    if len(rents) == 1:
+        return rents[0]
+    share = away_share(pool.stepper.plan)
+    mean: Value = (1.0 - share) * rents[0] + share * rents[1]
+    return mean

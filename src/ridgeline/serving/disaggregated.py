@@ -5,16 +5,13 @@ The structure follows Splitwise (arXiv 2311.18677) and DistServe (arXiv 2401.096
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from ridgeline.core.cases import Problems, Rows
-from ridgeline.costs.machine_columns import MachineColumns
 from ridgeline.hardware.chip import Value
-from ridgeline.hardware.topology import Level, Machine
 from ridgeline.plans import check_plan
 from ridgeline.serving.deployment import Deployment, Outcome, Pool, flag_unfit, lane_load, make_pool, plan_of, report
+from ridgeline.serving.links import spanning
 from ridgeline.serving.load import Load
 from ridgeline.serving.steady import Column, Curve, Steady
 from ridgeline.workloads.families.size import cache_bytes
@@ -31,7 +28,7 @@ def evaluate_pools(d: Deployment, problems: Problems, rows: Rows) -> Outcome:
     pools, and it decodes there. In a closed loop the rate is the one at which the requests in flight add up.
     """
     c = d.cases
-    prefill_plan, decode_plan = plan_of(c, "prefill_"), plan_of(c, "decode_")
+    prefill_plan, decode_plan = plan_of(d, "prefill_"), plan_of(d, "decode_")
     for plan in (prefill_plan, decode_plan):
         check_plan(d.model, plan, problems, rows)
     load = lane_load(d, 1.0)
@@ -123,31 +120,8 @@ def moved_s(d: Deployment, prefill: Pool, tokens: Value, chips: Value) -> Value:
     """
     plan = prefill.stepper.plan
     on_chip = cache_bytes(d.model, tokens, plan.tp) / np.asarray(plan.pp)
-    latency: Value = np.float64(0.0)
-    bandwidth: Value = np.float64(np.inf)
-    deepest = d.machines.gather(lambda machine: float(len(_levels(machine))))
-    for depth in reversed(range(int(np.max(deepest)))):
-        size, speed, delay = (_level(d.machines, depth, of) for of in ("size", "bandwidth_bytes_per_s", "latency_s"))
-        spans = (np.asarray(chips) <= size) | (depth >= deepest - 1)
-        bandwidth, latency = np.where(spans, speed, bandwidth), np.where(spans, delay, latency)
+    latency, bandwidth = spanning(d.machines, chips)
     return np.asarray(latency + on_chip / bandwidth)
-
-
-def _levels(machine: Machine) -> tuple[Level, ...]:
-    """All levels of links that the machine's kind of node has, whatever this machine needs of them."""
-    return machine.node.levels if machine.node is not None else machine.levels
-
-
-def _level(machines: MachineColumns, depth: int, of: str) -> Value:
-    """A number of one level of each machine; of its outermost where it has fewer; no cost where it has none."""
-
-    def number(machine: Machine) -> float:
-        levels = _levels(machine)
-        if not levels:
-            return 0.0 if of == "latency_s" else math.inf
-        return float(getattr(levels[min(depth, len(levels) - 1)], of))
-
-    return machines.gather(number)
 
 
 def _wait_s(rate: Value, service_s: Value) -> Value:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ridgeline.core.cases import Cases, Problems
 from ridgeline.core.dtypes import DTYPES
+from ridgeline.plans import AWAY
 from ridgeline.serving.deployment import Deployment, lane_load, make_pool, plan_of
 from ridgeline.serving.predict import deployment_of
 from ridgeline.serving.steady import solve
@@ -41,7 +42,7 @@ def explain(cases: Cases, row: int = 0) -> tuple[Phase, ...]:
 
 def _phase(d: Deployment, name: str, pool_prefix: str) -> Phase:
     c = d.cases
-    plan = plan_of(c, pool_prefix)
+    plan = plan_of(d, pool_prefix)
     workers = c[f"{pool_prefix}workers"] if pool_prefix else c["replicas"]
     load = lane_load(d, workers * plan.dp * plan.pp)
     limit = c[f"{pool_prefix}batch"] if pool_prefix else c["max_batch"]
@@ -63,12 +64,14 @@ def _one(value: object) -> float:
 
 
 def operational_intensity(step: Step) -> list[tuple[str, float, float, float]]:
-    """Points of a roofline: (op, FLOPs per byte, FLOP/s reached, share of the step) for ops that compute."""
+    """Points of a roofline: (op, FLOPs per byte, FLOP/s, share of the step) of ops that compute beside the weights."""
     points = []
     whole = _one(step.time_s)
     for cost in step.ops:
         flops, time_s = _one(cost.price.flops), _one(cost.price.time_s)
         moved = _one(cost.price.read_bytes) + _one(cost.price.write_bytes)
+        if cost.op.part == AWAY:
+            continue
         if flops > 0 and moved > 0 and time_s > 0 and cost.op.compute in DTYPES:
             points.append((f"{cost.block}.{cost.op.name}", flops / moved, flops / time_s, _one(cost.time_s) / whole))
     return points

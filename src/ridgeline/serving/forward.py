@@ -29,8 +29,9 @@ RESULTS = (
     "kv_bytes_per_chip",
 )
 
-NO_LOAD = {"mode": "agg", "procedure": "steady", "load": ""}
+NO_LOAD = {"mode": "agg", "procedure": "steady", "load": "", "attention_chip": ""}
 POOLS = tuple(f"{pool}_{name}" for pool in ("prefill", "decode") for name in ("tp", "pp", "dp"))
+ABSENT = {**dict.fromkeys(POOLS, 1.0), "attention_chips": 0.0}
 
 
 def predict_step(cases: Cases, problems: Problems) -> dict[str, NDArray[np.float64] | list[str]]:
@@ -45,7 +46,7 @@ def predict_step(cases: Cases, problems: Problems) -> dict[str, NDArray[np.float
     prefill = np.array([value == "prefill" for value in cases.labels("phase").values])[cases.labels("phase").codes]
     for group in grouped(cases, problems):
         d, rows = deployment_for(group, group.rows, cases), group.rows
-        c, plan = d.cases, plan_of(d.cases)
+        c, plan = d.cases, plan_of(d)
         check_plan(d.model, plan, problems, rows)
         stepper = Stepper(model=d.model, plan=plan, machines=d.machines, runtime=d.runtime, setting=d.setting)
         prompts = np.where(prefill[rows], c["batch"], 0.0)
@@ -87,4 +88,4 @@ def _loaded(cases: Cases) -> Cases:
     """The cases with the columns of a load that a step does not have."""
     zero = np.zeros(cases.rows, dtype=np.int32)
     texts = {name: Labels(zero, (text,)) for name, text in NO_LOAD.items()}
-    return Cases(cases.rows, {**dict.fromkeys(POOLS, 1.0), **cases.numbers}, {**texts, **cases.texts})
+    return Cases(cases.rows, {**ABSENT, **cases.numbers}, {**texts, **cases.texts})

@@ -5,7 +5,7 @@ Rows whose models have one structure, one runtime and chips of one generation ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,6 +45,7 @@ class Group:
     rows: Rows
     models: Resolved[Model]
     machines: Resolved[Machine]
+    attention: Resolved[tuple[Machine, ...]]
     runtime: str
     version: str
     mode: str
@@ -98,13 +99,14 @@ def deployment_for(group: Group, rows: Rows, cases: Cases) -> Deployment:
     """Some rows of a group as columns of one structure."""
     models, model_index = group.models.used(rows)
     machines, machine_index = group.machines.used(rows)
+    apart, apart_index = group.attention.used(rows)
     load = cases.labels("load")
     saturated = np.array([value == "saturated" for value in load.values])[load.codes[rows]]
     model = stack(models, model_index)
     measured = procedure(group.procedure)
     return Deployment(
         model=model,
-        machines=MachineColumns(machines, None if len(machines) == 1 else machine_index),
+        machines=_columns(machines, machine_index),
         runtime=measured.imposed(
             runtime(group.runtime).of_version(group.version),
             group.version,
@@ -115,19 +117,37 @@ def deployment_for(group: Group, rows: Rows, cases: Cases) -> Deployment:
         cases={name: cases.number(name)[rows] for name in cases.numbers},
         saturated=saturated,
         bulk=cases.rows > MOST_RUNS,
+        attention=_columns([one[0] for one in apart], apart_index) if apart[0] else None,
     )
+
+
+def _columns(machines: Sequence[Machine], index: Rows) -> MachineColumns:
+    return MachineColumns(tuple(machines), None if len(machines) == 1 else index)
+
+
+def _check_attention(cases: Cases, problems: Problems) -> None:
+    """Flag what the columns of attention chips cannot mean together."""
+    named = np.array([bool(value) for value in cases.labels("attention_chip").values])
+    given = named[cases.labels("attention_chip").codes]
+    disagg = np.array([value == "disagg" for value in cases.labels("mode").values])[cases.labels("mode").codes]
+    problems.flag(~given & (cases.number("attention_chips") > 0), "attention_chips need an attention_chip")
+    problems.flag(given & (cases.number("attention_chips") < 1), "attention_chips must be given with attention_chip")
+    problems.flag(given & disagg, "attention_chip goes with mode=agg: prompts and weights are in one pool")
 
 
 def grouped(cases: Cases, problems: Problems) -> Iterator[Group]:
     """Resolve each distinct name once, then split rows by what cannot be a column."""
     models = Resolved(problems, cases, ("model", *FORMATS, "runtime", "procedure"), _model)
     machines = Resolved(problems, cases, ("chip", "node"), _machine_finder(cases))
+    attention = Resolved(problems, cases, ("attention_chip",), _attention_finder(cases))
+    _check_attention(cases, problems)
     engines = Resolved(problems, cases, ("runtime",), lambda name: runtime(name).name)
     measured = Resolved(problems, cases, ("procedure",), lambda name: procedure(name).name)
     rows = np.flatnonzero(problems.ok).astype(np.intp)
     keys = [
         models.codes(lambda model: model.signature()),
         machines.codes(lambda machine: machine.chip.generation),
+        attention.codes(lambda found: found[0].chip.generation if found else ""),
         engines.codes(str),
         measured.codes(str),
         cases.labels("runtime_version").codes,
@@ -139,6 +159,7 @@ def grouped(cases: Cases, problems: Problems) -> Iterator[Group]:
             rows=members,
             models=models,
             machines=machines,
+            attention=attention,
             runtime=runtime(cases.text("runtime", first)).name,
             version=cases.text("runtime_version", first),
             mode=cases.text("mode", first),
@@ -171,3 +192,9 @@ def _machine_finder(cases: Cases) -> Callable[[str, str], Machine]:
     largest = int(np.clip(np.nanmax(span, initial=1.0), 1.0, LARGEST_REPLICA))
 
     return lambda chip, node: machine_in(chip, node, largest)
+
+
+def _attention_finder(cases: Cases) -> Callable[[str], tuple[Machine, ...]]:
+    """Machines of the chips that hold caches, none where they are those of the weights."""
+    largest = int(np.clip(np.nanmax(cases.number("attention_chips"), initial=1.0), 1.0, LARGEST_REPLICA))
+    return lambda chip: (machine_in(chip, "", largest),) if chip else ()

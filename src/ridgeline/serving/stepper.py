@@ -19,7 +19,7 @@ from ridgeline.costs.price import Setting
 from ridgeline.hardware.chip import Value
 from ridgeline.plans import Plan, parallelise
 from ridgeline.serving.runtime import Runtime
-from ridgeline.steps import Step, alike, price_step, step_time_s
+from ridgeline.steps import Away, Step, alike, price_step, step_time_s
 from ridgeline.workloads.families.transformer import forward
 from ridgeline.workloads.graph import Graph
 from ridgeline.workloads.model import Batch, Model, is_zero
@@ -32,6 +32,8 @@ class Stepper:
     Attributes:
         drafts: speculated tokens per step (0: none): decoding sequences then bring 1 + drafts tokens each.
         nano_batches: 2: a step runs as two half batches at once where that is faster (`steps.nano_batches`).
+        away: the chips that hold the cache and run its decode attention, if `plan` says so (None: the same chips).
+        turns: batches that rotate between both kinds of chips where that is faster (`steps.away`).
     """
 
     model: Model
@@ -41,6 +43,8 @@ class Stepper:
     setting: Setting
     drafts: Value = 0.0
     nano_batches: Value = 1.0
+    away: Away | None = None
+    turns: Value = 1.0
 
     def repeated(self, times: int) -> Stepper:
         """The same rows `times` over, one after another, so that several batches of each are priced in one call."""
@@ -51,10 +55,23 @@ class Stepper:
         return self._changed(lambda column: column[rows])
 
     def _changed(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Stepper:
-        model, plan, drafts, nano = map_columns((self.model, self.plan, self.drafts, self.nano_batches), change)
-        index = self.machines.index
-        machines = self.machines if index is None else replace(self.machines, index=change(index))
-        return replace(self, model=model, plan=plan, machines=machines, drafts=drafts, nano_batches=nano)
+        model, plan, drafts, nano, turns = map_columns(
+            (self.model, self.plan, self.drafts, self.nano_batches, self.turns), change
+        )
+        away = self.away
+        if away is not None:
+            rate, latency = map_columns((away.bytes_per_s, away.latency_s), change)
+            away = Away(machines=_changed(away.machines, change), bytes_per_s=rate, latency_s=latency)
+        return replace(
+            self,
+            model=model,
+            plan=plan,
+            machines=_changed(self.machines, change),
+            drafts=drafts,
+            nano_batches=nano,
+            away=away,
+            turns=turns,
+        )
 
     def decode(self, seqs: Value, context: Value) -> Batch:
         """A batch of decoding sequences."""
@@ -62,11 +79,20 @@ class Stepper:
 
     def step(self, batch: Batch) -> Step:
         """The priced step of one lane; context parallelism cuts each prompt into equal zigzag shares."""
-        whole = price_step(self._graph(batch), self.machines, self.setting)
+        whole = self._priced(batch)
+        if self._rotates:
+            turns = np.asarray(self.turns, float)
+            return replace(whole, turn=self._priced(_share(batch, turns)).ops, turns=turns)
         if not self._splits:
             return whole
-        half = price_step(self._graph(_half(batch)), self.machines, self.setting)
-        return replace(whole, half=half.ops, splits=np.asarray(self.nano_batches) > 1)
+        return replace(whole, half=self._priced(_share(batch, 2.0)).ops, splits=np.asarray(self.nano_batches) > 1)
+
+    def _priced(self, batch: Batch) -> Step:
+        return price_step(self._graph(batch), self.machines, self.setting, self.away)
+
+    @property
+    def _rotates(self) -> bool:
+        return self.away is not None and bool(np.any(np.asarray(self.turns) > 1))
 
     @property
     def _splits(self) -> bool:
@@ -82,7 +108,7 @@ class Stepper:
 
     def time_s(self, batch: Batch) -> Value:
         """Seconds of one iteration. Rows that differ in nothing but the lengths of their contexts share most prices."""
-        if self._splits:
+        if self._splits or self.away is not None:
             return self.step(batch).time_s + self.host_s(batch)
         without = replace(batch, decode_context=0.0, prefill_prefix=0.0)
         shared = alike((self.model, self.plan, self.machines.index, self.drafts, without))
@@ -107,12 +133,18 @@ class Stepper:
         )
 
 
-def _half(batch: Batch) -> Batch:
-    """The larger half: of the decoding sequences, and of the tokens of each prompt, in the middle of what is before."""
-    tokens = np.ceil(np.asarray(batch.prefill_tokens, float) / 2.0)
+def _share(batch: Batch, parts: Value) -> Batch:
+    """The largest of equal parts: of the decoding sequences, and of the tokens of each prompt, in the middle of what is
+    before.
+    """
+    tokens = np.ceil(np.asarray(batch.prefill_tokens, float) / parts)
     return replace(
         batch,
-        decode_seqs=np.ceil(np.asarray(batch.decode_seqs, float) / 2.0) if not is_zero(batch.decode_seqs) else 0.0,
+        decode_seqs=np.ceil(np.asarray(batch.decode_seqs, float) / parts) if not is_zero(batch.decode_seqs) else 0.0,
         prefill_tokens=tokens,
         prefill_prefix=batch.prefill_prefix + (batch.prefill_tokens - tokens) / 2.0,
     )
+
+
+def _changed(machines: MachineColumns, change: Callable[[NDArray[Any]], NDArray[Any]]) -> MachineColumns:
+    return machines if machines.index is None else replace(machines, index=change(machines.index))

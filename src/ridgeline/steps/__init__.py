@@ -1,12 +1,25 @@
 """Steps: a planned graph on a machine's resources: its time, what bounds it, and the memory it needs.
 
-Read `step.py` (a graph priced op by op), `nano_batches.py` (two half batches at once), `shared.py` (only its time, with
-ops that rows share priced once) and `memory.py` (weights, cache, reserve; does it fit?).
+Read `step.py` (a graph priced op by op), `nano_batches.py` (two half batches at once), `away.py` (decode attention on
+chips of its own), `shared.py` (only its time, with ops that rows share priced once) and `memory.py` (weights, cache,
+reserve; does it fit?).
 """
 
-from ridgeline.steps.memory import Memory, memory_of
+from ridgeline.steps.away import Away
+from ridgeline.steps.memory import Memory, Store, memory_of
 from ridgeline.steps.priced import OpCost
 from ridgeline.steps.shared import alike, step_time_s
 from ridgeline.steps.step import Step, largest_name, price_step
 
-__all__ = ["Memory", "OpCost", "Step", "alike", "largest_name", "memory_of", "price_step", "step_time_s"]
+__all__ = [
+    "Away",
+    "Memory",
+    "OpCost",
+    "Step",
+    "Store",
+    "alike",
+    "largest_name",
+    "memory_of",
+    "price_step",
+    "step_time_s",
+]

@@ -8,7 +8,7 @@ import numpy as np
 
 from ridgeline.core.dtypes import DTYPES
 from ridgeline.hardware.chip import Value
-from ridgeline.plans import Plan, parallelise
+from ridgeline.plans import Plan, groups_of, parallelise
 from ridgeline.workloads.families.size import cache_bytes, parameters
 from ridgeline.workloads.families.transformer import forward
 from ridgeline.workloads.model import Batch, Model
@@ -21,7 +21,9 @@ class Memory:
     """Bytes on one chip (the fullest stage of a pipeline).
 
     `sequence_bytes` is what one sequence holds on a chip; `free_bytes` what weights and reserve leave for the cache
-    (negative: the model does not fit).
+    (negative: the model does not fit). Where the cache is on chips of its own, both are theirs, and `spare_bytes` is
+    what weights and reserve leave on their chip (negative: they do not fit); else it is 0. Each sequence lies in one of
+    `groups` of these chips, so that it takes so many times `sequence_bytes`, the mean, on each chip of its group.
     """
 
     capacity_bytes: Value
@@ -29,16 +31,27 @@ class Memory:
     reserve_bytes: Value
     sequence_bytes: Value
     free_bytes: Value
+    spare_bytes: Value = 0.0
+    groups: Value = 1.0
 
     @property
     def fits(self) -> Value:
         """Whether weights, reserve and one sequence fit."""
-        return np.asarray(self.free_bytes >= self.sequence_bytes)
+        alone = self.sequence_bytes * np.asarray(self.groups)
+        return np.asarray((self.free_bytes >= alone) & (np.asarray(self.spare_bytes) >= 0))
 
     @property
     def max_sequences(self) -> Value:
         """Whole sequences whose cache fits at once."""
         return np.maximum(np.floor(self.free_bytes / self.sequence_bytes), 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """Chips that hold a cache and no weights: so many for each stage and group of ranks, and the capacity of each."""
+
+    chips: Value
+    capacity_bytes: Value
 
 
 def weight_bytes(model: Model, plan: Plan, *, drafts: bool = False) -> Value:
@@ -66,6 +79,7 @@ def memory_of(
     reserve_bytes: Value,
     of_free: bool,
     drafts: bool = False,
+    store: Store | None = None,
 ) -> Memory:
     """Memory of a deployment.
 
@@ -78,19 +92,33 @@ def memory_of(
         reserve_bytes: activations and buffers.
         of_free: whether `memory_frac` is of what is left (TensorRT-LLM's free_gpu_memory_fraction).
         drafts: whether multi-token prediction blocks are loaded.
+        store: where the cache is, if not beside the weights; its chips keep the same share and reserve.
     """
     weights = weight_bytes(model, plan, drafts=drafts)
     deepest = np.ceil(np.asarray(model.layers) / plan.pp) / np.asarray(model.layers)
-    sequence = cache_bytes(model, context, plan.tp) * deepest / np.asarray(plan.cp, float)
-    if of_free:
-        left = capacity_bytes - weights - reserve_bytes
-        free: Value = np.where(left > 0, left * memory_frac, left)
+    free = _left(capacity_bytes, memory_frac, weights, reserve_bytes, of_free=of_free)
+    spare: Value = 0.0
+    if store is None:
+        sequence = cache_bytes(model, context, plan.tp) * deepest / np.asarray(plan.cp, float)
     else:
-        free = capacity_bytes * memory_frac - weights - reserve_bytes
+        sequence = cache_bytes(model, context) * deepest / np.asarray(store.chips, float)
+        spare = free
+        free = _left(store.capacity_bytes, memory_frac, reserve_bytes, of_free=of_free)
     return Memory(
         capacity_bytes=capacity_bytes,
         weights_bytes=weights,
         reserve_bytes=reserve_bytes,
         sequence_bytes=np.maximum(sequence, 1.0),
         free_bytes=free,
+        spare_bytes=spare,
+        groups=1.0 if store is None else groups_of(model, store.chips),
     )
+
+
+def _left(capacity_bytes: Value, memory_frac: Value, *taken_bytes: Value, of_free: bool) -> Value:
+    """What is left of the engine's share of a chip; the share is of the whole, or of what is left."""
+    left = capacity_bytes if of_free else capacity_bytes * memory_frac
+    for taken in taken_bytes:
+        left = left - taken
+    free: Value = np.where(left > 0, left * memory_frac, left) if of_free else left
+    return free

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from ridgeline.costs.interval import Part, interval, total
 from ridgeline.costs.machine_columns import MachineColumns
-from ridgeline.costs.price import Setting
+from ridgeline.costs.price import Price, Setting
 from ridgeline.costs.price_op import interval_kind, price
 from ridgeline.hardware.chip import Value
+from ridgeline.steps.away import Away, rotated_time_s
 from ridgeline.steps.nano_batches import split_time_s
 from ridgeline.steps.priced import OpCost
 from ridgeline.workloads.graph import Graph, Repeat
@@ -30,11 +31,14 @@ class Step:
         ops: all ops, one after another.
         half: those of half the batch, if the step may run as two nano-batches.
         splits: whether it may, per configuration.
+        turn, turns: the ops of one of `turns` batches that rotate between two kinds of chips, if they may (`away`).
     """
 
     ops: tuple[OpCost, ...]
     half: tuple[OpCost, ...] = ()
     splits: Value | NDArray[np.bool_] = False
+    turn: tuple[OpCost, ...] = ()
+    turns: Value = 1.0
 
     @cached_property
     def time_s(self) -> Value:
@@ -47,7 +51,11 @@ class Step:
 
     @cached_property
     def hidden_s(self) -> Value:
-        """What two nano-batches save, where they do (`nano_batches`); figures by op and by bound do not show it."""
+        """What two nano-batches or a rotation save, where they do; figures by op and by bound do not show it."""
+        if self.turn:
+            rotated = np.maximum(self._serial_s - rotated_time_s(self.turn, self.turns), 0.0)
+            gained: Value = np.where(np.asarray(self.turns) > 1, rotated, 0.0)
+            return gained
         if not self.half:
             return np.float64(0.0)
         saved = np.maximum(self._serial_s - split_time_s(self.ops, self.half), 0.0)
@@ -56,8 +64,10 @@ class Step:
 
     def only(self, chosen: Callable[[Op], bool]) -> Step:
         """The step of some of its ops."""
-        ops, half = (tuple(cost for cost in costs if chosen(cost.op)) for costs in (self.ops, self.half))
-        return Step(ops, half, self.splits)
+        ops, half, turn = (
+            tuple(cost for cost in costs if chosen(cost.op)) for costs in (self.ops, self.half, self.turn)
+        )
+        return Step(ops, half, self.splits, turn, self.turns)
 
     @cached_property
     def communication_s(self) -> Value:
@@ -110,7 +120,7 @@ class Step:
             time_s = cost.time_s
             parts.append(Part(kind=kind, time_s=time_s, low_s=time_s * low, high_s=time_s * high))
         low_s, high_s = total(parts)
-        shorter = self.time_s / self._serial_s if self.half else 1.0
+        shorter = self.time_s / self._serial_s if self.half or self.turn else 1.0
         return np.maximum(low_s, self.floor_s) * shorter, np.maximum(high_s, self._serial_s) * shorter
 
     def calibrated(self) -> Value:
@@ -120,13 +130,21 @@ class Step:
         return share
 
 
-def price_step(graph: Graph, machines: MachineColumns, setting: Setting) -> Step:
+def price_step(graph: Graph, machines: MachineColumns, setting: Setting, away: Away | None = None) -> Step:
     """Price every distinct op of a rank's graph once; repetition multiplies.
 
-    Args:    graph: as `plans.parallelise` gives it; sizes scalar or columns. machines: one per row, one generation.
+    Args:
+        graph: as `plans.parallelise` gives it; sizes scalar or columns.
+        machines: one per row, one generation.
+        setting: under which software and conditions.
+        away: the chips of the cache, if the graph's decode attention runs on chips of its own.
     Returns: the step, with every array broadcast over the same rows.
     """
-    return Step(tuple(_costs(graph, graph.name, 1.0, machines, setting)))
+
+    def priced(op: Op) -> Price:
+        return price(op, machines, setting) if away is None else away.price(op, machines, setting)
+
+    return Step(tuple(_costs(graph, graph.name, 1.0, priced)))
 
 
 def largest_name(shares: Mapping[str, Value]) -> NDArray[np.str_]:
@@ -137,12 +155,12 @@ def largest_name(shares: Mapping[str, Value]) -> NDArray[np.str_]:
     return chosen
 
 
-def _costs(graph: Graph, block: str, times: Value, machines: MachineColumns, setting: Setting) -> Iterator[OpCost]:
+def _costs(graph: Graph, block: str, times: Value, priced: Callable[[Op], Price]) -> Iterator[OpCost]:
     for item in graph.items:
         if isinstance(item, Repeat):
-            yield from _costs(item.graph, item.graph.name, times * item.count, machines, setting)
+            yield from _costs(item.graph, item.graph.name, times * item.count, priced)
         else:
-            yield OpCost(block, item, times, price(item, machines, setting))
+            yield OpCost(block, item, times, priced(item))
 
 
 def _total(values: Iterator[Value]) -> Value:

@@ -67,12 +67,17 @@ class Request:
 
 
 def task_command(
-    task: str, *, tables: bool = True, more: Sequence[Column] = ()
+    task: str,
+    *,
+    tables: bool = True,
+    more: Sequence[Column] = (),
+    table: Callable[[str, str, Mapping[str, Any]], None] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a command of `function(request, *, ...)`: it gets an option per column of the task and those of all tasks.
 
-    With `--cases` (where there are `tables`) the table is evaluated and the function is not called. Columns of `more`
-    have options too, and join the case.
+    With `--cases` (where there are `tables`) the table is evaluated and the function is not called: by `bulk`, or by
+    `table`, which takes both files and the command's own options. Columns of `more` have options too, and join the
+    case.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -87,7 +92,10 @@ def task_command(
             on, case_file, json = common["on"], common["case_file"], common["json"]
             named = {column.name: given.pop(column.name) for column in declared}
             if common.get("cases"):
-                bulk(task, common["cases"], common["out"])
+                if table is None:
+                    bulk(task, common["cases"], common["out"])
+                else:
+                    table(common["cases"], common["out"], given)
                 return
             case = {**(_case_of(case_file) if case_file else {}), **{k: v for k, v in named.items() if v is not None}}
             function(Request(task=task, on=on, case=case, json=json), **given)

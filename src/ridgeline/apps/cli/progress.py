@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ridgeline.api.simulate import Progress
+    from ridgeline.api.simulate_table import Told
 
 Counted = Callable[[int, int, int], None]
 """Told points done, points in all, points with an error."""
@@ -58,5 +59,21 @@ def counting(title: str, quiet: bool) -> Iterator[Counted | None]:
         def tell(done: int, total: int, failed: int) -> None:
             words = f"{title}, {failed:,} with an error" if failed else title
             bar.update(task, completed=done, total=total, description=words)
+
+        yield tell
+
+
+@contextmanager
+def rows_progress(title: str) -> Iterator[Told]:
+    """A bar of the rows of a table that are done, and how far the one under way is."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+
+        def tell(done: int, rows: int, words: str) -> None:
+            bar.update(task, completed=done, total=rows, description=f"{title}{', ' if words else ''}{words}")
 
         yield tell

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from ridgeline.api.columns import FLEETS, LOADS
 from ridgeline.apps.cli.flags import Request, task_command
 from ridgeline.apps.cli.predict import PlanOption
-from ridgeline.apps.cli.progress import progress
+from ridgeline.apps.cli.progress import progress, rows_progress
 
 app = typer.Typer(
     help="What happens under load, over time, with queues, failures and policies?",
@@ -26,6 +27,8 @@ EXAMPLES = """Examples:
     --output "lognormal(mean=300, sigma=0.6)" --ttft 1s --tpot 40ms --router least-loaded --report run.html
 
   ridgeline simulate serving --model meta-llama/Llama-3.1-8B --on h100-sxm --isl 1024 --osl 256 --concurrency 64 --json
+
+  ridgeline simulate serving --cases loads.csv --out results.parquet
 """
 
 ReportOption = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="write a page with plots: .html")]
@@ -48,8 +51,20 @@ def simulate() -> None:
     """Play a system over time."""
 
 
+def _table(cases: str, out: str, own: Mapping[str, Any]) -> None:
+    """Simulate a table, with a bar of its rows. Exit code 3 if no row could be simulated."""
+    from ridgeline.api.simulate_table import simulate_file
+
+    with rows_progress(f"simulate serving: {cases}") as told:
+        how = {name: own[name] for name in ("engine", "plugins")}
+        good, bad = simulate_file(cases, out or "-", progress=told, **how)
+    typer.echo(f"{good:,} rows simulated, {bad:,} with an error", err=True)
+    if good == 0:
+        raise typer.Exit(3)
+
+
 @app.command("serving", epilog=EXAMPLES)
-@task_command("serving", tables=False, more=(*LOADS, *FLEETS))
+@task_command("serving", more=(*LOADS, *FLEETS), table=_table)
 def serving(
     request: Request,
     *,

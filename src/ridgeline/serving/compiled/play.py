@@ -64,6 +64,8 @@ def why_not(fleet: Fleet) -> str:
         return f"its router {type(router).__name__} is written in Python"
     if first.rules.kept_tokens < NEVER or first.rules.prefill_only:
         return "its caches drop tokens" if not first.rules.prefill_only else "its lanes only prefill"
+    if first.rules.longest_tokens < NEVER:
+        return "its caches are in parts"
     if first.rules.batching != "continuous":
         return "its batches are static"
     if len(fleet.traffic) >= 1 << 31 or len(fleet.members) * _slots(first, len(fleet.traffic)) > MOST_NODES:
@@ -75,7 +77,7 @@ def _odd(engine: Engine, first: Engine, up: bool) -> str:
     if engine.times is not first.times or engine.rules != first.rules or engine.longest_run != first.longest_run:
         return "its lanes differ"
     if engine.prefix is not None or engine.adapters is not None:
-        return "a lane has a cache of prefixes" if engine.adapters is None else "a lane has adapters"
+        return "a lane has a cache of prefixes" if engine.adapters is None else "a lane has adapters or models"
     if type(engine.queue) is not Fcfs:
         return "a queue is not first come first served"
     if not up or engine.end < NEVER or engine.queue or engine.iteration:

@@ -75,10 +75,13 @@ class Batch:
 
     def _needs(self, k: int) -> float:
         """Blocks that decoding takes in the next `k` iterations."""
-        if self.block == 1:
+        block = self.block
+        if block == 1:
             return k * self.growing * self.growth
-        i = self.step % self.block
-        return self.growing * (k // self.block) + sum(self.residues[i : i + k % self.block])
+        i = self.step % block
+        if k == 1:
+            return self.residues[i]
+        return self.growing * (k // block) + sum(self.residues[i : i + k % block])
 
     def _next_need(self, request: int) -> float:
         """Blocks that a decoding request takes in the next iteration."""

@@ -67,6 +67,9 @@ class Engine(Batch):
         self._departed = getattr(self.queue, "departed", None)
         self.runs = array("d") if keep_runs else None
         self.separate, self.static = rules.prompts == "prefill-first", rules.batching == "static"
+        self._always_fits = min(
+            math.floor(self.capacity) * self.block, rules.longest_tokens
+        )  # tokens that fit under any rule
         self.used = 0.0  # at the start of the run under way
         self.watermark = math.floor(rules.watermark_frac * self.capacity)
         self.t = self.start = self.u = self.v = self.copying = self.front = self.area = self.busy = 0.0
@@ -86,11 +89,12 @@ class Engine(Batch):
     def fits(self, request: int) -> bool:
         """Whether the cache could ever hold the request; a driver rejects it otherwise."""
         prompt, output = self.requests.prompts[request], self.requests.outputs[request]
-        if self.rules.prefill_only:
-            return self._blocks(prompt) <= self.capacity
-        if not self.grows:
-            return self._blocks(prompt + output) <= self.capacity
-        return self._blocks(max(prompt, min(prompt + output - 1, self.rules.kept_tokens))) <= self.capacity
+        if prompt + output <= self._always_fits:
+            return True
+        rules, tokens = self.rules, float(prompt)
+        if not rules.prefill_only:
+            tokens = max(prompt, min(prompt + output - 1, rules.kept_tokens)) if self.grows else prompt + output
+        return tokens <= rules.longest_tokens and self._blocks(tokens) <= self.capacity
 
     def push(self, request: int, time: float) -> None:
         """A request arrives; it ends the run under way early if it could be admitted."""
@@ -224,9 +228,12 @@ class Engine(Batch):
             self.runs.extend((self.start, self.u, self.v, k, n, self.context, tokens, len(chunks), self.used))
         if n:
             if self.grows:
-                self._take(self._needs(k))
+                if self.prefix:
+                    self._take(self._needs(k))
+                else:
+                    self.free -= self._needs(k)
             self.step += k
-        emitted = []
+        emitted: list[int] = []
         if chunks:
             prefilling = self.prefilling
             for request, tokens in chunks:
@@ -249,7 +256,7 @@ class Engine(Batch):
 
     def plan(self) -> None:
         """Form the next run at the boundary `t`."""
-        running, prefilling, rules = self.running, self.prefilling, self.rules
+        running, prefilling, rules, queue = self.running, self.prefilling, self.rules, self.queue
         self.start = self.t
         until = NEVER if self._next_time is None else self._next_time(self.t)
         if self._accounts is not None:
@@ -261,23 +268,27 @@ class Engine(Batch):
         if short:
             need = self._make_room()
         left = rules.token_budget - (0 if self.separate else self.n * self.times.width)
-        for request, remaining in prefilling.items():
-            tokens = min(remaining, left, rules.longest_chunk)
-            if tokens <= 0:
-                break
-            chunks.append((request, tokens))
-            left -= tokens
+        if prefilling:
+            longest = rules.longest_chunk
+            for request, remaining in prefilling.items():
+                tokens = min(remaining, left, longest)
+                if tokens <= 0:
+                    break
+                chunks.append((request, tokens))
+                left -= tokens
         horizon = self.longest_run
         if short:
             horizon = 1
         elif self.static:
-            if self.queue and not running:
+            if queue and not running:
                 horizon, left = self._admit(left, need, horizon)
         elif left > 0 and (len(running) < rules.slots or self._victims is not None):
-            if self.queue:
+            if queue:
                 horizon, left = self._admit(left, need, horizon)
-            self.room = left > 0 and (len(running) < rules.slots or self._victims is not None)
-            if self._accounts is not None and self.room and self.queue:
+                self.room = left > 0 and (len(running) < rules.slots or self._victims is not None)
+            else:
+                self.room = True
+            if self._accounts is not None and self.room and queue:
                 horizon = min(horizon, max(1, int(min(self._accounts.holds() / self.growth, horizon))))
         if not running:
             self.end, self.k = NEVER, 0
@@ -285,9 +296,10 @@ class Engine(Batch):
         n = self.moving = 0 if self.separate and chunks else self.n
         rise = self.growing * self.growth
         self.context = context = self.offset + self.fixed + rise * (self.step + 1) if n else 0
-        bend, u, v = self.times.pieces(n)[0]
+        pieces = self.times.pieces(n)
+        bend, u, v = pieces[0]
         if context > bend:
-            bend, u, v = next(piece for piece in self.times.pieces(n) if context <= piece[0])
+            bend, u, v = next(piece for piece in pieces if context <= piece[0])
         u += v * context
         v *= rise
         k = horizon

@@ -28,6 +28,7 @@ class Rules:
         cache: grow (a prompt's blocks at admission, then block by block), reserve (prompt and output at admission) or
             reserve-part (as grow, but admits only while part of all remaining outputs would still fit).
         cache_tokens: tokens that the cache holds.
+        longest_tokens: most tokens of one sequence in the cache, where that is in parts.
         block_tokens: tokens of a cache block. Under speculation lengths are means, and blocks must be single tokens.
         kept_tokens: most tokens of a sequence that stay in the cache while it decodes (cache eviction policies).
         watermark_frac: share of the cache that admission leaves free, unless the engine is empty.
@@ -50,6 +51,7 @@ class Rules:
     longest_chunk: float = math.inf
     cache: str = "grow"
     cache_tokens: float = math.inf
+    longest_tokens: float = math.inf
     block_tokens: int = 1
     kept_tokens: float = math.inf
     watermark_frac: float = 0.0

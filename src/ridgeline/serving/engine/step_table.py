@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.hardware.chip import Value
+from ridgeline.plans import LINK
 from ridgeline.serving.stepper import Stepper
 from ridgeline.workloads.model import Batch, MixtureOfExperts
 from ridgeline.workloads.ops import Attention, Scan
@@ -268,7 +269,7 @@ def _decodes(
 
 def _apart(op: object) -> bool:
     """Whether an op's time depends on which sequences the tokens belong to."""
-    return isinstance(op, Attention | Scan) or getattr(op, "part", "") in ("head", "embedding", "draft")
+    return isinstance(op, Attention | Scan) or getattr(op, "part", "") in ("head", "embedding", "draft", LINK)
 
 
 def _column(value: Value, rows: int) -> Column:

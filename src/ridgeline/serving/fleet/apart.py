@@ -1,8 +1,8 @@
 """Lanes one after the other, where nothing but the order of arrival ties them.
 
 A router that is `blind` looks at no state of its lanes, so each can be played alone, without a heap of run ends, to the
-same results. It is done window by window of arrivals, so that a run that is interrupted has all lanes at one time, and
-that memory does not grow with the requests.
+same results; so can a single lane. It is done window by window of arrivals, so that a run that is interrupted has all
+lanes at one time, and that memory does not grow with the requests.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def applies(fleet: Fleet) -> bool:
     """Whether the lanes of the fleet can be played apart."""
     pools, traffic = fleet.pools, fleet.traffic
     alone = fleet.control is None and fleet.finished is None and len(pools) == 1 and pools[0].passes_to is None
-    blind = alone and bool(fleet.members) and getattr(pools[0].router, "blind", False)
+    # Of one lane there is nothing to choose, whatever a router looks at.
+    blind = alone and bool(fleet.members) and (len(fleet.members) == 1 or getattr(pools[0].router, "blind", False))
     if not blind or traffic.clients or (traffic.after >= 0).any():
         return False
     return all(member.up and not member.moves for member in fleet.members)
@@ -38,6 +39,7 @@ def play(fleet: Fleet, until_s: float) -> None:
     arrivals, sent = fleet.traffic.arrival_s, np.frombuffer(fleet.log.sent)
     rows = int(np.searchsorted(arrivals, until_s, side="right"))
     each = WINDOW * len(fleet.members)
+    fleet.tell_no_router()
     for low in range(0, rows, each):
         high = min(low + each, rows)
         # Runs that end with the first arrival of the next window wait for it; the last window includes its end.

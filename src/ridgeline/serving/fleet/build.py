@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,15 +9,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ridgeline.core.errors import SpecError
+from ridgeline.hardware.chip import Value
 from ridgeline.serving.deployment import Pool as Lanes
+from ridgeline.serving.deployment import rent_usd_per_s
 from ridgeline.serving.disaggregated import moved_s
 from ridgeline.serving.engine.rules import Rules
 from ridgeline.serving.engine.step_table import StepTimes
 from ridgeline.serving.fleet.choices import Choices, PoolPlan
 from ridgeline.serving.fleet.fleet import Fleet
-from ridgeline.serving.fleet.lanes import LaneMaker, Slots, asked_of, cache_tokens, token_bytes, workers_of
+from ridgeline.serving.fleet.lanes import Costs, LaneMaker, Slots, asked_of, cache_tokens, token_bytes, workers_of
 from ridgeline.serving.fleet.loading import load_bytes_per_s
-from ridgeline.serving.fleet.lora import LoraCosts
 from ridgeline.serving.fleet.members import Member, Pool
 from ridgeline.serving.fleet.moving import Changer, Link, Rebalancing, Switching
 from ridgeline.serving.fleet.rates import lane_rate
@@ -61,7 +61,7 @@ class _Made:
     per_replica: int
     chips: float
     bytes_per_token: float
-    costs: LoraCosts | None
+    costs: Costs | None
     pool: Pool
 
     @property
@@ -132,7 +132,7 @@ class _Builder:
         )
         if control is not None:
             self._keep_up(fleet, control)
-        rents = {one.name: one.plan.deployment.machines.machines[0].chip.rent_usd_per_s or math.nan for one in made}
+        rents = {one.name: _number(rent_usd_per_s(one.plan.deployment, one.lanes)) for one in made}
         return Built(fleet=fleet, powers=self.powers, rents=rents)
 
     def _check(self) -> None:
@@ -142,6 +142,14 @@ class _Builder:
         if c.roles and (PREFILL not in roles or kept or sorted(roles).count(DECODE) != roles.count(PREFILL)):
             fix = "give each prefill pool a decode pool of its own, and neither autoscaler nor failures"
             raise SpecError("roles change between a prefill pool and a decode pool", at="roles", got=c.roles, fix=fix)
+        apart = [plan for plan in self.plans if plan.deployment.attention is not None]
+        beside = c.roles or c.rebalance or self.maker.adapters or self.maker.models
+        if apart and (beside or any(plan.split is not None or plan.role != MIXED for plan in apart)):
+            fix = "leave out attention_chip, or separate pools, split chips, roles, rebalance, adapters and models"
+            raise SpecError("attention on chips of its own is of a mixed pool", at="attention_chip", fix=fix)
+        if self.maker.models and (c.roles or c.rebalance or any(p.split or p.role != MIXED for p in self.plans)):
+            fix = "leave out separate pools, split chips, roles and rebalance"
+            raise SpecError("models take turns in mixed pools", at="models", fix=fix)
         if kept and any(plan.split is not None for plan in self.plans):
             fix = "leave out autoscaler and failures, or do not split chips"
             raise SpecError("lanes that share a chip cannot fail or come one by one", at="split", fix=fix)
@@ -156,7 +164,7 @@ class _Builder:
         """Lanes of one plan, and their router."""
         d, prompts_only = plan.deployment, passes_to is not None
         lanes = self.maker.lanes(d, plan.name, plan.prefix, prompts_only=prompts_only)
-        costs = self.maker.lora(d, lanes)
+        costs = self.maker.costs(d, lanes)
         made = self._made(plan, plan.name, lanes, cache_tokens(d, lanes, costs), costs, prompts_only=prompts_only)
         self.powers[plan.name] = self.maker.power(lanes, made.times)
         made.pool.members += self._members(made, made.replicas)
@@ -170,7 +178,7 @@ class _Builder:
         name: str,
         lanes: Lanes,
         tokens: float,
-        costs: LoraCosts | None,
+        costs: Costs | None,
         *,
         prompts_only: bool,
         share: float = 1.0,
@@ -231,7 +239,7 @@ class _Builder:
         names = (f"{plan.name}-{PREFILL}", f"{plan.name}-{DECODE}")
         alone = [self._slice(plan, name, share, split.alone(share)) for name, share in zip(names, shares, strict=True)]
         lanes = [self.maker.lanes(part.deployment, name, "", prompts_only=name == names[0]) for part, name in alone]
-        costs = self.maker.lora(plan.deployment, lanes[1])
+        costs = self.maker.costs(plan.deployment, lanes[1])
         total = cache_tokens(plan.deployment, lanes[1], costs)
         budget = float(plan.deployment.runtime.token_budget(plan.deployment.cases)[0])
         prompts = min(max(self.maker.longest_prompt, 2.0 * budget), total / 2.0)
@@ -328,6 +336,8 @@ class _Builder:
         return self._load_s(one) if self.choices.cold_start_s is None else self.choices.cold_start_s
 
     def _load_s(self, one: _Made) -> float:
+        if self.maker.models is not None:
+            return 0.0  # a model is loaded by the first batch that needs it
         rate = load_bytes_per_s(one.plan.deployment.machines.machines[0], self.choices.load_from)
         return float(np.ravel(np.asarray(one.lanes.memory.weights_bytes))[0] / rate)
 
@@ -347,6 +357,10 @@ class _Builder:
         ends = moved_s(d, one.lanes, np.array([0.0, context]), one.lanes.chips)
         start, end = np.broadcast_to(np.asarray(ends, float), (2,)).tolist()
         return Link(latency_s=start, token_s=(end - start) / context)
+
+
+def _number(value: Value) -> float:
+    return float(np.ravel(np.asarray(value, float))[0])
 
 
 def _decodes(one: _Made, made: Sequence[_Made]) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ridgeline.serving.deployment import Deployment
 from ridgeline.serving.fleet.lora import Lora
+from ridgeline.serving.fleet.models import Residence
 from ridgeline.serving.fleet.slices import Split
 from ridgeline.serving.fleet.upkeep import Failures
 from ridgeline.serving.record.played import DECODE, MIXED, PREFILL
@@ -59,6 +60,7 @@ class Choices:
         longest_chunk: most tokens of one prompt in an iteration.
         longest: most tokens of prompt and output that are served.
         lora: adapters, where the traffic names any.
+        residence: models that take turns, where the traffic names any.
         autoscaler: how many of the case's replicas are up (""; all of them).
         cold_start_s: from the decision to start a replica until it serves (None: its weights from `load_from`).
         load_from: where weights come from: host, nvme, network, or a rate per chip such as "10 GB/s".
@@ -83,6 +85,7 @@ class Choices:
     longest_chunk: float = math.inf
     longest: float = math.inf
     lora: Lora = field(default_factory=Lora)
+    residence: Residence = field(default_factory=Residence)
     autoscaler: object = ""
     cold_start_s: float | None = None
     load_from: str = "host"

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError
+from ridgeline.serving.engine.adapters import Adapters
 from ridgeline.serving.engine.batch import NEVER
 from ridgeline.serving.engine.engine import Handed
 from ridgeline.serving.engine.rules import Log, Requests
@@ -253,6 +254,10 @@ class Fleet:
         if self._entering is not None and member.index in self._seats:
             self._entering(self._seats[member.index], member.load)
 
+    def tell_no_router(self) -> None:
+        """Loads are news to nobody any more: every lane is played by itself."""
+        self._told = dict.fromkeys(self._told)
+
     def boundary(self, index: int, member: Member) -> None:
         """A run ends: what is complete goes on, what was put off to this boundary is done."""
         engine = member.engine
@@ -445,7 +450,7 @@ class Fleet:
                     slots=engine.rules.slots,
                     chips=member.chips,
                     busy_s=engine.busy,
-                    adapter_loads=engine.adapters.loads if engine.adapters is not None else 0,
+                    **_loads_of(engine.adapters),
                     role=self.pool_of[member.index].role,
                 )
             )
@@ -483,3 +488,13 @@ def _children(after: NDArray[np.int64]) -> dict[int, list[int]]:
     for child in np.flatnonzero(after >= 0).tolist():
         children.setdefault(int(after[child]), []).append(child)
     return children
+
+
+def _loads_of(adapters: Adapters | None) -> dict[str, Any]:
+    """What a lane has loaded, as `played.Lane` names it."""
+    if adapters is None:
+        return {}
+    if not adapters.whole:
+        return {"adapter_loads": adapters.loads}
+    names = "model_switches", "model_loads", "model_fetches"
+    return dict(zip(names, (adapters.switches, adapters.loads, adapters.fetches), strict=True))

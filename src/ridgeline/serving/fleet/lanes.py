@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.cases import Problems
-from ridgeline.core.errors import CapacityError, DomainError
-from ridgeline.plans import check_plan
-from ridgeline.serving.deployment import Deployment, flag_unfit, lane_load, make_pool, plan_of
+from ridgeline.core.errors import CapacityError, DomainError, SpecError
+from ridgeline.serving.deployment import Deployment, check, flag_unfit, lane_load, make_pool, plan_of
 from ridgeline.serving.deployment import Pool as Lanes
 from ridgeline.serving.engine.engine import Engine
 from ridgeline.serving.engine.prefix import PrefixCache
@@ -26,6 +25,7 @@ from ridgeline.serving.engine.rules import Log, Requests, Rules
 from ridgeline.serving.engine.step_table import StepTimes, sample
 from ridgeline.serving.fleet.choices import Choices
 from ridgeline.serving.fleet.lora import LoraCosts, lora_costs
+from ridgeline.serving.fleet.models import ModelCosts, model_costs, models_of
 from ridgeline.serving.policies.facts import Facts
 from ridgeline.serving.policies.registry import policy
 from ridgeline.serving.record.power_table import PowerTable, sample_power
@@ -54,6 +54,10 @@ class Slots:
     units: list[Sequence[int]] = field(default_factory=list)
 
 
+Costs = LoraCosts | ModelCosts
+"""Of what requests share and must be on the chips for them."""
+
+
 class LaneMaker:
     """Makes lanes that serve one traffic: they share requests, their log, and the prefixes of their prompts."""
 
@@ -70,6 +74,9 @@ class LaneMaker:
         self.hash_tokens = slots.hash_tokens if slots is not None else traffic.hash_tokens
         self.units = None if not hashed else units_of(traffic) if slots is None else slots.units.__getitem__
         self.adapters = traffic.adapter.tolist() if (traffic.adapter >= 0).any() else None
+        self.models = models_of(traffic.model)
+        if self.models and self.adapters:
+            raise SpecError("requests name a model or an adapter, not both", at="models", fix="leave out one of them")
         many = traffic.classes[1:] or traffic.classes[0].priority
         self.facts = Facts(
             prompt_tokens=prompts,
@@ -79,6 +86,7 @@ class LaneMaker:
             classes=traffic.classes,
             tenant=traffic.tenant.tolist() if traffic.tenant.any() else None,
             session=traffic.session.tolist() if (traffic.session >= 0).any() else None,
+            model=self.models,
             seed=choices.seed,
         )
         self.stores = [self.policy("tier", tier) for tier in choices.tiers]
@@ -90,9 +98,9 @@ class LaneMaker:
     def lanes(self, d: Deployment, name: str, prefix: str, *, prompts_only: bool) -> Lanes:
         """Lanes of the plan in the columns of that prefix. Raises PlanError, CapacityError: it cannot be."""
         workers, asked = workers_of(d, prefix), asked_of(d, prefix)
-        plan = plan_of(d.cases, prefix)
+        plan = plan_of(d, prefix)
         problems, rows = Problems(1), np.zeros(1, dtype=np.intp)
-        check_plan(d.model, plan, problems, rows)
+        check(d, plan, problems, rows)
         alone = lane_load(d, workers * plan.dp * plan.pp)
         lanes = make_pool(d, plan, alone, workers, batch=asked, prompts_only=prompts_only)
         flag_unfit(lanes, problems, rows)
@@ -122,6 +130,7 @@ class LaneMaker:
             longest_chunk=choices.longest_chunk,
             cache=r.cache_policy,
             cache_tokens=float(math.floor(tokens)),
+            longest_tokens=math.inf if d.attention is None else float(np.ravel(tokens / lanes.memory.groups)[0]),
             block_tokens=block,
             kept_tokens=self.policy("kv", choices.kv).tokens,
             watermark_frac=choices.watermark_frac,
@@ -161,13 +170,23 @@ class LaneMaker:
         pieces = max(math.ceil(math.log(max(longest / low, 1.0)) / math.log(WIDEN)), 1)
         return low, max(longest, low * 2.0), [low * (longest / low) ** (i / pieces) for i in range(1, pieces)]
 
-    def lora(self, d: Deployment, lanes: Lanes) -> LoraCosts | None:
-        """What adapters cost on such lanes, if the traffic names any."""
-        return None if self.adapters is None else lora_costs(d, lanes, self.choices.lora)
+    def costs(self, d: Deployment, lanes: Lanes) -> Costs | None:
+        """What adapters, or models that take turns, cost on such lanes, if the traffic names any."""
+        choices = self.choices
+        if self.models is None:
+            return None if self.adapters is None else lora_costs(d, lanes, choices.lora)
+        return model_costs(
+            d,
+            lanes,
+            choices.residence,
+            source=choices.load_from,
+            count=len(set(self.models)),
+            order=lambda: self.policy("eviction", choices.residence.eviction),
+        )
 
-    def engine(self, times: StepTimes, rules: Rules, bytes_per_token: float, costs: LoraCosts | None) -> Engine:
+    def engine(self, times: StepTimes, rules: Rules, bytes_per_token: float, costs: Costs | None) -> Engine:
         """An empty engine."""
-        choices, prefix = self.choices, None
+        choices, prefix, of = self.choices, None, self.models or self.adapters
         if self.units is not None:
             unit = self.hash_tokens
             prefix = PrefixCache(
@@ -184,7 +203,7 @@ class LaneMaker:
             self.log,
             queue=self.policy("scheduler", choices.scheduler),
             prefix=prefix,
-            adapters=costs.adapters(self.adapters) if costs and self.adapters else None,
+            adapters=costs.adapters(of) if costs and of else None,
             keep_runs=choices.keep_runs,
         )
 
@@ -206,7 +225,7 @@ def asked_of(d: Deployment, prefix: str) -> NDArray[np.float64]:
 
 def copy_s(d: Deployment, lanes: Lanes) -> float:
     """Seconds per token of context between device and host: each chip over its own host port."""
-    machine = d.machines.machines[0]
+    machine = (d.machines if d.attention is None else d.attention).machines[0]
     port = machine.chip.port("host")
     if port is None:
         what = f"{machine.chip.name} has no host port in the catalogue"
@@ -214,7 +233,7 @@ def copy_s(d: Deployment, lanes: Lanes) -> float:
     return token_bytes(d, lanes) / port.bandwidth_bytes_per_s
 
 
-def cache_tokens(d: Deployment, lanes: Lanes, costs: LoraCosts | None = None) -> float:
+def cache_tokens(d: Deployment, lanes: Lanes, costs: Costs | None = None) -> float:
     """Tokens that the cache of one lane holds, at the mean length of a resident sequence, beside its adapters."""
     free_bytes = lanes.memory.free_bytes - (costs.taken_bytes if costs else 0.0)
     room = free_bytes / token_bytes(d, lanes) / np.asarray(lanes.stepper.plan.pp)
@@ -228,12 +247,14 @@ def token_bytes(d: Deployment, lanes: Lanes) -> float:
 
 def units_of(traffic: Traffic) -> Callable[[int], Sequence[int]]:
     """Ids of the prompt's units by request; where a later turn goes on from a request, the ids of that turn, which also
-    name what the request emits. Keys and values of one adapter are no use to another.
+    name what the request emits. Keys and values of one adapter or model are no use to
+    another.
     """
     start: list[int] = traffic.hash_start.tolist()
     ids: list[int] = traffic.hash_ids.tolist()
-    if (traffic.adapter >= 0).any():
-        owner = np.repeat(traffic.adapter, np.diff(traffic.hash_start))
+    owners = traffic.model if (traffic.model >= 0).any() else traffic.adapter
+    if (owners >= 0).any():
+        owner = np.repeat(owners, np.diff(traffic.hash_start))
         ids = np.unique(np.stack([traffic.hash_ids, owner]), axis=1, return_inverse=True)[1].ravel().tolist()
     longer: dict[int, int] = {}
     for child in np.flatnonzero(traffic.after >= 0).tolist():

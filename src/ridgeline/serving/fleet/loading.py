@@ -14,8 +14,8 @@ def load_bytes_per_s(machine: Machine, source: str) -> float:
 
     Args:
         machine: whose ports and node say it.
-        source: host (memory of the host, over the chip's port), nvme (drives of the node, shared by its chips),
-            network (the chip's own port, or its share of the node's), or a rate.
+        source: host (memory of the host, over the chip's port, or the chip's own), nvme (drives of the node, shared by
+            its chips), network (the chip's own port, or its share of the node's), or a rate.
     Raises:
         UnknownNameError, UnitError: neither a source nor a rate. DomainError: the catalogue does not know.
     """
@@ -29,6 +29,9 @@ def load_bytes_per_s(machine: Machine, source: str) -> float:
         raise UnknownNameError(f"unknown source of weights {source!r}", at="load_from", fix=fix)
     port, node = machine.chip.port("host"), machine.node
     rate: float | None = None
+    near = machine.chip.tier("host")
+    if source == "host" and near is not None:
+        return near.bandwidth_bytes_per_s  # memory of the chip's own, beside its device memory
     if source == "host" and port is not None:
         rate = port.bandwidth_bytes_per_s
     elif source == "nvme":

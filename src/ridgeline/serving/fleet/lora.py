@@ -68,8 +68,14 @@ class LoraCosts:
 
     def adapters(self, of: Sequence[int]) -> Adapters:
         """For one engine; `of` gives the adapter of each request."""
-        times = {"load_s": self.load_s, "each_s": self.each_s, "first_s": self.first_s}
-        return Adapters(of, slots=self.lora.slots, kept=self.lora.kept, **times)
+        return Adapters(
+            of,
+            slots=self.lora.slots,
+            kept=self.lora.kept,
+            load_s=self.load_s,
+            each_s=self.each_s,
+            first_s=self.first_s,
+        )
 
 
 def lora_costs(d: Deployment, lanes: Pool, lora: Lora) -> LoraCosts:

@@ -88,6 +88,11 @@ class Member:
         prefix = self.engine.prefix
         return prefix.look_up(request, self.engine.requests.prompts[request]) if prefix else 0
 
+    def has_model(self, request: int) -> bool:
+        """Whether the weights of the request's model are on its chips, or come for its batch."""
+        adapters = self.engine.adapters
+        return adapters is None or adapters.has(request)
+
     @property
     def empty(self) -> bool:
         """Whether it holds no request, nor a cache that still moves away."""

@@ -39,6 +39,11 @@ class PoolModel(BaseModel):
     max_batch: Text | None = None
     max_batched_tokens: Text | None = None
     memory_frac: Text | None = None
+    attention_chip: str | None = None
+    attention_chips: Text | None = None
+    attention_batches: Text | None = None
+    attention_link_bytes_per_s: Text | None = None
+    attention_latency_s: Text | None = None
 
 
 class FleetFile(BaseModel):

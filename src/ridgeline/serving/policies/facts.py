@@ -61,6 +61,7 @@ class Facts:
         classes: what is promised.
         tenant: for fair schedulers (None: all 0).
         session: for routers that keep sessions together; -1: none (None: all -1).
+        model: of several that take turns (None: all 0).
         seed: of policies that draw.
     """
 
@@ -71,6 +72,7 @@ class Facts:
     classes: tuple[ServiceClass, ...] = (_Plain(),)
     tenant: Sequence[int] | None = None
     session: Sequence[int] | None = None
+    model: Sequence[int] | None = None
     seed: int = 0
 
     @classmethod
@@ -84,6 +86,7 @@ class Facts:
             classes=tuple(traffic.classes) or (_Plain(),),
             tenant=_varying(traffic.tenant, 0),
             session=_varying(traffic.session, -1),
+            model=_varying(traffic.model, -1),
             seed=seed,
         )
 
@@ -102,6 +105,10 @@ class Facts:
     def session_of(self, request: int) -> int:
         """Number of its session; -1: none."""
         return -1 if self.session is None else self.session[request]
+
+    def model_of(self, request: int) -> int:
+        """Number of its model."""
+        return 0 if self.model is None else self.model[request]
 
     def sent_s(self, request: int, time: float) -> float:
         """When it was sent; `time` if nobody knows."""

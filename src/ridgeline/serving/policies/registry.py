@@ -17,7 +17,7 @@ from ridgeline.core import units
 from ridgeline.core.errors import PolicyError, RidgelineError, SpecError, UnknownNameError, did_you_mean
 from ridgeline.core.names import Names
 from ridgeline.core.notation import Call, parse_call
-from ridgeline.serving.policies import autoscalers, kv, rebalancers, roles, routers, schedulers
+from ridgeline.serving.policies import autoscalers, kv, models, rebalancers, roles, routers, schedulers
 from ridgeline.serving.policies.facts import Facts
 from ridgeline.serving.policies.guards import NEEDED, guarded
 
@@ -42,6 +42,7 @@ BUNDLED: Mapping[str, Mapping[str, Callable[..., Any]]] = {
         "deadline": schedulers.deadline,
         "slo-aware": schedulers.SloAware,
         "rotation": schedulers.Rotation,
+        "by-model": models.ByModel,
     },
     "router": {
         "round-robin": routers.RoundRobin,
@@ -53,6 +54,7 @@ BUNDLED: Mapping[str, Mapping[str, Callable[..., Any]]] = {
         "prefix": routers.Prefix,
         "prefix-cost": routers.PrefixCost,
         "weighted": routers.Weighted,
+        "model-affine": models.ModelAffine,
     },
     "autoscaler": {
         "fixed": autoscalers.Fixed,

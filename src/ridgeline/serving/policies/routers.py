@@ -61,6 +61,9 @@ class LaneView(Protocol):
     def found_tokens(self, request: int) -> int:
         """Prompt tokens of the request that its cache holds."""
 
+    def has_model(self, request: int) -> bool:
+        """Whether the weights of the request's model are on its chips, or come for its batch."""
+
 
 class Router(Protocol):
     """Which lane takes a request."""

@@ -7,6 +7,7 @@ request count evenly between its first and its last. Power and energy are those 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
@@ -97,7 +98,9 @@ class Stretch:
 class Answers:
     """The answers of a run: over all of it and in its steady state, what was left out between, and what limits it.
 
-    `adapter_loads` counts how often a LoRA adapter was brought to the chips of a lane, over the whole run.
+    `adapter_loads` counts how often a LoRA adapter was brought to the chips of a lane, over the whole run;
+    `model_switches` how often a batch went over to another model, `model_loads` those for which weights were loaded,
+    and `model_hit_frac` is the share of switches for which they were there (NaN: none).
     """
 
     whole: Stretch
@@ -107,6 +110,9 @@ class Answers:
     objectives: tuple[Objectives, ...]
     notes: tuple[str, ...]
     adapter_loads: int = 0
+    model_switches: int = 0
+    model_loads: int = 0
+    model_hit_frac: float = math.nan
 
     def to_dict(self) -> dict[str, object]:
         """Plain numbers and texts for JSON; null where a number is not known."""
@@ -123,6 +129,9 @@ class Answers:
             "why": self.bound.words,
             "objectives": promises,
             "adapter_loads": self.adapter_loads,
+            "model_switches": self.model_switches,
+            "model_loads": self.model_loads,
+            "model_hit_frac": finite(self.model_hit_frac),
             "notes": list(self.notes),
         }
 

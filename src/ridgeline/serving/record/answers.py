@@ -102,6 +102,9 @@ def answers(
         objectives=told,
         notes=run.notes(removed),
         adapter_loads=sum(lane.adapter_loads for lane in played.lanes),
+        model_switches=(switches := sum(lane.model_switches for lane in played.lanes)),
+        model_loads=(loads := sum(lane.model_loads for lane in played.lanes)),
+        model_hit_frac=_ratio(switches - loads, switches),
     )
 
 
@@ -309,7 +312,7 @@ class _Run:
         peaks = []
         for lane, watts in zip(self.played.lanes, self.watts, strict=True):
             within = time_in(lane.runs, start_s, end_s) > 0
-            peaks.append(float(np.max(watts[within], initial=table_of(self.powers, lane).chip.idle_w)))
+            peaks.append(float(np.max(watts[within], initial=table_of(self.powers, lane).idle_w)))
         return max(peaks, default=math.nan)
 
     def notes(self, removed: WarmUp) -> tuple[str, ...]:
@@ -322,6 +325,10 @@ class _Run:
         if loads := sum(lane.adapter_loads for lane in p.lanes):
             each = loads / max(int(np.count_nonzero(np.isfinite(p.admitted_s))), 1)
             notes.append(f"adapters were loaded {loads:,} times, {each:.2g} per request that was admitted")
+        if switches := sum(lane.model_switches for lane in p.lanes):
+            loads, fetches = (sum(getattr(lane, f"model_{what}") for lane in p.lanes) for what in ("loads", "fetches"))
+            below = f", {fetches:,} of them from below host memory" if fetches else ""
+            notes.append(f"{switches:,} switches between models, {loads:,} of which loaded weights{below}")
         if self.powers:
             notes.append("power and energy are of boards alone: hosts, fans and supplies are not known")
         if self.streamed is not None:

@@ -101,7 +101,7 @@ def rest_j(lane: Lane, present: Resident, power: PowerTable, edges_s: Column, bu
     up = alive_of(lane).until(edges_s)
     taken = np.diff(taken_of(lane, present).until(up))
     waiting, idle = np.maximum(taken - busy_s, 0.0), np.maximum(np.diff(up) - taken, 0.0)
-    rest: Column = lane.chips * (waiting * power.static_w + idle * power.chip.idle_w)
+    rest: Column = lane.chips * (waiting * power.static_w + idle * power.idle_w)
     return rest
 
 
@@ -134,7 +134,7 @@ def attributed(played: Played, powers: Mapping[str, PowerTable], watts: Sequence
     for lane, present, drawn in zip(played.lanes, residents(played), known, strict=True):
         power = table_of(powers, lane)
         alive, taken = alive_of(lane), taken_of(lane, present)
-        idle += lane.chips * power.chip.idle_w * (alive.total_s - taken.total_s)
+        idle += lane.chips * power.idle_w * (alive.total_s - taken.total_s)
         if lane.role == PREFILL:
             continue
         resident_s = shared_time(alive.until(present.begin_s), alive.until(present.end_s))

@@ -68,6 +68,8 @@ class Lane:
         chips: chips that it occupies (a share, where lanes of a replica share chips).
         busy_s: time in iterations.
         adapter_loads: how often a LoRA adapter was brought to its chips.
+        model_switches, model_loads, model_fetches: how often its batch went over to another model, those of them that
+            found the weights not there, and those of these that found them not in host memory either.
     """
 
     pool: str
@@ -80,6 +82,9 @@ class Lane:
     chips: float
     busy_s: float
     adapter_loads: int = 0
+    model_switches: int = 0
+    model_loads: int = 0
+    model_fetches: int = 0
     role: str = MIXED
 
 

@@ -7,18 +7,25 @@ charged the FLOPs of as many decoding tokens without a past. Boards alone: no ho
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
 from ridgeline.costs.power import gap_power_w, serving_power_w
 from ridgeline.hardware.chip import Chip, ChipColumns
-from ridgeline.serving.deployment import NARROW_BITS
+from ridgeline.plans import AWAY, LINK
+from ridgeline.serving.deployment import NARROW_BITS, away_share
 from ridgeline.serving.engine.step_table import TOKENS
 from ridgeline.serving.record.played import Column, Runs
 from ridgeline.serving.record.run_windows import run_times_s
 from ridgeline.serving.stepper import Stepper
+from ridgeline.steps import Step
 from ridgeline.workloads.model import Batch
+from ridgeline.workloads.ops import Op
+
+Mean = TypeVar("Mean", float, Column)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,6 +40,7 @@ class PowerTable:
         narrow: factor of the FLOPs (half for weights of at most 8 bits).
         mixture: whether tokens are routed to experts.
         chip: of the lane.
+        beside: the same of another kind of chip of the lane, with its share of the lane's chips; powers are then means.
     """
 
     tokens: Column
@@ -45,14 +53,30 @@ class PowerTable:
     narrow: float
     mixture: bool
     chip: Chip
+    beside: tuple[float, PowerTable] | None = None
+
+    @property
+    def idle_w(self) -> float:
+        """Power of a chip on which nothing is resident, W."""
+        return self._mean(self.chip.idle_w, lambda other: other.idle_w)
 
     @property
     def static_w(self) -> float:
         """Power of a chip whose kernels are resident and have nothing to do: requests wait for the host, W."""
-        return max(float(gap_power_w(ChipColumns((self.chip,)))), self.chip.idle_w)
+        own = max(float(gap_power_w(ChipColumns((self.chip,)))), self.chip.idle_w)
+        return self._mean(own, lambda other: other.static_w)
 
     def power_w(self, runs: Runs) -> Column:
         """Mean power of a chip during each run, W: the law at the mean iteration of the run."""
+        return self._mean(self._own_w(runs), lambda other: other.power_w(runs))
+
+    def _mean(self, own: Mean, of: Callable[[PowerTable], Mean]) -> Mean:
+        if self.beside is None:
+            return own
+        share, other = self.beside
+        return own * (1.0 - share) + of(other) * share
+
+    def _own_w(self, runs: Runs) -> Column:
         k, n = runs["iterations"], runs["sequences"]
         iteration_s = run_times_s(runs) / np.maximum(k, 1.0)
         tokens = n * self.width + runs["prompt_tokens"]
@@ -94,6 +118,26 @@ def sample_power(stepper: Stepper, *, low: float, high: float, tokens: float) ->
     context = np.repeat([max(low, 1.0), high], points)
     many = stepper.repeated(2 * points)
     step = many.step(Batch(decode_seqs=np.tile(grid, 2), decode_context=context))
+    index = stepper.machines.index
+    chip = stepper.machines.machines[0 if index is None else int(index[0])].chip
+    if stepper.away is None:
+        return _counted(stepper, step, grid, low, high, chip)
+    there = stepper.away.machines.machines[0].chip
+    own, other = (
+        _counted(stepper, step.only(lambda op, far=far: _is_of(op, far)), grid, low, high, of)  # type: ignore[misc]
+        for far, of in ((False, chip), (True, there))
+    )
+    return replace(own, beside=(float(np.ravel(away_share(stepper.plan))[0]), other))
+
+
+def _is_of(op: Op, far: bool) -> bool:
+    """Whether the chips of the cache run an op, or those of the weights."""
+    return op.part == AWAY if far else op.part not in (AWAY, LINK)
+
+
+def _counted(stepper: Stepper, step: Step, grid: Column, low: float, high: float, chip: Chip) -> PowerTable:
+    """What a step counts on one kind of chip; its rows are the grid at both contexts."""
+    points = grid.size
     shape = (2, points)
     weights, flops, cached = (
         np.broadcast_to(np.asarray(value, np.float64), (2 * points,)).reshape(shape)
@@ -101,7 +145,6 @@ def sample_power(stepper: Stepper, *, low: float, high: float, tokens: float) ->
     )
     more = grid[-1] * (high - max(low, 1.0))
     slopes = [max(float(column[1, -1] - column[0, -1]) / more, 0.0) for column in (flops, cached)]
-    index = stepper.machines.index
     bits = np.asarray(stepper.model.precision.ffn.weight.bits).flat[0]
     return PowerTable(
         tokens=grid,
@@ -113,7 +156,7 @@ def sample_power(stepper: Stepper, *, low: float, high: float, tokens: float) ->
         width=1.0 + float(np.asarray(stepper.drafts).flat[0]),
         narrow=0.5 if bits <= NARROW_BITS else 1.0,
         mixture=bool(step.has_experts),
-        chip=stepper.machines.machines[0 if index is None else int(index[0])].chip,
+        chip=chip,
     )
 
 

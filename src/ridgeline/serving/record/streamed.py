@@ -117,7 +117,7 @@ def streamed_energy_j(
         busy = min(sums_of["busy_s"], up_s)
         taken_s = max(taken_s, busy)
         total += sums_of["energy_j"]
-        total += chips * ((taken_s - busy) * power.static_w + (up_s - taken_s) * power.chip.idle_w)
+        total += chips * ((taken_s - busy) * power.static_w + (up_s - taken_s) * power.idle_w)
     return total
 
 

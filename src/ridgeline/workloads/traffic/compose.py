@@ -39,7 +39,7 @@ class Part:
         prompt, output: laws of lengths, if there is no trace.
         sessions: how they run, if each arrival starts one.
         trace:    its requests, if they are known.
-        tenant, adapter: laws of their numbers; None: 0 and none.
+        tenant, adapter, model: laws of their numbers; None: 0, none and none.
         at:       where the class stands, for messages.
     """
 
@@ -52,6 +52,7 @@ class Part:
     trace: Traffic | None = None
     tenant: Law | None = None
     adapter: Law | None = None
+    model: Law | None = None
     at: str = ""
 
     def __post_init__(self) -> None:
@@ -233,7 +234,7 @@ def _replayed(trace: Traffic, starts: Floats, rng: np.random.Generator) -> Traff
 def _dressed(traffic: Traffic, part: Part, seed: int) -> Traffic:
     rows = len(traffic)
     columns: dict[str, Any] = {}
-    for column, law in (("tenant", part.tenant), ("adapter", part.adapter)):
+    for column, law in (("tenant", part.tenant), ("adapter", part.adapter), ("model", part.model)):
         if law is not None:
             drawn = np.clip(np.rint(law.draw(stream(seed, f"{part.one.name}/{column}"), rows)), 0, 2**31 - 1)
             columns[column] = drawn.astype(np.int32)

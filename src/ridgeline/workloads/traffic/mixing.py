@@ -39,7 +39,7 @@ def mix(*traffics: Traffic, name: str = "mix") -> Traffic:
     sessions = np.cumsum([0, *(int(one.session.max(initial=-1)) + 1 for one in traffics)])
     columns: dict[str, Any] = {
         column: together(lambda one, _, column=column: getattr(one, column))  # type: ignore[misc]
-        for column in ("arrival_s", "prompt_tokens", "output_tokens", "think_s", "tenant", "adapter")
+        for column in ("arrival_s", "prompt_tokens", "output_tokens", "think_s", "tenant", "adapter", "model")
     }
     columns["class_code"] = together(lambda one, i: one.class_code + np.int32(before[i]))
     columns["after"] = together(lambda one, i: np.where(one.after >= 0, one.after + offset[i], -1))

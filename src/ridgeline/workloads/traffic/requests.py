@@ -37,12 +37,13 @@ _COLUMNS: dict[str, tuple[type[np.generic], float, float]] = {
     "session": (np.int64, -1, 2**62),
     "tenant": (np.int32, -(2**31), 2**31 - 1),
     "adapter": (np.int32, -1, 2**31 - 1),
+    "model": (np.int32, -1, 2**31 - 1),
     "hash_start": (np.int64, 0, 2**62),
     "hash_ids": (np.int64, 0, 2**62),
 }
 """Column -> its type, its least and its greatest value."""
 _PER_REQUEST = tuple(name for name in _COLUMNS if not name.startswith("hash_"))
-_DEFAULTS = {"class_code": 0, "after": -1, "think_s": 0.0, "session": -1, "tenant": 0, "adapter": -1}
+_DEFAULTS = {"class_code": 0, "after": -1, "think_s": 0.0, "session": -1, "tenant": 0, "adapter": -1, "model": -1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,7 @@ class Traffic:
         session:       int64 [n], number of the session, -1 none.
         tenant:        int32 [n], for fair schedulers.
         adapter:       int32 [n], number of the LoRA adapter, -1 none.
+        model:         int32 [n], number of the model, of several that take turns, -1 none.
         hash_start:    int64 [n + 1], where the blocks of each request start in `hash_ids`; zeros without prefixes.
         hash_ids:      int64, ids of the first prompt blocks; equal id = equal prefix up to and including that block.
         hash_tokens:   tokens per block, 0 without prefixes. A request has at most ceil(prompt / hash_tokens) ids.
@@ -113,6 +115,7 @@ class Traffic:
     session: Longs
     tenant: Ints
     adapter: Ints
+    model: Ints
     hash_start: Longs
     hash_ids: Longs
     hash_tokens: int

@@ -52,6 +52,7 @@ class ClassModel(_Part):
     weight: Text = 1.0
     tenant: Text = 0
     adapter: Text | None = None
+    model: Text | None = None
 
 
 class TrafficFile(_Part):

@@ -209,6 +209,7 @@ class _Reader:
             trace=trace,
             tenant=None if model.tenant == 0 else self.law(model.tenant, *here, "tenant"),
             adapter=self.law(model.adapter, *here, "adapter"),
+            model=self.law(model.model, *here, "model"),
             at=at,
         )
 

@@ -30,7 +30,9 @@ class Collector:
         self.columns = {name: array("d") for name in ("arrival_s", "prompt_tokens", "output_tokens", "think_s")}
         self.bad: dict[str, dict[int, str]] = {}
         self.numbers, self.after = array("q"), array("q")
-        self.labels: dict[str, list[int]] = {name: [] for name in ("session", "class_name", "tenant", "adapter")}
+        self.labels: dict[str, list[int]] = {
+            name: [] for name in ("session", "class_name", "tenant", "adapter", "model")
+        }
         self.known: dict[str, dict[str, int]] = {name: {} for name in self.labels}
         self.block_ids, self.block_counts = array("q"), array("q")
         self.flawed: set[int] = set()

@@ -38,7 +38,7 @@ class Rows:
         unit:      what a row is called: "row" of a table, "line" of a file.
         after:     [n] place of the request that releases this one, an earlier one, -1 none.
         think_s:   float64 [n], NaN: 0.
-        session, class_name, tenant, adapter: labels [n].
+        session, class_name, tenant, adapter, model: labels [n].
         blocks:    (start, ids, tokens per block).
         flawed:    [n] rows whose list of blocks is malformed.
         growing:   tokens per block of prefixes to make up: the turns of a session extend each other. 0: none.
@@ -61,6 +61,7 @@ class Rows:
     class_name: Labels | None = None
     tenant: Labels | None = None
     adapter: Labels | None = None
+    model: Labels | None = None
     blocks: tuple[Longs, Longs, int] | None = None
     flawed: Mask | None = None
     growing: int = 0
@@ -211,6 +212,7 @@ def _ordered(rows: Rows, kept: Longs, lines: tuple[str, ...], name: str, *, time
     prompt = rows.prompt_tokens[chosen].astype(np.int64)
     session, _ = _numbered(rows.session, chosen)
     adapter, _ = _numbered(rows.adapter, chosen)
+    model, _ = _numbered(rows.model, chosen)
     tenant, _ = _numbered(rows.tenant, chosen)
     class_code, class_names = _classes(rows.class_name, chosen)
     blocks = _blocks(rows, chosen, prompt, session, notes)
@@ -226,6 +228,7 @@ def _ordered(rows: Rows, kept: Longs, lines: tuple[str, ...], name: str, *, time
         session=-1 if session is None else session,
         tenant=0 if tenant is None else np.maximum(tenant, 0),
         adapter=-1 if adapter is None else adapter,
+        model=-1 if model is None else model,
         blocks=blocks,
         skipped=lines,
         notes=tuple(notes),

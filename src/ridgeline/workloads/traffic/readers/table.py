@@ -1,7 +1,7 @@
 """Tables with ridgeline's own columns: arrival_s, prompt_tokens, output_tokens and, where there are any, the others.
 
-Others: hash_ids (lists; blocks of 512 tokens), class, tenant, adapter, session, and think_s: a row of a session with a
-think time and no arrival waits for the row of its session before it.
+Others: hash_ids (lists; blocks of 512 tokens), class, tenant, adapter, model, session, and think_s: a row of a session
+with a think time and no arrival waits for the row of its session before it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ COLUMNS = {
     "class_name": ("class",),
     "tenant": ("tenant",),
     "adapter": ("adapter",),
+    "model": ("model",),
 }
 BLOCK = 512
 

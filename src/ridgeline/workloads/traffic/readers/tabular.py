@@ -11,7 +11,7 @@ from ridgeline.core.tables import Kind, Labels, Table, lists_of, read_table, tim
 from ridgeline.workloads.traffic.readers.rows import Floats, Longs, Rows
 
 NUMBERS = ("arrival_s", "prompt_tokens", "output_tokens", "think_s")
-LABELS = ("session", "class_name", "tenant", "adapter")
+LABELS = ("session", "class_name", "tenant", "adapter", "model")
 
 
 def rows_of(
