@@ -30,6 +30,7 @@ class Field:
         choices: legal texts; suggestions: usual ones, anything else may be typed.
         low, high: ends of a slider on a logarithmic scale; 0: no slider.
         more: shown only when asked for.
+        lines: of a text of several lines; 0: one.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Field:
     low: float = 0.0
     high: float = 0.0
     more: bool = False
+    lines: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""

@@ -23,6 +23,8 @@ ON = Field(name="on", kind="text", doc=_MACHINES, default="8x h100-sxm", suggest
 SUGGEST = {"model": "models", "chip": "chips", "node": "nodes", "runtime": "runtimes"}
 FORMATS = dict.fromkeys(("weights", "kv", "moe_weights", "activations"), "formats")
 MOST_OPS = 20
+_STORED = ("weights", "cache", "reserve", "free", "in use")
+_TONES = ("memory", "compute", "link", "host", "latency", "launch", "l2")
 
 
 def _form(task: str, first: Mapping[str, str], sliders: Mapping[str, tuple[float, float]]) -> tuple[Field, ...]:
@@ -83,7 +85,13 @@ def train(values: Mapping[str, Any]) -> Answer:
     case = given(TRAIN, values, needed=("on",))
     prediction = asked("training", **case)
     shown = [_told(prediction, name) for name in prediction.values if name not in ("bound", "regime")]
-    blocks = [text(f"Bound by {_why(prediction)}", kind="why"), numbers(shown), text(_regime(prediction), kind="note")]
+    used = float(prediction.values["memory_bytes_per_chip"])
+    blocks = [
+        text(f"Bound by {_why(prediction)}", kind="why"),
+        numbers(shown),
+        _stored(prediction, [("in use", used)]),
+        text(_regime(prediction), kind="note"),
+    ]
     return _answer("training", prediction, case, blocks)
 
 
@@ -99,7 +107,7 @@ def _answer(task: str, prediction: Prediction, case: Mapping[str, Any], blocks: 
 
 def _why(prediction: Prediction) -> str:
     bound = str(prediction.values["bound"])
-    return f"{bound}: {BOUND_WORDS.get(bound, 'the largest part of the step')}."
+    return f"{BOUND_WORDS.get(bound, f'{bound}: the largest part of the step')}."
 
 
 def _regime(prediction: Prediction) -> str:
@@ -109,11 +117,17 @@ def _regime(prediction: Prediction) -> str:
 
 
 def _memory(prediction: Prediction) -> Block:
-    capacity = catalogue.chip(str(prediction.case["chip"])).dram.capacity_bytes
     weights, kv, total = (float(prediction.values[f"{n}_bytes_per_chip"]) for n in ("weights", "kv", "memory"))
     parts = [("weights", weights), ("cache", kv), ("reserve", max(total - weights - kv, 0.0))]
-    parts.append(("free", max(capacity - total, 0.0)))
-    return bar(f"Memory per chip, of {units.size(capacity)}", [(n, v, units.size(v)) for n, v in parts], capacity)
+    return _stored(prediction, parts)
+
+
+def _stored(prediction: Prediction, parts: Sequence[tuple[str, float]]) -> Block:
+    """A chip's memory and what is in it."""
+    capacity = catalogue.chip(str(prediction.case["chip"])).dram.capacity_bytes
+    free = max(capacity - sum(size for _, size in parts), 0.0)
+    shown = [(name, size, units.size(size)) for name, size in (*parts, ("free", free))]
+    return bar(f"Memory per chip, of {units.size(capacity)}", shown, capacity, tones=_STORED)
 
 
 def _told(prediction: Prediction, name: str) -> tuple[str, str, str]:
@@ -136,7 +150,9 @@ def _breakdown(phase: Any) -> Iterator[Block]:
     by_bound["host"] += phase.host_s
     longest = sorted(by_bound.items(), key=lambda item: -item[1])
     parts = [(name, time_s, f"{time_s / whole:.1%}") for name, time_s in longest if time_s > 0.0]
-    yield bar(f"{phase.name.capitalize()} step, {units.duration(whole)}, by what bounds its ops", parts, whole)
+    yield bar(
+        f"{phase.name.capitalize()} step, {units.duration(whole)}, by what bounds its ops", parts, whole, tones=_TONES
+    )
     shown = [
         (
             row["op"] if row["times"] == 1 else f"{row['block']}.{row['op']}",
