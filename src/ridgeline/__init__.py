@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ridgeline.api.capacity import Capacity, capacity
+    from ridgeline.api.compare import Compared, compare
+    from ridgeline.api.launch import LaunchFiles, Reading, launch_files, read_launch
     from ridgeline.api.predict import Prediction, predict
     from ridgeline.api.query import query
     from ridgeline.api.simulate import Simulated, simulate
@@ -27,8 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Capacity",
+    "Compared",
+    "LaunchFiles",
     "Plan",
     "Prediction",
+    "Reading",
     "RidgelineError",
     "Simulated",
     "Swept",
@@ -36,6 +41,8 @@ __all__ = [
     "capacity",
     "check_policy",
     "chip",
+    "compare",
+    "launch_files",
     "load_traffic",
     "machine",
     "make_traffic",
@@ -45,6 +52,7 @@ __all__ = [
     "predict",
     "predict_table",
     "query",
+    "read_launch",
     "simulate",
     "simulate_table",
     "sweep",

@@ -1,6 +1,8 @@
 """Every name that `import ridgeline as rl` shows, in one place to be loaded when the first of them is used."""
 
 from ridgeline.api.capacity import Capacity, capacity
+from ridgeline.api.compare import Compared, compare
+from ridgeline.api.launch import LaunchFiles, Reading, launch_files, read_launch
 from ridgeline.api.predict import Prediction, predict
 from ridgeline.api.query import query
 from ridgeline.api.simulate import Simulated, simulate
@@ -17,8 +19,11 @@ from ridgeline.workloads.traffic import Traffic, load_traffic, make_traffic
 
 __all__ = [
     "Capacity",
+    "Compared",
+    "LaunchFiles",
     "Plan",
     "Prediction",
+    "Reading",
     "RidgelineError",
     "Simulated",
     "Swept",
@@ -26,6 +31,8 @@ __all__ = [
     "capacity",
     "check_policy",
     "chip",
+    "compare",
+    "launch_files",
     "load_traffic",
     "machine",
     "make_traffic",
@@ -35,6 +42,7 @@ __all__ = [
     "predict",
     "predict_table",
     "query",
+    "read_launch",
     "simulate",
     "simulate_table",
     "sweep",

@@ -94,6 +94,11 @@ def load_json(path: str | os.PathLike[str], *, infinite_ok: bool = False) -> Doc
     return parse_json(_read(path), os.fspath(path), infinite_ok=infinite_ok)
 
 
+def load_text(path: str | os.PathLike[str]) -> str:
+    """The text of a small file, as UTF-8. Raises FileFormatError, never anything else."""
+    return _decode(_read(path), os.fspath(path))
+
+
 def parse_yaml(text: str | bytes, name: str = "<yaml>") -> Document:
     """One YAML 1.2 document. `name` is the file name in messages. Raises FileFormatError."""
     decoded = _decode(text, name)

@@ -68,7 +68,7 @@ def _matrix_s(op: Convolution, chips: ChipColumns, c: Numbers) -> Array:
     rows = np.asarray(op.batch, dtype=np.float64) * op.out_positions
     columns = np.asarray(op.out_channels, dtype=np.float64) / op.groups
     depth = np.asarray(op.kernel) * np.ceil(np.asarray(op.in_channels, dtype=np.float64) / op.groups / pad) * pad
-    units = chips.gather(lambda chip: float(chip.compute_units))
+    units = chips.gather(lambda chip: chip.compute_units)
     rate = chips.gather(lambda chip: chip.peak_flops_per_s(op.compute)) * np.asarray(c["matrix_efficiency"]) / units
     best: Array | None = None
     for tall, wide in TILES:

@@ -22,7 +22,7 @@ from ridgeline.costs.gemm_kernels import Kernel, is_foreign, kernel_of, lineage,
 from ridgeline.costs.gemm_tiles import Task, evaluate, pick
 from ridgeline.costs.price import Price, Setting, work, zero_where_empty
 from ridgeline.costs.residual import Tables, factor_by, tables_of
-from ridgeline.hardware.chip import Chip, ChipColumns, Value
+from ridgeline.hardware.chip import Chip, ChipColumns, Value, spread
 from ridgeline.workloads.ops import Matmul
 
 Row = Mapping[str, Value]
@@ -93,7 +93,7 @@ def price_matmul(op: Matmul, chips: ChipColumns, setting: Setting) -> Price:
         **_coefficients(loop_of(setting.runtime), LOOP, chips),
     }
     known = [is_calibrated("gemm", kernel.name, chip) for chip in chips.chips]
-    calibrated: bool | NDArray[np.bool_] = known[0] if chips.index is None else np.array(known)[chips.index]
+    calibrated: bool | NDArray[np.bool_] = known[0] if chips.index is None else spread(known, chips.index) > 0
     variant = SAME_RESIDUAL.get(op.scheme.name, op.scheme.name)
     tables = tables_of("gemm", kernel.name, variant, chips)
     return price_with(op, chips, setting, kernel, numbers, calibrated=calibrated, tables=tables)
@@ -218,9 +218,9 @@ def _coefficients(kernel: str, names: tuple[str, ...], chips: ChipColumns) -> di
 
 
 def _per_row(values: list[float], chips: ChipColumns) -> Value:
-    if chips.index is None or all(value == values[0] for value in values):
+    if chips.index is None or (np.ndim(values[0]) == 0 and all(value == values[0] for value in values)):
         return values[0]
-    return np.array(values)[chips.index]
+    return spread(values, chips.index)
 
 
 def _facts(op: Matmul, chips: ChipColumns) -> dict[str, Value]:
@@ -243,7 +243,8 @@ def _facts(op: Matmul, chips: ChipColumns) -> dict[str, Value]:
 def _units(chip: Chip) -> float:
     """Compute units of the size that tiles are cut for: a large unit (a TPU core) counts for several."""
     of_a_size = chip.peak_flops_per_s("bf16") / (chip.clock_hz * UNIT_FLOPS_PER_CYCLE)
-    return max(float(chip.compute_units), float(np.ceil(of_a_size)) if is_foreign(chip) else 1.0)
+    units: float = np.maximum(chip.compute_units, np.ceil(of_a_size) if is_foreign(chip) else 1.0)
+    return units
 
 
 def _peak(compute: str, chip: Chip) -> float:
@@ -256,7 +257,8 @@ def _peak(compute: str, chip: Chip) -> float:
 def _cache_bandwidth(chip: Chip) -> float:
     """A chip without a last-level cache reads everything from memory."""
     tier = chip.tier("l2")
-    return max(tier.bandwidth_bytes_per_s if tier else 0.0, chip.dram.bandwidth_bytes_per_s)
+    rate: float = np.maximum(tier.bandwidth_bytes_per_s if tier else 0.0, chip.dram.bandwidth_bytes_per_s)
+    return rate
 
 
 def _feed_rate(row: Row) -> Value:

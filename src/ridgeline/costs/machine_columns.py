@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ridgeline.hardware.chip import Chip, ChipColumns, Value
+from ridgeline.hardware.chip import Chip, ChipColumns, Value, spread
 from ridgeline.hardware.topology import MESH_KINDS, Level, Machine
 
 BUS_KINDS = frozenset({"pcie", "inter-socket"})
@@ -52,7 +52,7 @@ class MachineColumns:
         """`value(machine)` for each row; each machine is asked once."""
         if self.index is None:
             return float(value(self.machines[0]))
-        return np.array([value(machine) for machine in self.machines], dtype=np.float64)[self.index]
+        return spread([value(machine) for machine in self.machines], self.index)
 
     def levels(self) -> tuple[LevelColumns, ...]:
         """Levels from inner to outer; a machine with fewer repeats its last one, which then spans nothing new."""
@@ -63,8 +63,8 @@ class MachineColumns:
         chosen = [levels[min(place, len(levels) - 1)] if levels else None for levels in kept]
 
         def gather(value: Callable[[Level], float], without: float) -> Value:
-            values = [without if level is None else float(value(level)) for level in chosen]
-            return values[0] if self.index is None else np.array(values, dtype=np.float64)[self.index]
+            values = [without if level is None else value(level) for level in chosen]
+            return float(values[0]) if self.index is None else spread(values, self.index)
 
         return LevelColumns(
             size=gather(lambda level: level.size, 1.0),

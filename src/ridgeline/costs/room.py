@@ -53,7 +53,7 @@ def facts_of(chips: ChipColumns, compute: str) -> Facts:
         peak_flops_per_s=chips.gather(lambda chip: chip.peak_flops_per_s(compute)),
         bandwidth_bytes_per_s=chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s),
         cache_bytes=chips.gather(cache),
-        units=chips.gather(lambda chip: float(chip.compute_units)),
+        units=chips.gather(lambda chip: chip.compute_units),
         clock_hz=chips.gather(lambda chip: chip.clock_hz),
     )
 

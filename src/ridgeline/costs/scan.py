@@ -89,7 +89,7 @@ def _floor_s(op: Scan, chips: ChipColumns, decodes: bool) -> Value:
 
 def _fill(blocks: Value, chips: ChipColumns, c: Coefficients) -> Array:
     """Share of the compute units that have blocks to run."""
-    units = chips.gather(lambda chip: float(chip.compute_units)) * np.asarray(c["blocks_per_unit"])
+    units = chips.gather(lambda chip: chip.compute_units) * np.asarray(c["blocks_per_unit"])
     fill: Array = np.minimum(np.maximum(blocks, 1.0) / units, 1.0)
     return fill
 

@@ -94,7 +94,7 @@ def vector_peak(chips: ChipColumns) -> Value:
     """fp32 rate of the vector engines (of the widest format they have, where they lack fp32)."""
 
     def rate(chip: Chip) -> float:
-        return chip.vector_flops_per_s.get("fp32") or max(chip.vector_flops_per_s.values())
+        return chip.vector_flops_per_s.get("fp32", chip.widest_vector_flops_per_s)
 
     return chips.gather(rate)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,7 +39,7 @@ class MemoryTier:
 
     def __post_init__(self) -> None:
         """Refuse capacities and bandwidths that cannot be."""
-        if not (self.capacity_bytes > 0 and 0 < self.bandwidth_bytes_per_s < math.inf and self.latency_s >= 0):
+        if not (_positive(self.bandwidth_bytes_per_s) and np.all(self.capacity_bytes > 0) and self.latency_s >= 0):
             raise SpecError(
                 "a memory tier needs positive capacity and bandwidth", at=self.name, got=self, fix="give both"
             )
@@ -56,7 +56,7 @@ class Port:
 
     def __post_init__(self) -> None:
         """Refuse links without bandwidth."""
-        if not (0 < self.bandwidth_bytes_per_s < math.inf and self.latency_s >= 0):
+        if not (_positive(self.bandwidth_bytes_per_s) and self.latency_s >= 0):
             raise SpecError("a port needs positive bandwidth and latency >= 0", at=self.name, got=self, fix="give both")
 
 
@@ -93,9 +93,10 @@ class Chip:
     def __post_init__(self) -> None:
         """Check the invariants that every price relies on."""
         rates = [*self.matrix_flops_per_s.values(), *self.vector_flops_per_s.values()]
-        if not self.vector_flops_per_s or any(not 0 < rate < math.inf for rate in rates):
+        if not self.vector_flops_per_s or not all(_positive(rate) for rate in rates):
             raise SpecError("a chip needs positive, finite peak rates and a vector rate", at=self.name, fix="list them")
-        if not (self.compute_units >= 1 and self.clock_hz > 0 and 0 <= self.idle_w < self.tdp_w):
+        idles = np.all((np.asarray(self.idle_w) >= 0) & (self.idle_w < np.asarray(self.tdp_w)))
+        if not (np.all(np.asarray(self.compute_units) >= 1) and np.all(np.asarray(self.clock_hz) > 0) and idles):
             raise SpecError("a chip needs compute units, a clock and idle < TDP", at=self.name, fix="see the datasheet")
         if not any(tier.name == "dram" for tier in self.tiers):
             raise SpecError("a chip needs a memory tier named 'dram'", at=self.name, fix="add its main memory")
@@ -119,7 +120,7 @@ class Chip:
 
     def peak_flops_per_s(self, compute: str) -> float:
         """Dense peak for a compute dtype: the matrix engine's, else that of what software converts to, else vector."""
-        return self.matrix_flops_per_s.get(compute) or self._fallback_rate(compute)
+        return self.matrix_flops_per_s[compute] if compute in self.matrix_flops_per_s else self._fallback_rate(compute)
 
     def _fallback_rate(self, compute: str) -> float:
         for wider in WIDER.get(compute, ()):
@@ -128,7 +129,13 @@ class Chip:
         for name in (compute, *WIDER.get(compute, ()), "fp32"):
             if name in self.vector_flops_per_s:
                 return self.vector_flops_per_s[name]
-        return max(self.vector_flops_per_s.values())
+        return self.widest_vector_flops_per_s
+
+    @property
+    def widest_vector_flops_per_s(self) -> float:
+        """The highest rate of the vector engines."""
+        highest: float = np.max(list(self.vector_flops_per_s.values()), axis=0)
+        return highest
 
 
 WIDER: Mapping[str, tuple[str, ...]] = {
@@ -153,7 +160,8 @@ tf32 by itself (whoever allows that asks for tf32).
 class ChipColumns:
     """Chips as columns of a case table: `gather` gives a scalar for one chip, an array of a value per row for many.
 
-    `index` has one entry per row, pointing into `chips`; None means that every row uses `chips[0]`.
+    `index` has one entry per row, pointing into `chips`; None means that every row uses `chips[0]`. Where the only chip
+    is a column of designs (`hardware.designs`), `index` points into them.
     """
 
     chips: tuple[Chip, ...]
@@ -163,4 +171,16 @@ class ChipColumns:
         """`value(chip)` for each row; each chip is asked once."""
         if self.index is None:
             return float(value(self.chips[0]))
-        return np.array([value(chip) for chip in self.chips], dtype=np.float64)[self.index]
+        return spread([value(chip) for chip in self.chips], self.index)
+
+
+def spread(values: Sequence[Value], index: NDArray[np.intp]) -> NDArray[np.float64]:
+    """A value per chip as one per row; the value of a column of designs, which stands alone, is a column itself."""
+    if len(values) == 1:
+        column = np.asarray(values[0], dtype=np.float64)
+        return column[index] if column.ndim else np.full(index.shape, float(column))
+    return np.array(values, dtype=np.float64)[index]
+
+
+def _positive(value: Value) -> bool:
+    return bool(np.all(np.asarray(value) > 0) and np.all(np.asarray(value) < math.inf))

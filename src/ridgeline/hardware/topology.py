@@ -40,7 +40,9 @@ class Level:
 
     def __post_init__(self) -> None:
         """Refuse domains of one chip and links without bandwidth."""
-        if not (self.size >= 2 and 0 < self.bandwidth_bytes_per_s < math.inf and 0 <= self.latency_s < math.inf):
+        rate = np.asarray(self.bandwidth_bytes_per_s)
+        sound = np.all(rate > 0) and np.all(rate < math.inf)
+        if not (self.size >= 2 and sound and 0 <= self.latency_s < math.inf):
             raise SpecError(
                 "a level joins at least 2 chips with positive bandwidth and latency >= 0",
                 at=self.name,

@@ -38,6 +38,7 @@ def _level(machines: MachineColumns, depth: int, of: str) -> Value:
         levels = _levels(machine)
         if not levels:
             return 0.0 if of == "latency_s" else math.inf
-        return float(getattr(levels[min(depth, len(levels) - 1)], of))
+        value: float = getattr(levels[min(depth, len(levels) - 1)], of)
+        return value
 
     return machines.gather(number)

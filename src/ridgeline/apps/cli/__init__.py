@@ -12,9 +12,12 @@ from ridgeline.apps.cli import (
     calibrate,
     capacity,
     catalogue,
+    compare,
+    deploy,
     emulate,
     predict,
     query,
+    search,
     simulate,
     sweep,
     validate,
@@ -39,6 +42,9 @@ app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("catalogue", epilog=catalogue.EXAMPLES)(catalogue.catalogue)
 app.command("emulate", epilog=emulate.EXAMPLES)(emulate.emulate)
+app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("deploy", epilog=deploy.EXAMPLES)(deploy.deploy)
+app.command("search", epilog=search.EXAMPLES)(search.search)
 app.command("validate", epilog=validate.EXAMPLES)(validate.validate)
 app.command("web", epilog=web.EXAMPLES)(web.web)
 

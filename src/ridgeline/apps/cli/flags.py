@@ -144,13 +144,9 @@ def _shared(
 
 
 def _case_of(path: Path) -> dict[str, Any]:
-    from ridgeline.core.errors import FileFormatError
-    from ridgeline.core.files import load_json, load_yaml
+    from ridgeline.api.compare import read_case
 
-    document = load_json(path) if path.suffix == ".json" else load_yaml(path)
-    if not isinstance(document.data, dict):
-        raise FileFormatError("a case is a mapping of columns to values", at=document.where(), fix="write `isl: 1024`")
-    return dict(document.data)
+    return read_case(path)
 
 
 def _parameter(column: Column) -> inspect.Parameter:

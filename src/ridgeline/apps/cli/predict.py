@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,12 +23,23 @@ RooflineOption = Annotated[
 ]
 ExplainOption = Annotated[bool, typer.Option("--explain", help="show the candidate bounds and the kernel's choices")]
 
+LaunchOption = Annotated[
+    str,
+    typer.Option(
+        "--from-launch",
+        metavar="FILE|LINE",
+        help="columns of a launch: a shell file, a manifest, a folder, or a command line; flags win",
+    ),
+]
+
 SERVING_EXAMPLES = """Examples:
 
   ridgeline predict serving --model meta-llama/Llama-3.1-70B --on "8x h100-sxm" --tp 8 --isl 1024 --osl 1024 \\
     --concurrency 64
 
   ridgeline predict serving --model Qwen/Qwen3-32B --on h200-sxm --weights fp8 --isl 4000 --osl 1000 --rate 2/s --json
+
+  ridgeline predict serving --from-launch "vllm serve Qwen/Qwen3-32B -tp 4" --on "8x h200-sxm" --isl 4000 --osl 1000
 
   ridgeline predict serving --cases cases.csv --out results.parquet
 """
@@ -67,14 +79,35 @@ def predict(context: typer.Context, cases: CasesOption = "", out: OutOption = ""
 
 @app.command("serving", epilog=SERVING_EXAMPLES)
 @task_command("serving")
-def serving(request: Request, *, plan: PlanOption = "", roofline: RooflineOption = None) -> None:
+def serving(
+    request: Request, *, plan: PlanOption = "", roofline: RooflineOption = None, launch: LaunchOption = ""
+) -> None:
     """An LLM deployment under load: TTFT, TPOT, throughput, memory, power, cost, and what bounds it."""
-    prediction = request.answer(plan)
+    prediction = _launched(request, plan, launch) if launch else request.answer(plan)
     for path in roofline or []:
         from ridgeline.api.roofline import draw_roofline
 
         draw_roofline(prediction, path)
         typer.echo(f"wrote {path}", err=True)
+
+
+def _launched(request: Request, plan: str, launch: str) -> Any:
+    """The prediction of a launch; its notes go beside it."""
+    from ridgeline.api.launch import launch_case, read_launch
+
+    reading = read_launch(launch)
+    on = request.on or str(request.case.get("on", ""))
+    case = launch_case(reading, on=on, given=request.case)
+    told = replace(request, case=case)
+    if not request.json:
+        for note in reading.notes:
+            typer.echo(f"note: {note.line()}", err=True)
+        if reading.ignored:
+            typer.echo(f"ignored: {' '.join(reading.ignored)}", err=True)
+    prediction = told.predict(plan)
+    notes = [{"column": note.column, "text": note.text} for note in reading.notes]
+    told.tell(prediction, launch={"source": reading.source, "notes": notes, "ignored": list(reading.ignored)})
+    return prediction
 
 
 @app.command("step", epilog=STEP_EXAMPLES)

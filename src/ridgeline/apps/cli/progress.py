@@ -15,6 +15,21 @@ Counted = Callable[[int, int, int], None]
 
 
 @contextmanager
+def counted(title: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar of things that are done, of how many; none where the answer is for a program."""
+    if quiet:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
 def progress(title: str, quiet: bool) -> Iterator[Progress | None]:
     """A bar of requests that have ended, and the median so far; none where the answer is for a program."""
     if quiet:
