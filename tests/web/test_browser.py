@@ -104,7 +104,9 @@ def serious(opened: Any) -> list[str]:
 
 
 # Rows of a table are alike, and so are dots: the first say what there is to say of all.
-AXE = "axe.run({ exclude: [['tbody tr:nth-child(n+4)'], ['circle:nth-of-type(n+9)']] }, { resultTypes: ['violations'] })"
+AXE = (
+    "axe.run({ exclude: [['tbody tr:nth-child(n+4)'], ['circle:nth-of-type(n+9)']] }, { resultTypes: ['violations'] })"
+)
 UNNAMED = """[...document.querySelectorAll("input, select, textarea, button, a, summary")].filter((node) =>
   !(node.labels?.length || node.getAttribute("aria-label") || node.textContent.trim())).map((node) => node.outerHTML)"""
 

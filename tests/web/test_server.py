@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ from ridgeline.apps.cli import app as cli
 from ridgeline.apps.web import jobs
 from ridgeline.apps.web.jobs import Jobs, TooManyError
 from ridgeline.apps.web.views import VIEWS
-from ridgeline.core.files import parse_json
+from ridgeline.core.files import parse_json, parse_yaml
+from ridgeline.hardware import load_chip_file
+from ridgeline.hardware.reading import read_chip
 
 PREDICT = {"model": "meta-llama/Llama-3.1-8B", "on": "2x h100-sxm", "tp": "2", "isl": "512", "osl": "128"}
 PREDICT |= {"concurrency": "16"}
@@ -278,6 +281,68 @@ def test_text_that_a_spreadsheet_would_run_is_quoted(page: Client, text: str) ->
     lines = list(csv.reader(io.StringIO(data.decode(), newline="")))
     assert lines[1][0] == f"'{text}"
     assert not any(cell.startswith(("=", "+", "@", "\t", "\r")) for line in lines for cell in line)
+
+
+def test_an_own_chip_is_a_catalogue_file_that_reads_as_it_was_asked(page: Client, tmp_path: Path) -> None:
+    asked = {
+        **start_values("chip"),
+        "bandwidth": "5 TB/s",
+        "fp8": "none",
+        "evidence": "estimated",
+        "launch_year": "2025",
+    }
+    told = page.answer("chip", asked)
+    (made,) = blocks(told, "file")
+    (tmp_path / made["name"]).write_text(made["text"])
+    own, other = load_chip_file(tmp_path / "my-chip.yaml"), rl.chip("h100-sxm")
+    assert own.dram.bandwidth_bytes_per_s == 5e12
+    assert own.dram.capacity_bytes == 128 * 2**30
+    assert own.matrix_flops_per_s["bf16"] == 1.2e15
+    assert "fp8" in other.matrix_flops_per_s
+    assert "fp8" not in own.matrix_flops_per_s
+    assert own.vector_flops_per_s == other.vector_flops_per_s
+    assert own.clock_hz == other.clock_hz
+    assert {own.facts["clock"].kind, own.facts["launch_year"].kind} == {"assumed", "estimated"}
+    assert own.facts["memory.dram.bandwidth"].source.startswith("Vendor datasheet")
+    assert all(fact.source for fact in own.facts.values())
+
+
+@pytest.mark.parametrize("name", ["h100-sxm", "mi300x", "tpu-v5e", "raspberry-pi-5", "epyc-9654", "a10"])
+def test_a_chip_like_any_other_is_that_chip(page: Client, name: str) -> None:
+    asked = {**start_values("chip"), "like": name, "bf16": "", "memory": "", "bandwidth": "", "tdp": ""}
+    (made,) = blocks(page.answer("chip", asked), "file")
+    own, other = read_chip(parse_yaml(made["text"])), rl.chip(name)
+    assert own.tiers == other.tiers
+    assert own.ports == other.ports
+    assert own.matrix_flops_per_s == other.matrix_flops_per_s
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"name": "My Chip"}, "name"),
+        ({"name": "../../x"}, "name"),
+        ({"like": "h100-smx"}, "h100-sxm"),
+        ({"like": "/etc/passwd"}, "like"),
+        ({"bandwidth": "5"}, "bandwidth"),
+        ({"bandwidth": "5 W"}, "bandwidth"),
+        ({"memory": "-1 GiB"}, "memory"),
+        ({"tdp": "none"}, "tdp"),
+        ({"date": "yesterday"}, "date"),
+        ({"evidence": "rumour"}, "measured"),
+        ({"compute_units": "1.5"}, "compute_units"),
+        ({"source": "x: {y"}, ""),
+    ],
+)
+def test_an_own_chip_that_is_none_is_one_clear_error(page: Client, change: dict[str, str], words: str) -> None:
+    status, told = page.json("POST", "/api/views/chip", {**start_values("chip"), **change})
+    if not words:
+        assert status == 200
+        assert change["source"] in json.dumps(told["rows"])
+        return
+    assert status == 422
+    assert words in told["error"]
+    assert len(told["error"].splitlines()) <= 4
 
 
 def test_the_accuracy_page_is_the_one_of_the_documentation(page: Client, repo_root: Any) -> None:

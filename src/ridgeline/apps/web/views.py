@@ -9,6 +9,7 @@ from typing import Any
 from ridgeline.apps.web.accuracy_view import accuracy
 from ridgeline.apps.web.blocks import Answer
 from ridgeline.apps.web.catalogue_view import CATALOGUE, catalogue
+from ridgeline.apps.web.chip_view import CHIP, chip
 from ridgeline.apps.web.fields import Field
 from ridgeline.apps.web.jobs import Told
 from ridgeline.apps.web.predict_view import PREDICT, TRAIN, predict, train
@@ -72,6 +73,13 @@ VIEWS: Mapping[str, View] = {
             about="Chips, nodes, models, runtimes and sites: every fact with its source.",
             fields=CATALOGUE,
             answer=catalogue,
+        ),
+        View(
+            name="chip",
+            title="Own chip",
+            about="A chip of your own as a catalogue file: like another, but for what you say; checked, not kept.",
+            fields=CHIP,
+            answer=chip,
         ),
         View(
             name="accuracy",
