@@ -37,6 +37,7 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "price": ("facts", "price"),
     "rental": ("facts", "rental"),
 }
+_SHOWN = ("bf16", "fp16", "fp8", "fp4", "int8")
 _WHOLE = ("compute_units", "launch_year")
 
 
@@ -93,19 +94,21 @@ def chip(values: Mapping[str, Any]) -> Answer:
     name = f"{asked['name']}.yaml"
     read = read_chip(parse_yaml(written, name=name))
     head, lines = fact_table(read)
-    peaks = [(f"{kind} peak", units.si(rate, "FLOP/s"), "dense") for kind, rate in read.matrix_flops_per_s.items()]
+    rates = read.matrix_flops_per_s or read.vector_flops_per_s
+    shown = [kind for kind in _SHOWN if kind in rates] or list(rates)
+    peaks = [(f"{kind} peak", units.si(rates[kind], "FLOP/s"), "dense") for kind in shown]
     dram = read.dram
-    ridge = max(read.matrix_flops_per_s.values(), default=0.0) / dram.bandwidth_bytes_per_s
+    ridge = rates[shown[0]] / dram.bandwidth_bytes_per_s
     kept = f"Nothing is kept here. In a clone, save it as src/ridgeline/hardware/catalogue/chips/{name}"
     return Answer(
         title=f"{read.title}: a chip that the catalogue would take",
         blocks=[
             numbers(
                 [
-                    *peaks[:4],
+                    *peaks,
                     ("memory", units.size(dram.capacity_bytes), dram.technology),
                     ("memory bandwidth", units.si(dram.bandwidth_bytes_per_s, "B/s"), ""),
-                    ("ridge", f"{ridge:,.0f} FLOP/byte", "operational intensity at which memory and compute balance"),
+                    ("ridge", f"{ridge:,.0f} FLOP/byte", f"where memory and {shown[0]} arithmetic take equally long"),
                 ]
             ),
             file("The file", name, written),
