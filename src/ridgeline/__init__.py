@@ -5,6 +5,8 @@
 Start with docs/index.md.
 """
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -12,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from ridgeline.api.capacity import Capacity, capacity
     from ridgeline.api.compare import Compared, compare
+    from ridgeline.api.impact import Impact, impact
     from ridgeline.api.launch import LaunchFiles, Reading, launch_files, read_launch
     from ridgeline.api.predict import Prediction, predict
     from ridgeline.api.query import query
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Capacity",
     "Compared",
+    "Impact",
     "LaunchFiles",
     "Plan",
     "Prediction",
@@ -42,6 +46,7 @@ __all__ = [
     "check_policy",
     "chip",
     "compare",
+    "impact",
     "launch_files",
     "load_traffic",
     "machine",
@@ -66,3 +71,26 @@ def __getattr__(name: str) -> Any:
     from ridgeline.api import names
 
     return getattr(names, name)
+
+
+class _Verb(ModuleType):
+    """A package that is also a verb."""
+
+    def __call__(self, *sources: Any, **asked: Any) -> Any:
+        """As `ridgeline.api.impact.impact`."""
+        from ridgeline.api.impact import impact
+
+        return impact(*sources, **asked)
+
+
+class _Package(ModuleType):
+    """This module: `rl.impact(...)` is a verb although `ridgeline.impact` is a package, which an import puts here."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Keep the attribute; the package learns to be called."""
+        if name == "impact" and isinstance(value, ModuleType):
+            value.__class__ = _Verb
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

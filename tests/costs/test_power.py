@@ -14,8 +14,9 @@ from ridgeline.core.dtypes import scheme
 from ridgeline.costs.coefficients import merged
 from ridgeline.costs.fits.power import SHARED, TABLES, cells
 from ridgeline.costs.measurements import read
-from ridgeline.costs.power import energy_j, gap_power_w, kernel_power, kernel_power_w, law_of, serving_power_w
+from ridgeline.costs.power import energy_j, kernel_power, kernel_power_w, law_of
 from ridgeline.costs.price import Price, Setting
+from ridgeline.costs.serving_power import gap_power_w
 from ridgeline.hardware import catalogue
 from ridgeline.hardware.chip import ChipColumns
 from ridgeline.workloads.ops import Attention, Experts, Matmul, Op, Vector
@@ -128,34 +129,6 @@ def test_narrow_formats_draw_more_at_their_own_peak() -> None:
         for form in ("bf16", "fp8")
     )
     assert narrow > wide
-
-
-@given(chip=chips, w=loads, kv=loads, f=loads, mixture=st.booleans(), more=loads)
-def test_serving_power_rises_and_saturates(
-    chip: str, w: float, kv: float, f: float, mixture: bool, more: float
-) -> None:
-    facts = catalogue.chip(chip)
-    base = serving_power_w(w, kv, f, mixture, on(chip))
-    assert facts.idle_w <= base <= 0.985 * facts.tdp_w
-    for loaded in (
-        (w + more, kv, f, mixture),
-        (w, kv + more, f, mixture),
-        (w, kv, f + more, mixture),
-        (w, kv, f, True),
-    ):
-        assert serving_power_w(*loaded, on(chip)) >= base * (1 - 1e-12)
-
-
-@pytest.mark.parametrize(
-    ("loads_of", "share"),
-    [
-        ((0.0, 0.0, 0.0, False), 0.20),  # host gaps
-        ((0.6, 0.05, 0.005, False), 0.65),  # small-batch dense decode on H100: 0.6-0.7
-        ((0.3, 0.3, 0.3, False), 0.97),  # large batch, prefill-heavy chat: 0.8-0.97
-    ],
-)
-def test_serving_power_meets_published_levels(loads_of: tuple[float, float, float, bool], share: float) -> None:
-    assert serving_power_w(*loads_of, on("h100-sxm")) / 700 == pytest.approx(share, abs=0.05)
 
 
 @pytest.mark.slow

@@ -11,13 +11,14 @@ from tests.serving.played_cases import CHIPS, random_played, with_unserved
 from tests.serving.test_step_table import stepper_of
 
 from ridgeline.core.errors import DomainError
-from ridgeline.costs.power import serving_power_w
+from ridgeline.costs.serving_power import serving_power_w
 from ridgeline.hardware.chip import ChipColumns
 from ridgeline.serving.record.energy import attributed, energy_j
 from ridgeline.serving.record.played import Lane, Played, runs_of
 from ridgeline.serving.record.power_table import PowerTable, sample_power
 from ridgeline.serving.record.run_windows import run_times_s
 from ridgeline.serving.record.series import windows_of
+from ridgeline.serving.step_work import work_of
 from ridgeline.workloads.model import Batch
 
 EXACT = 1e-9
@@ -119,14 +120,10 @@ def test_a_table_s_power_is_the_law_at_that_batch(name: str) -> None:
     chip = table.chip
     for n, context in ((1, 200), (40, 1000), (300, 3500)):
         step = stepper.step(Batch(decode_seqs=float(n), decode_context=float(context)))
-        time_s, bandwidth = float(step.time_s), chip.dram.bandwidth_bytes_per_s
-        law = serving_power_w(
-            weight_load=step.role_bytes("weights") / (time_s * bandwidth),
-            kv_load=step.role_bytes("kv") / (time_s * bandwidth),
-            flop_load=step.flops / (time_s * chip.peak_flops_per_s("bf16")),
-            mixture=step.has_experts,
-            chips=ChipColumns((chip,)),
-        )
+        time_s = float(step.time_s)
+        work = work_of(step, stepper.model)
+        load = work.load(1.0 / time_s, 0.0, chips=stepper.plan.chips, context=float(context))
+        law = serving_power_w(load, ChipColumns((chip,)))
         runs = runs_of([0.0, time_s, 0.0, 1.0, n, n * context, 0.0, 0.0, 0.0])  # type: ignore[arg-type]
         assert table.power_w(runs)[0] == pytest.approx(float(np.asarray(law).flat[0]), rel=TABLE)
 

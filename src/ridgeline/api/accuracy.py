@@ -37,15 +37,16 @@ TARGETS: Mapping[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Kernels and whole systems beside their measurements."""
+    """Kernels, whole systems, and power and energy of serving beside their measurements."""
 
     kernels: Sequence[Points]
     systems: Sequence[Points]
+    energy: Sequence[Points] = ()
 
     @property
     def points(self) -> list[Points]:
-        """Both, power of kernels as one kind."""
-        return [*self.kernels, *self.systems]
+        """All, power of kernels as one kind."""
+        return [*self.kernels, *self.systems, *self.energy]
 
     @property
     def left_out(self) -> list[Points]:

@@ -59,7 +59,11 @@ _POOL = ("workers", "tp", "pp", "dp", "ep", "moe_tp", "batch")
 
 DEGREES = ("tp", "pp", "dp", "ep", "moe_tp", "cp")
 STEP_SHARES = frozenset(
-    {"model", "chip", "node", "runtime", "runtime_version", "weights", "activations", "kv", "moe_weights", *DEGREES}
+    {
+        *("model", "chip", "node", "runtime", "runtime_version", "clock_frac"),
+        *("weights", "activations", "kv", "moe_weights"),
+        *DEGREES,
+    }
 )
 """Columns that `predict step` has in common with `predict serving`."""
 
@@ -131,6 +135,16 @@ SERVING: tuple[Column, ...] = (
         name="memory_frac", kind=NUMBER, doc="share of memory given to the engine; 0: default", default=0.0, highest=1.0
     ),
     _text("procedure", "how TTFT and TPOT are measured", "steady"),
+    Column(
+        name="clock_frac",
+        kind=NUMBER,
+        doc="share of the full clock to which chips are locked",
+        default=1.0,
+        lowest=0.25,
+        highest=1.0,
+    ),
+    Column(name="power_cap_w", kind=NUMBER, doc="power limit of each chip; 0: its own", default=0.0, unit="w"),
+    _text("site", "site of the catalogue: energy at the meter, carbon and water there"),
 )
 
 STEP: tuple[Column, ...] = (

@@ -2,6 +2,7 @@
 
 from ridgeline.api.capacity import Capacity, capacity
 from ridgeline.api.compare import Compared, compare
+from ridgeline.api.impact import Impact, impact
 from ridgeline.api.launch import LaunchFiles, Reading, launch_files, read_launch
 from ridgeline.api.predict import Prediction, predict
 from ridgeline.api.query import query
@@ -20,6 +21,7 @@ from ridgeline.workloads.traffic import Traffic, load_traffic, make_traffic
 __all__ = [
     "Capacity",
     "Compared",
+    "Impact",
     "LaunchFiles",
     "Plan",
     "Prediction",
@@ -32,6 +34,7 @@ __all__ = [
     "check_policy",
     "chip",
     "compare",
+    "impact",
     "launch_files",
     "load_traffic",
     "machine",

@@ -12,9 +12,10 @@ from ridgeline.api.columns import TASKS
 from ridgeline.api.intake import intake, wanted
 from ridgeline.api.ops import predict_ops
 from ridgeline.api.traced import evaluate_traced, traced_rows
-from ridgeline.core.cases import Cases, Problems
+from ridgeline.core.cases import Cases, Problems, Resolved
 from ridgeline.core.errors import SpecError
 from ridgeline.core.tables import Labels, Table, from_any, read_table, to_like, write_table
+from ridgeline.hardware import catalogue
 from ridgeline.serving.forward import predict_step
 from ridgeline.serving.predict import predict_serving
 
@@ -35,10 +36,17 @@ def _vision(cases: Cases, problems: Problems) -> Mapping[str, Any]:
     return predict_vision(cases, problems)
 
 
+def _serving(cases: Cases, problems: Problems) -> Mapping[str, Any]:
+    """As `predict_serving`; a site that is not known is a problem before anything is evaluated."""
+    if any(cases.labels("site").values):
+        Resolved(problems, cases, ("site",), lambda name: catalogue.site(name).name if name else "")
+    return predict_serving(cases, problems)
+
+
 EVALUATE: Mapping[str, Evaluate] = {
     "ops": predict_ops,
     "step": predict_step,
-    "serving": predict_serving,
+    "serving": _serving,
     "training": _training,
     "vision": _vision,
 }
@@ -54,6 +62,10 @@ def evaluate_table(task: str, table: Table) -> tuple[Results, Problems]:
         results, problems = evaluate_traced(table, traced, _evaluate)
     else:
         results, problems = _evaluate(task, table)
+    if task == "serving" and "site" in table.columns:
+        from ridgeline.api.site_columns import site_columns
+
+        results |= site_columns(intake(task, table)[0], results, problems)
     codes, messages = problems.coded()
     results["error"] = Labels(codes, messages)
     return results, problems

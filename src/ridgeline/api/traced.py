@@ -22,8 +22,8 @@ from ridgeline.core.tables import Labels, Table
 Floats = NDArray[np.float64]
 Evaluate = Callable[[str, Table], tuple[dict[str, Any], Problems]]
 
-NOT_THE_CASE = frozenset({"trace", "isl", "osl", "load", "concurrency"})
-"""Columns that the trace takes the place of."""
+NOT_THE_CASE = frozenset({"trace", "isl", "osl", "load", "concurrency", "site"})
+"""Columns that the trace takes the place of, and the site, which counts what came of the run."""
 
 TAKEN = tuple(column for column in SERVING if column.name not in NOT_THE_CASE)
 

@@ -230,6 +230,7 @@ def _facts(op: Matmul, chips: ChipColumns) -> dict[str, Value]:
         "foreign": lambda chip: float(is_foreign(chip)),
         "tdp_w": lambda chip: chip.tdp_w,
         "clock_hz": lambda chip: chip.clock_hz,
+        "fabric_hz": lambda chip: chip.fabric_hz,
         "bound_flops_per_s": lambda chip: chip.peak_flops_per_s(op.compute),
         "peak_flops_per_s": lambda chip: _peak(op.compute, chip),
         "peak_16bit_flops_per_s": lambda chip: chip.peak_flops_per_s("bf16"),
@@ -269,7 +270,7 @@ def _feed_rate(row: Row) -> Value:
 
 def _cache_rate(row: Row) -> Value:
     """Bytes per second that all units draw from the last-level cache; its datasheet rate where none was measured."""
-    drawn: Value = row["cache_bytes_per_cycle"] * row["units"] * row["clock_hz"]
+    drawn: Value = row["cache_bytes_per_cycle"] * row["units"] * row["fabric_hz"]
     return np.maximum(drawn, row["cache_bytes_per_s"]) if np.any(row["foreign"]) else drawn
 
 

@@ -1,9 +1,8 @@
-"""Board power and energy: of one kernel from what it moves and computes, of a serving step from its mean utilisations.
+"""Board power and energy of one kernel, from what it moves and computes (of serving steps: `serving_power`).
 
-Kernel: P = static + bytes/s and FLOP/s, each with its energy; above the cap a sustained load slows down until it fits,
-a burst does not. Static power is that of busy units while the kernel streams and that of a host gap while it launches.
-Serving: a saturating law of the loads, since tiles, caches and units fill long before rates do. All shares are of TDP,
-so that one law serves every chip. Sources and fits: `coefficients/power.yaml`.
+P = static + bytes/s and FLOP/s, each with its energy; above the cap a sustained load slows down until it fits, a burst
+does not. Static power is that of busy units while the kernel streams and that of a host gap while it launches. All
+shares are of TDP, so that one law serves every chip. Sources and fits: `coefficients/power.yaml`.
 """
 
 from __future__ import annotations
@@ -23,9 +22,6 @@ Array = NDArray[np.float64]
 
 NARROW = frozenset({"fp8", "int8", "fp4", "int4"})
 """Compute dtypes of at most 8 bits: more FLOP/s from the same wires, at more watts."""
-
-SOFT = 12.0
-"""Exponent of the smooth minimum that leads a mixed step up to the cap; a single kernel meets it sharply."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,32 +98,3 @@ def kernel_power_w(price: Price, op: Op, chips: ChipColumns, setting: Setting) -
 def energy_j(price: Price, op: Op, chips: ChipColumns, setting: Setting) -> Value:
     """Energy of one execution, J per chip, static power included."""
     return kernel_power(price, op, chips, setting).energy_j
-
-
-def serving_power_w(
-    weight_load: Value, kv_load: Value, flop_load: Value, mixture: bool | NDArray[np.bool_], chips: ChipColumns
-) -> Value:
-    """Mean board power of serving steps, W per chip.
-
-    Args:
-        weight_load: weight bytes read per second over the memory bandwidth.
-        kv_load: the same for the KV cache.
-        flop_load: 2 x active parameters x tokens per second over the bf16 peak; half for weights of at most 8 bits.
-        mixture: whether the model routes tokens to experts.
-        chips: one per row.
-    """
-    c = Coefficients("power", "serving", chips)
-    static = np.asarray(c["static"])
-    load = np.asarray(c["bytes"]) * (np.asarray(weight_load) + np.asarray(c["kv"]) * kv_load)
-    load = load + np.asarray(c["flops"]) * flop_load + np.asarray(c["mixture"]) * np.asarray(mixture, dtype=np.float64)
-    share = static + (1.0 - static) * -np.expm1(-load)
-    capped = share / (1.0 + (share / np.asarray(c["cap"])) ** SOFT) ** (1.0 / SOFT)
-    idle, tdp = chips.gather(lambda chip: chip.idle_w), chips.gather(lambda chip: chip.tdp_w)
-    power: Value = np.maximum(capped * tdp, idle)
-    return power
-
-
-def gap_power_w(chips: ChipColumns) -> Value:
-    """Power while kernels are resident but the host has nothing for them: the active static share, not idle."""
-    power: Value = np.asarray(Coefficients("power", "serving", chips)["static"]) * chips.gather(lambda chip: chip.tdp_w)
-    return power

@@ -33,13 +33,14 @@ class Numbers(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What a kernel meets: peak of one compute dtype, memory bandwidth, last-level cache, compute units and clock."""
+    """What a kernel meets: peak of one compute dtype, memory bandwidth, last-level cache, compute units, and clocks."""
 
     peak_flops_per_s: Value
     bandwidth_bytes_per_s: Value
     cache_bytes: Value
     units: Value
     clock_hz: Value
+    fabric_hz: Value
 
 
 def facts_of(chips: ChipColumns, compute: str) -> Facts:
@@ -55,6 +56,7 @@ def facts_of(chips: ChipColumns, compute: str) -> Facts:
         cache_bytes=chips.gather(cache),
         units=chips.gather(lambda chip: chip.compute_units),
         clock_hz=chips.gather(lambda chip: chip.clock_hz),
+        fabric_hz=chips.gather(lambda chip: chip.fabric_hz),
     )
 
 
@@ -65,7 +67,7 @@ def two_level(moved: Value, facts: Facts, c: Numbers, resident: bool) -> dict[st
     of memory bandwidth. Nothing is kept unless it may be `resident`.
     """
     kept = np.asarray(c["cache_share"]) * facts.cache_bytes if resident else 0.0
-    rate = np.asarray(c["cache_bytes_per_clock"]) * facts.units * facts.clock_hz
+    rate = np.asarray(c["cache_bytes_per_clock"]) * facts.units * facts.fabric_hz
     return {
         "memory": np.maximum(moved - kept, 0.0) / (facts.bandwidth_bytes_per_s * np.asarray(c["memory_share"])),
         "l2": np.asarray(moved) / rate,

@@ -67,7 +67,8 @@ class Chip:
     `matrix_flops_per_s` and `vector_flops_per_s` map a compute dtype (core.dtypes names: fp64, fp32, tf32, fp16, bf16,
     fp8, int8, fp4, int4) to the dense peak. `generation` names the family whose coefficients stand in when the chip
     itself was never measured (for example ampere, hopper, blackwell, cdna3). `default_node` names the node of the
-    catalogue that such chips usually stand in, "" where there is none. `facts` keeps the evidence by key (`tdp`,
+    catalogue that such chips usually stand in, "" where there is none. `clock_frac` is the share of its full clock to
+    which it is locked (`clocking.py`); rates are those at that clock. `facts` keeps the evidence by key (`tdp`,
     `matrix.bf16`, `memory.dram.bandwidth`, `ports.scale_up.latency`).
     """
 
@@ -88,6 +89,7 @@ class Chip:
     price_usd: float | None = None
     rent_usd_per_s: float | None = None
     default_node: str = ""
+    clock_frac: float = 1.0
     facts: Mapping[str, Fact] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -104,6 +106,11 @@ class Chip:
     def __hash__(self) -> int:
         """By name, so that chips can key a cache although their mappings cannot be hashed."""
         return hash(self.name)
+
+    @property
+    def fabric_hz(self) -> float:
+        """Clock of the last-level cache and what joins it to the units: full, whatever these are locked to."""
+        return self.clock_hz / self.clock_frac
 
     def tier(self, name: str) -> MemoryTier | None:
         """The tier of that name, or None."""

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from ridgeline.core import units
 from ridgeline.core.cases import Problems, Rows
+from ridgeline.core.columns import map_columns
 from ridgeline.costs.machine_columns import MachineColumns
-from ridgeline.costs.power import serving_power_w
 from ridgeline.costs.price import Setting
+from ridgeline.costs.serving_power import ServingLoad, serving_power_w
 from ridgeline.hardware.chip import Value
 from ridgeline.plans import AWAY, LINK, Plan, check_away, check_plan
 from ridgeline.serving.links import spanning
@@ -20,14 +21,12 @@ from ridgeline.serving.load import Load, Procedure, speculated_tokens
 from ridgeline.serving.measure import Measured, applies, run_rows
 from ridgeline.serving.runtime import Runtime
 from ridgeline.serving.steady import Limits, Steady, solve
+from ridgeline.serving.step_work import work_of
 from ridgeline.serving.stepper import Stepper
 from ridgeline.steps import Away, Memory, Step, Store, largest_name, memory_of
 from ridgeline.workloads.model import Model
 
 Column = NDArray[np.float64]
-
-NARROW_BITS = 8
-"""Weights of at most this many bits multiply at half the energy of 16-bit ones (the power law's own convention)."""
 
 RESIDENT = {"grow": 0.5, "reserve": 1.0, "reserve-part": 0.7}
 """Share of its output that a resident sequence is counted with: half on average as it grows, all if reserved; SGLang's
@@ -39,7 +38,8 @@ class Deployment:
     """What is deployed and under which load; `cases` holds the numeric columns of the rows.
 
     `bulk` answers every row by the closed form, as for tables too large for runs of the engine. `attention` are the
-    machines of the chips that hold caches and run their attention, in all rows (None: in none).
+    machines of the chips that hold caches and run their attention, in all rows (None: in none). `measured_power` lets
+    runs measured on a chip correct the law of power; validation does without.
     """
 
     model: Model
@@ -51,12 +51,18 @@ class Deployment:
     saturated: NDArray[np.bool_]
     bulk: bool = False
     attention: MachineColumns | None = None
+    measured_power: bool = True
 
     @property
     def setting(self) -> Setting:
         """Kernels of the runtime: its graph is compiled, weights stream, and the load lasts."""
         fused = self.runtime.fuses(self.version)
         return Setting(runtime=self.runtime.name, version=self.version, sustained=True, fused=fused)
+
+    def rows(self, chosen: NDArray[np.intp]) -> Deployment:
+        """Some of the rows: every column in it, those of models and machines included."""
+        cases = {name: column[chosen] for name, column in self.cases.items()}
+        return replace(map_columns(self, lambda column: column[chosen]), cases=cases)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +88,7 @@ class Outcome:
     kv_bytes_per_chip: Value
     fits: Value
     power_w_per_chip: Value
+    clock_frac_held: Value
     energy_j_per_output_token: Value
     cost_usd_per_1m_output_tokens: Value
     bound: NDArray[np.str_]
@@ -327,6 +334,7 @@ def report(d: Deployment, pool: Pool, load: Load, state: Steady, step: Step) -> 
         kv_bytes_per_chip=kv,
         fits=np.asarray(pool.memory.fits, dtype=np.float64),
         power_w_per_chip=power,
+        clock_frac_held=d.machines.gather(lambda machine: machine.chip.clock_frac),
         energy_j_per_output_token=power * pool.chips / output_per_s,
         cost_usd_per_1m_output_tokens=rent_usd_per_s(d, pool) * pool.chips / output_per_s * 1e6,
         bound=bound_of(d, step, state),
@@ -346,13 +354,17 @@ def bound_of(d: Deployment, step: Step, state: Steady) -> NDArray[np.str_]:
 def _mean_power_w(d: Deployment, pool: Pool, load: Load, state: Steady, step: Step) -> Value:
     """Mean board power of a chip, over both kinds if there are two."""
     if d.attention is None:
-        return _power_w(d, d.machines, load, state, step)
+        return serving_power_w(serving_load(d, pool, load, state, step), d.machines.chips, measured=d.measured_power)
     share = away_share(pool.stepper.plan)
     there = step.only(lambda op: op.part == AWAY)
     here = step.only(lambda op: op.part not in (AWAY, LINK))
     # Prompts are computed where the weights are.
     none = replace(state, request_per_s=0.0 * state.request_per_s)
-    watts = _power_w(d, d.machines, load, state, here), _power_w(d, d.attention, load, none, there)
+    loads = serving_load(d, pool, load, state, here), serving_load(d, pool, load, none, there)
+    watts = [
+        serving_power_w(one, machines.chips, measured=d.measured_power)
+        for one, machines in zip(loads, (d.machines, d.attention), strict=True)
+    ]
     mean: Value = (1.0 - share) * watts[0] + share * watts[1]
     return mean
 
@@ -364,24 +376,17 @@ def away_share(plan: Plan) -> Value:
     return share
 
 
-def _power_w(d: Deployment, machines: MachineColumns, load: Load, state: Steady, step: Step) -> Value:
-    """Mean board power from the shares of bandwidth and peak that the mean iteration uses (`costs.power`).
+def serving_load(d: Deployment, pool: Pool, load: Load, state: Steady, step: Step) -> ServingLoad:
+    """What a chip does per second over the mean iteration of a steady state.
 
     A chip of a pipeline holds one stage in `pp` and works for `pp` lanes, so that one pass of one lane is its share.
+    Prompt tokens count as the operations of as many tokens of the decode step.
     """
-    chips = machines.chips
-    bandwidth = chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s)
-    peak = chips.gather(lambda chip: chip.peak_flops_per_s("bf16"))
     iteration_s = np.where(state.tpot_s > 0, state.tpot_s * load.tokens_per_step, np.inf)
-    per_token = step.flops / np.maximum(state.batch, 1.0)
-    narrow = np.where(d.model.precision.ffn.weight.bits <= NARROW_BITS, 0.5, 1.0)
-    return serving_power_w(
-        weight_load=step.role_bytes("weights") / (iteration_s * bandwidth),
-        kv_load=step.role_bytes("kv") / (iteration_s * bandwidth),
-        flop_load=narrow * (step.flops / iteration_s + state.request_per_s * load.prompt * per_token) / peak,
-        mixture=step.has_experts,
-        chips=chips,
-    )
+    work = work_of(step, d.model)
+    prompt_flops_per_s = state.request_per_s * load.prompt * work.flops / np.maximum(state.batch, 1.0)
+    context = load.isl + load.osl / 2.0
+    return work.load(1.0 / iteration_s, prompt_flops_per_s, chips=pool.stepper.plan.chips, context=context)
 
 
 def rent_usd_per_s(d: Deployment, pool: Pool) -> Value:

@@ -24,6 +24,8 @@ _SETTINGS = (
     "admission_lag_steps",
     "prefix_cache",
     "lost_slots",
+    "host_step_s",
+    "host_sequence_s",
 )
 
 

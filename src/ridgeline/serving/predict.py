@@ -16,10 +16,12 @@ from ridgeline.costs.machine_columns import MachineColumns
 from ridgeline.hardware.machine import machine_in
 from ridgeline.hardware.topology import Machine
 from ridgeline.plans import requantise
-from ridgeline.serving.deployment import NARROW_BITS, Deployment, Outcome, evaluate
+from ridgeline.serving.clocks import hold_power, locked
+from ridgeline.serving.deployment import Deployment, Outcome, evaluate
 from ridgeline.serving.disaggregated import evaluate_pools
 from ridgeline.serving.load import procedure
 from ridgeline.serving.runtime import runtime
+from ridgeline.serving.step_work import NARROW_BITS
 from ridgeline.workloads.catalogue import model as find_model
 from ridgeline.workloads.families.size import parameters
 from ridgeline.workloads.model import MixtureOfExperts, Model, stack
@@ -82,9 +84,10 @@ def predict_serving(cases: Cases, problems: Problems) -> dict[str, NDArray[np.fl
 
 def _evaluate(group: Group, rows: Rows, cases: Cases, problems: Problems) -> Outcome:
     deployment = deployment_for(group, rows, cases)
-    if group.mode == "disagg":
-        return evaluate_pools(deployment, problems, rows)
-    return evaluate(deployment, problems, rows)
+    answer = evaluate_pools if group.mode == "disagg" else evaluate
+    if np.any(deployment.cases["power_cap_w"] > 0):
+        deployment = hold_power(deployment, answer, problems, rows)
+    return answer(deployment, problems, rows)
 
 
 def deployment_of(cases: Cases, problems: Problems, row: int) -> Deployment | None:
@@ -103,10 +106,12 @@ def deployment_for(group: Group, rows: Rows, cases: Cases) -> Deployment:
     load = cases.labels("load")
     saturated = np.array([value == "saturated" for value in load.values])[load.codes[rows]]
     model = stack(models, model_index)
+    columns = _columns(machines, machine_index)
+    clock = cases.number("clock_frac")[rows]
     measured = procedure(group.procedure)
     return Deployment(
         model=model,
-        machines=_columns(machines, machine_index),
+        machines=columns if np.all(clock == 1.0) else locked(columns, clock),
         runtime=measured.imposed(
             runtime(group.runtime).of_version(group.version),
             group.version,

@@ -15,6 +15,8 @@ from ridgeline.apps.cli import (
     compare,
     deploy,
     emulate,
+    impact,
+    meter,
     predict,
     query,
     search,
@@ -36,6 +38,8 @@ app = typer.Typer(
 app.add_typer(predict.app, name="predict")
 app.add_typer(simulate.app, name="simulate")
 app.command("capacity", epilog=capacity.EXAMPLES)(capacity.capacity)
+app.command("impact", epilog=impact.EXAMPLES)(impact.impact)
+app.command("meter", epilog=meter.EXAMPLES)(meter.meter)
 app.command("sweep", epilog=sweep.EXAMPLES)(sweep.sweep)
 app.command("query", epilog=query.EXAMPLES)(query.query)
 app.command("bench", epilog=bench.EXAMPLES)(bench.bench)

@@ -25,7 +25,7 @@ def validate(
         str, typer.Option("--data", metavar="DIR|FILE", help="measured tables [default: $RIDGELINE_SHARED/data]")
     ] = "",
     kinds: Annotated[
-        str, typer.Option("--kinds", metavar="KIND,...", help="gemm, attention_prefill, ..., power, systems")
+        str, typer.Option("--kinds", metavar="KIND,...", help="gemm, attention_prefill, ..., power, systems, energy")
     ] = "",
     sample: Annotated[int, typer.Option("--sample", metavar="N", min=0, help="rows per kind; 0 is all")] = 0,
     shape_families: Annotated[
@@ -61,12 +61,12 @@ def validate(
         if path is not None:
             writable_target(path)
     asked = tuple(kind.strip() for kind in kinds.split(",") if kind.strip())
-    systems = not asked or "systems" in asked
-    asked = tuple(kind for kind in asked if kind != "systems")
+    systems, energy = (not asked or name in asked for name in ("systems", "energy"))
+    asked = tuple(kind for kind in asked if kind not in ("systems", "energy"))
     kernels = validate_kernels(folder, asked, sample) if asked or not kinds else []
     if shape_families if shape_families is not None else not sample and can_refit():
         kernels += validate_shape_families(folder, asked) if asked or not kinds else []
-    found = Accuracy(kernels, _systems(folder) if systems else [])
+    found = Accuracy(kernels, _systems(folder) if systems else [], _energy(folder) if energy else [])
     if json:
         typer.echo(encoder.dumps(found.to_dict(), indent=2))
     elif markdown is None or report is None:
@@ -88,3 +88,10 @@ def _systems(folder: Path) -> list[Points]:
     from ridgeline.api.endtoend import validate_systems
 
     return validate_systems(folder) if folder.is_dir() else []
+
+
+def _energy(folder: Path) -> list[Points]:
+    from ridgeline.api.energy_accuracy import validate_energy
+    from ridgeline.api.shape_families import can_refit
+
+    return validate_energy(folder) if folder.is_dir() and can_refit() else []

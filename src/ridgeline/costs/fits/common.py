@@ -30,7 +30,8 @@ SALT = np.uint64(0x51D9E1)
 class Document:
     """A coefficient file: see `coefficients.py` for `kernels`, `interval.py` for `intervals`.
 
-    `set_aside` are rows of the table that were faster than the hardware allows, which the provenance lists.
+    `set_aside` are rows of the table that were faster than the hardware allows, which the provenance lists; `measured`
+    are rows that a price keeps beside the numbers, by chip.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Document:
     intervals: Mapping[str, Any] = field(default_factory=dict)
     without: Mapping[str, Any] = field(default_factory=dict)
     set_aside: Sequence[SetAside] = ()
+    measured: Mapping[str, Any] = field(default_factory=dict)
 
 
 def hash_unit(*columns: Array) -> Array:
@@ -122,6 +124,8 @@ def write(document: Document, path: Path) -> None:
         "intervals": document.intervals,
         "without": document.without,
     }
+    if document.measured:
+        data["measured"] = document.measured
     text = yaml.safe_dump(_plain(data), sort_keys=False, width=120, default_flow_style=None)
     write_atomic(path, text)
 

@@ -2,8 +2,9 @@
 
 Run `python -m ridgeline.costs.fits.power SILICON_FOLDER`; the folder holds the kernel tables (columns in its README).
 Only kernels of more than half a millisecond count: on shorter ones the sensor, which averages about a second, mixes
-kernels. Utilisations come from measured times, so the errors are those of power alone. The serving law and the numbers
-that these tables do not identify come from published runs and stand here with their sources.
+kernels. Utilisations come from measured times, so the errors are those of power alone. Numbers that these tables do
+not identify come from published runs and stand here with their sources; serving has a law and a fit of its own
+(`api.fit_serving_power`).
 """
 
 from __future__ import annotations
@@ -55,10 +56,6 @@ KNOBS: Mapping[str, Knob] = {
     "narrow": Knob(start=1.3, low=1.0, high=1.6, spread=0.1),
 }
 """92-110 pJ/B and 0.72-0.79 pJ/FLOP on H200; an 8-bit format draws 1.3 times the 16-bit one at its own peak."""
-
-SERVING: Mapping[str, float] = {"static": 0.2, "cap": 0.985, "bytes": 1.2, "kv": 0.2, "flops": 16.0, "mixture": 0.44}
-"""P/TDP = static + (1 - static)(1 - exp(-u)), u = bytes (u_w + kv u_kv) + flops u_f + mixture; fitted to 299 serving
-runs of ML.ENERGY v3 on H100 and B200 (median error 9.8 %)."""
 
 TRANSFER: Mapping[str, float] = {**SHARED, "static": 0.25, "byte_share": 0.75, "flop_share": 1.0, "narrow": 1.3}
 """Copies and collectives keep few units busy: hardly more than a gap, and the bytes (assumed)."""
@@ -196,7 +193,6 @@ def fit_all(tables: Sequence[Measurements], command: str) -> Document:
             spreads += [1.0 / cell.ratio(values, cell.spreads) for cell in held]
     report["all"] = errors(np.concatenate(ratios), np.ones(sum(ratio.size for ratio in ratios)))
     kernels["transfer"] = {"shared": dict(TRANSFER), "default": {}}
-    kernels["serving"] = {"shared": dict(SERVING), "default": {}}
     spread = intervals_of(np.concatenate(spreads))
     return Document(
         kind="power",
@@ -206,7 +202,6 @@ def fit_all(tables: Sequence[Measurements], command: str) -> Document:
         kernels=kernels,
         intervals={
             "any": {"calibrated": spread, "datasheet": [0.75, 1.3]},
-            "serving": {"calibrated": [0.8, 1.2], "datasheet": [0.8, 1.2]},
         },
     )
 

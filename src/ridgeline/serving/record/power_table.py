@@ -1,4 +1,4 @@
-"""Board power of runs of iterations: what a lane moves and computes, sampled once, under the law of `costs.power`.
+"""Board power of runs of iterations: what a lane moves and computes, sampled once, under `costs.serving_power`.
 
 FLOPs and weight bytes depend on the tokens that pass through an iteration (a mixture of experts reads more experts with
 more tokens), bytes of the KV cache on sequences and their total context. As `ridgeline predict` does, prompt tokens are
@@ -13,13 +13,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from ridgeline.costs.power import gap_power_w, serving_power_w
+from ridgeline.costs.serving_power import ServingLoad, gap_power_w, serving_power_w
 from ridgeline.hardware.chip import Chip, ChipColumns
 from ridgeline.plans import AWAY, LINK
-from ridgeline.serving.deployment import NARROW_BITS, away_share
+from ridgeline.serving.deployment import away_share
 from ridgeline.serving.engine.step_table import TOKENS
 from ridgeline.serving.record.played import Column, Runs
 from ridgeline.serving.record.run_windows import run_times_s
+from ridgeline.serving.step_work import work_of
 from ridgeline.serving.stepper import Stepper
 from ridgeline.steps import Step
 from ridgeline.workloads.model import Batch
@@ -34,11 +35,14 @@ class PowerTable:
 
     Attributes:
         tokens: merged tokens of an iteration.
-        weight_bytes, flops, kv_bytes: of an iteration in which so many sequences without a past decode a token.
+        weight_bytes, flops: of an iteration in which so many sequences without a past decode a token.
+        kv_bytes: the same, of KV cache and recurrent state.
         flops_per_context, kv_bytes_per_context: what each token of total context adds.
+        tiled_bytes, tiled_flops: parts of weights and FLOPs in experts whose kernels compute whole tiles.
         width: tokens that a decoding sequence brings to an iteration.
-        narrow: factor of the FLOPs (half for weights of at most 8 bits).
+        narrow: whether feed-forward weights have at most 8 bits.
         mixture: whether tokens are routed to experts.
+        chips: that share the model.
         chip: of the lane.
         beside: the same of another kind of chip of the lane, with its share of the lane's chips; powers are then means.
     """
@@ -47,11 +51,14 @@ class PowerTable:
     weight_bytes: Column
     flops: Column
     kv_bytes: Column
+    tiled_bytes: Column
+    tiled_flops: Column
     flops_per_context: float
     kv_bytes_per_context: float
     width: float
     narrow: float
     mixture: bool
+    chips: float
     chip: Chip
     beside: tuple[float, PowerTable] | None = None
 
@@ -84,14 +91,18 @@ class PowerTable:
         weights, flops = (self._at(column, tokens) for column in (self.weight_bytes, self.flops))
         cached = self._at(self.kv_bytes, tokens) + self.kv_bytes_per_context * context
         computed = flops + self.flops_per_context * context
-        bandwidth, peak = self.chip.dram.bandwidth_bytes_per_s, self.chip.peak_flops_per_s("bf16")
-        power = serving_power_w(
-            weight_load=weights / (iteration_s * bandwidth),
-            kv_load=cached / (iteration_s * bandwidth),
-            flop_load=self.narrow * computed / (iteration_s * peak),
-            mixture=self.mixture,
-            chips=ChipColumns((self.chip,)),
+        load = ServingLoad(
+            weight_bytes_per_s=weights / iteration_s,
+            kv_bytes_per_s=cached / iteration_s,
+            flops_per_s=computed / iteration_s,
+            tiled_bytes_per_s=self._at(self.tiled_bytes, tokens) / iteration_s,
+            tiled_flops_per_s=self._at(self.tiled_flops, tokens) / iteration_s,
+            mixture=float(self.mixture),
+            narrow=self.narrow,
+            chips=self.chips,
+            context_tokens=context / np.maximum(n, 1.0),
         )
+        power = serving_power_w(load, ChipColumns((self.chip,)))
         watts: Column = np.clip(np.broadcast_to(power, runs.shape), self.chip.idle_w, self.chip.tdp_w)
         return watts
 
@@ -138,24 +149,26 @@ def _is_of(op: Op, far: bool) -> bool:
 def _counted(stepper: Stepper, step: Step, grid: Column, low: float, high: float, chip: Chip) -> PowerTable:
     """What a step counts on one kind of chip; its rows are the grid at both contexts."""
     points = grid.size
-    shape = (2, points)
-    weights, flops, cached = (
-        np.broadcast_to(np.asarray(value, np.float64), (2 * points,)).reshape(shape)
-        for value in (step.role_bytes("weights"), step.flops, step.role_bytes("kv"))
+    work = work_of(step, stepper.model)
+    counted = (work.weight_bytes, work.flops, work.kv_bytes, work.tiled_bytes, work.tiled_flops)
+    weights, flops, cached, tiled_bytes, tiled_flops = (
+        np.broadcast_to(np.asarray(value, np.float64), (2 * points,)).reshape(2, points) for value in counted
     )
     more = grid[-1] * (high - max(low, 1.0))
     slopes = [max(float(column[1, -1] - column[0, -1]) / more, 0.0) for column in (flops, cached)]
-    bits = np.asarray(stepper.model.precision.ffn.weight.bits).flat[0]
     return PowerTable(
         tokens=grid,
         weight_bytes=weights[0],
         flops=np.maximum(flops[0] - slopes[0] * grid * max(low, 1.0), 0.0),
         kv_bytes=np.maximum(cached[0] - slopes[1] * grid * max(low, 1.0), 0.0),
+        tiled_bytes=tiled_bytes[0],
+        tiled_flops=tiled_flops[0],
         flops_per_context=slopes[0],
         kv_bytes_per_context=slopes[1],
         width=1.0 + float(np.asarray(stepper.drafts).flat[0]),
-        narrow=0.5 if bits <= NARROW_BITS else 1.0,
-        mixture=bool(step.has_experts),
+        narrow=float(np.asarray(work.narrow).flat[0]),
+        mixture=work.mixture,
+        chips=float(np.asarray(stepper.plan.chips).flat[0]),
         chip=chip,
     )
 

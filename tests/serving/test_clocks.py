@@ -1,0 +1,78 @@
+"""Clocks and power caps: the cap is kept by the highest clock, memory-bound work hardly slows, prompts slow with it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import ridgeline as rl
+from ridgeline.api.predict import CaseError
+from ridgeline.core.errors import DomainError
+from ridgeline.hardware import catalogue
+from ridgeline.hardware.clocking import at_clock
+
+DECODE = {"model": "meta-llama/Llama-3.1-8B", "on": "h100-sxm", "isl": 200, "osl": 500, "concurrency": 8}
+PROMPTS = {"model": "meta-llama/Llama-3.1-8B", "on": "h100-sxm", "isl": 8000, "osl": 1, "concurrency": 8}
+STEP = 1 / 64
+
+
+def test_a_slower_clock_saves_watts_and_costs_prompts_more_time_than_decoding() -> None:
+    for case, most in ((DECODE, 1.2), (PROMPTS, 2.0)):
+        full, slow = rl.predict(**case), rl.predict(**case, clock_frac=0.6)
+        assert slow.power_w_per_chip < 0.92 * full.power_w_per_chip
+        assert 1.0 <= slow.e2e_s / full.e2e_s < most
+        assert slow.clock_frac_held == 0.6
+    kept = rl.predict(**DECODE, clock_frac=0.6).e2e_s / rl.predict(**DECODE).e2e_s
+    slowed = rl.predict(**PROMPTS, clock_frac=0.6).e2e_s / rl.predict(**PROMPTS).e2e_s
+    assert slowed > kept + 0.2
+
+
+@pytest.mark.parametrize("cap", [300.0, 400.0, 500.0, 600.0])
+def test_the_highest_clock_below_the_cap_is_held(cap: float) -> None:
+    held = rl.predict(**PROMPTS, power_cap_w=cap)
+    assert held.power_w_per_chip <= cap
+    frac = float(held.clock_frac_held)
+    assert rl.predict(**PROMPTS, clock_frac=frac).ttft_s == pytest.approx(held.ttft_s)
+    if frac < 1:
+        assert rl.predict(**PROMPTS, clock_frac=frac + STEP).power_w_per_chip > cap
+
+
+def test_a_cap_above_the_demand_changes_nothing() -> None:
+    free, capped = rl.predict(**DECODE), rl.predict(**DECODE, power_cap_w=690)
+    assert capped.values == free.values
+
+
+def test_rows_of_a_table_keep_their_own_clocks() -> None:
+    cases = {"model": ["meta-llama/Llama-3.1-8B"] * 4, "chip": ["h100-sxm", "h100-sxm", "a100-80gb-sxm", "h100-sxm"]}
+    cases |= {"isl": [8000.0] * 4, "osl": [20.0] * 4, "concurrency": [16.0] * 4}
+    caps = {"power_cap_w": [0.0, 400.0, 300.0, 60.0], "clock_frac": [1.0, 1.0, 0.9, 1.0]}
+    table = {name: np.array(column) for name, column in {**cases, **caps}.items()}
+    found = rl.predict_table("serving", table)
+    assert found["clock_frac_held"][0] == 1.0
+    assert found["clock_frac_held"][1] < 1.0
+    assert found["power_w_per_chip"][1] <= 400
+    assert found["clock_frac_held"][2] <= 0.9
+    assert "below the 77 W of the idle chip" in found["error"][3]
+    alone = rl.predict(
+        model="meta-llama/Llama-3.1-8B", on="h100-sxm", isl=8000, osl=20, concurrency=16, power_cap_w=400
+    )
+    assert alone.power_w_per_chip == pytest.approx(found["power_w_per_chip"][1])
+
+
+@pytest.mark.parametrize(("cap", "words"), [(10, "below the 77 W"), (150, "even at a quarter clock")])
+def test_caps_that_no_clock_meets_are_refused(cap: float, words: str) -> None:
+    with pytest.raises(CaseError, match=words):
+        rl.predict(**PROMPTS, power_cap_w=cap)
+
+
+def test_a_locked_chip_keeps_its_memory_and_its_name() -> None:
+    chip = catalogue.chip("h100-sxm")
+    half = at_clock(chip, 0.5)
+    assert half.name == chip.name
+    assert half.dram == chip.dram
+    assert half.clock_hz == chip.clock_hz / 2
+    assert half.fabric_hz == chip.fabric_hz
+    assert half.peak_flops_per_s("bf16") == chip.peak_flops_per_s("bf16") / 2
+    assert at_clock(half, 1.0) == chip
+    with pytest.raises(DomainError):
+        at_clock(chip, 0.01)
