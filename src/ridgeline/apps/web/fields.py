@@ -116,7 +116,7 @@ def given(fields: Sequence[Field], values: Values, *, needed: Sequence[str] = ()
 def _default(column: Column) -> str:
     """The default of a column where it says something."""
     value = column.default
-    if value is None or value == "":
+    if value in (None, "", 0):
         return ""
     return f"{value:g}" if isinstance(value, float | int) else value
 

@@ -11,6 +11,7 @@ from ridgeline.apps.web.blocks import Answer
 from ridgeline.apps.web.catalogue_view import CATALOGUE, catalogue
 from ridgeline.apps.web.chip_view import CHIP, chip
 from ridgeline.apps.web.fields import Field
+from ridgeline.apps.web.impact_view import IMPACT, impact
 from ridgeline.apps.web.jobs import Told
 from ridgeline.apps.web.predict_view import PREDICT, TRAIN, predict, train
 from ridgeline.apps.web.simulate_view import SIMULATE, simulate
@@ -66,6 +67,13 @@ VIEWS: Mapping[str, View] = {
             about="A training step: time, tokens per second, utilisation, memory.",
             fields=TRAIN,
             answer=train,
+        ),
+        View(
+            name="impact",
+            title="Impact",
+            about="A served request from the chip to the meter: energy, carbon, water, money, materials, with ranges.",
+            fields=IMPACT,
+            answer=impact,
         ),
         View(
             name="catalogue",
