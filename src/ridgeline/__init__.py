@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from ridgeline.api.compare import Compared, compare
     from ridgeline.api.impact import Impact, impact
     from ridgeline.api.launch import LaunchFiles, Reading, launch_files, read_launch
+    from ridgeline.api.plan import Planned, plan
     from ridgeline.api.predict import Prediction, predict
     from ridgeline.api.query import query
     from ridgeline.api.simulate import Simulated, simulate
     from ridgeline.api.simulate_table import simulate_table
+    from ridgeline.api.size import Sized, size
     from ridgeline.api.sweep import Swept, sweep
     from ridgeline.api.tasks import predict_table
     from ridgeline.core.errors import RidgelineError
@@ -36,10 +38,12 @@ __all__ = [
     "Impact",
     "LaunchFiles",
     "Plan",
+    "Planned",
     "Prediction",
     "Reading",
     "RidgelineError",
     "Simulated",
+    "Sized",
     "Swept",
     "Traffic",
     "capacity",
@@ -54,12 +58,14 @@ __all__ = [
     "model",
     "node",
     "parse_plan",
+    "plan",
     "predict",
     "predict_table",
     "query",
     "read_launch",
     "simulate",
     "simulate_table",
+    "size",
     "sweep",
 ]
 

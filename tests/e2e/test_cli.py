@@ -28,6 +28,8 @@ FORMS: tuple[list[str], ...] = (
     ["predict", "vision", "--model", "resnet50", "--chip", "a100-80gb-sxm", "--batch", "64", "--precision", "fp16"],
     ["simulate", "serving", *EIGHT, "--arrivals", "poisson(5/s)", "--isl", "500", "--osl", "50", "--requests", "100"],
     ["capacity", *EIGHT, "--rate", "1/s", "--isl", "500", "--osl", "50", "--requests", "100", "--ttft", "200ms"],
+    ["plan", *EIGHT, "--isl", "500", "--osl", "50", "--rate", "5/s", "--ttft", "500ms", "--runtime", "vllm"],
+    ["size", *EIGHT, "--isl", "500", "--osl", "50", "--rate", "5/s", "--ttft", "500ms", "--mode", "agg"],
     ["catalogue", "chips"],
     ["catalogue", "chips", "h100_sxm"],
     ["catalogue", "nodes"],
@@ -89,7 +91,7 @@ def test_every_form_prints_json_for_programs(words: list[str]) -> None:
         assert all(entry["name"] for entry in told)
     else:
         assert told["results"]
-        assert told["task"] == ("serving" if words[0] == "capacity" else words[1])
+        assert told["task"] == ("serving" if words[0] in ("capacity", "plan", "size") else words[1])
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def _latencies(answers: Answers) -> str:
         for name, label in RATES
     ]
     names = ["", *(html.escape(each.name) for each in columns)]
-    return _table(head, rows) + "<p></p>" + _table(names, more)
+    return html_table(head, rows) + "<p></p>" + html_table(names, more)
 
 
 def _figures(value: Latency | None) -> list[str]:
@@ -133,10 +133,10 @@ def _fleet(answers: Answers) -> str:
     for pool in answers.whole.busy_frac:
         shares = [f"{each.busy_frac[pool]:.1%}" for each in both]
         rows.append([html.escape(f"lanes of {pool} iterate"), *shares])
-    return _table(["", "steady state", "whole run"], rows)
+    return html_table(["", "steady state", "whole run"], rows)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of cells that are already HTML."""
     top = "".join(f"<th>{cell}</th>" for cell in head)
     body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
@@ -154,7 +154,7 @@ def _asked(case: Mapping[str, object] | None) -> list[str]:
     if not case:
         return []
     rows = [[html.escape(str(name)), html.escape(str(value))] for name, value in case.items()]
-    return ["<h2>What was asked</h2>", _table(["name", "value"], rows)]
+    return ["<h2>What was asked</h2>", html_table(["name", "value"], rows)]
 
 
 def distributions(answers: Answers, played: Played, code: NDArray[np.integer]) -> list[str]:

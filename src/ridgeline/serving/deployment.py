@@ -297,16 +297,22 @@ def _flag_overload(state: Steady, lanes: Value, problems: Problems, rows: Rows) 
     problems.flag_each(rows[over], [f"overloaded: {limit[i]:.4g} {words}" for i in over.tolist()])
 
 
-def report(d: Deployment, pool: Pool, load: Load, state: Steady, step: Step) -> Outcome:
-    """Per-deployment columns from one lane's steady state and its typical decode step."""
+def served(d: Deployment, pool: Pool, load: Load, state: Steady) -> tuple[Value, Value]:
+    """Requests per second of the deployment, and the time that the front end of a replica adds to each of them."""
     c = d.cases
     active = np.minimum(np.where(c["concurrency"] > 0, c["concurrency"] / pool.lanes, 1.0), 1.0)
     per_s = state.request_per_s * pool.lanes * active
-    output_per_s = per_s * load.osl
     limit = d.runtime.front_end_token_s
-    shared = np.maximum(output_per_s / c["replicas"] * limit, 1.0) if limit > 0 else 1.0
+    shared = np.maximum(per_s * load.osl / c["replicas"] * limit, 1.0) if limit > 0 else 1.0
     stretch_s = (np.asarray(shared) - 1.0) * (state.ttft_s + state.tpot_s * np.maximum(load.osl - 1.0, 0.0))
-    per_s, output_per_s = per_s / shared, output_per_s / shared
+    return per_s / shared, stretch_s
+
+
+def report(d: Deployment, pool: Pool, load: Load, state: Steady, step: Step) -> Outcome:
+    """Per-deployment columns from one lane's steady state and its typical decode step."""
+    c = d.cases
+    per_s, stretch_s = served(d, pool, load, state)
+    output_per_s = per_s * load.osl
     ttft_s, tpot_s = state.ttft_s + stretch_s, state.tpot_s
     resident = np.minimum(state.batch + state.request_per_s * state.steady_ttft_s, pool.limits.slots)
     kv = resident * pool.memory.sequence_bytes * np.asarray(pool.stepper.plan.pp)

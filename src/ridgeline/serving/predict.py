@@ -54,10 +54,20 @@ class Group:
     procedure: str
 
 
-def predict_serving(cases: Cases, problems: Problems) -> dict[str, NDArray[np.float64] | list[str]]:
+def unchanged(deployment: Deployment) -> Deployment:
+    """The deployment as the catalogue has it."""
+    return deployment
+
+
+def predict_serving(
+    cases: Cases, problems: Problems, change: Callable[[Deployment], Deployment] = unchanged
+) -> dict[str, NDArray[np.float64] | list[str]]:
     """Evaluate every row that has no problem yet.
 
-    Args:    cases: every column of the serving table, defaults filled in. problems: one entry per row.
+    Args:
+        cases: every column of the serving table, defaults filled in.
+        problems: one entry per row.
+        change: what is assumed otherwise than the catalogue has it (machines, runtime), for what-if questions.
     Returns: result column -> one value per row; NaN or "" where a row has a problem.
     """
     results = {name: np.full(cases.rows, np.nan) for name in Outcome.names()}
@@ -65,7 +75,7 @@ def predict_serving(cases: Cases, problems: Problems) -> dict[str, NDArray[np.fl
     for group in grouped(cases, problems):
 
         def fill(rows: Rows, group: Group = group) -> None:
-            outcome = _evaluate(group, rows, cases, problems)
+            outcome = _evaluate(change(deployment_for(group, rows, cases)), group.mode, rows, problems)
             for name, value in outcome.numbers().items():
                 results[name][rows] = np.broadcast_to(np.asarray(value, dtype=np.float64), rows.shape)
             for name, words in (("bound", outcome.bound), ("regime", outcome.regime)):
@@ -82,9 +92,8 @@ def predict_serving(cases: Cases, problems: Problems) -> dict[str, NDArray[np.fl
     return {**results, **{name: column.tolist() for name, column in texts.items()}}
 
 
-def _evaluate(group: Group, rows: Rows, cases: Cases, problems: Problems) -> Outcome:
-    deployment = deployment_for(group, rows, cases)
-    answer = evaluate_pools if group.mode == "disagg" else evaluate
+def _evaluate(deployment: Deployment, mode: str, rows: Rows, problems: Problems) -> Outcome:
+    answer = evaluate_pools if mode == "disagg" else evaluate
     if np.any(deployment.cases["power_cap_w"] > 0):
         deployment = hold_power(deployment, answer, problems, rows)
     return answer(deployment, problems, rows)

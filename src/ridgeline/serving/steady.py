@@ -61,7 +61,7 @@ class Curve:
     times_s: tuple[Column, Column, Column]
 
     @cached_property
-    def _slopes(self) -> tuple[Column, Column]:
+    def slopes(self) -> tuple[Column, Column]:
         """Seconds per sequence between the first two knots, and between the last two."""
         (x0, x1, x2), (y0, y1, y2) = self.knots, self.times_s
         return _slope(x0, x1, y0, y1), _slope(x1, x2, y1, y2)
@@ -69,8 +69,8 @@ class Curve:
     def __call__(self, n: Value) -> Column:
         """Seconds of a step of `n` sequences."""
         n = np.minimum(np.maximum(n, self.knots[0]), self.knots[2])
-        low = self.times_s[0] + self._slopes[0] * (n - self.knots[0])
-        high = self.times_s[1] + self._slopes[1] * (n - self.knots[1])
+        low = self.times_s[0] + self.slopes[0] * (n - self.knots[0])
+        high = self.times_s[1] + self.slopes[1] * (n - self.knots[1])
         return np.where(n < self.knots[1], low, high)
 
 
@@ -280,16 +280,20 @@ def solve(stepper: Stepper, load: Load, limits: Limits, measured: Procedure) -> 
     Closed loop: decoding plus prefilling requests fill the slots, the rest of the concurrency waits (Little's law).
     Open loop: the number of decoding sequences at which completions keep up with arrivals.
     """
-    times = sample_times(stepper, load, limits)
+    return settle(sample_times(stepper, load, limits), stepper.runtime, load, limits, measured)
+
+
+def settle(times: Times, runtime: Runtime, load: Load, limits: Limits, measured: Procedure) -> Steady:
+    """As `solve`, of steps that are priced already: they depend on a load through its lengths alone."""
     budget = np.maximum(np.asarray(limits.token_budget, float), 1.0)
     whole = np.maximum(np.floor(budget / load.prompt), 1.0)
     group = np.where(measured.fixed_lengths, whole, 1.0)
-    if measured.fixed_lengths and stepper.runtime.prompt_policy == "prefill-first":
+    if measured.fixed_lengths and runtime.prompt_policy == "prefill-first":
         group = np.asarray(times.slots)  # lock-step: the whole batch returns and is prefilled together
     concurrency, rate = np.asarray(load.concurrency, float), np.asarray(load.rate_per_s, float)
     resident = np.minimum(np.where(concurrency > 0, concurrency, np.inf), times.slots)
     others = np.where(rate > 0, 1.0, 1.0 - 1.0 / np.maximum(resident, 1.0))
-    lane = Lane(times=times, load=load, limits=limits, runtime=stepper.runtime, group=group, others=others)
+    lane = Lane(times=times, load=load, limits=limits, runtime=runtime, group=group, others=others)
 
     def excess(n: Column) -> Column:
         interval_s = lane.interval_s(n)

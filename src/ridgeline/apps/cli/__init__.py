@@ -17,10 +17,12 @@ from ridgeline.apps.cli import (
     emulate,
     impact,
     meter,
+    plan,
     predict,
     query,
     search,
     simulate,
+    size,
     sweep,
     validate,
     web,
@@ -37,6 +39,8 @@ app = typer.Typer(
 )
 app.add_typer(predict.app, name="predict")
 app.add_typer(simulate.app, name="simulate")
+app.command("plan", epilog=plan.EXAMPLES)(plan.plan)
+app.command("size", epilog=size.EXAMPLES)(size.size)
 app.command("capacity", epilog=capacity.EXAMPLES)(capacity.capacity)
 app.command("impact", epilog=impact.EXAMPLES)(impact.impact)
 app.command("meter", epilog=meter.EXAMPLES)(meter.meter)

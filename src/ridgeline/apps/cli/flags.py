@@ -85,7 +85,7 @@ def task_command(
         shared = list(inspect.signature(_shared, eval_str=True).parameters.values())
         shared = [parameter for parameter in shared if tables or parameter.name not in ("cases", "out")]
         declared = (*more, *(column for column in TASKS[task] if column.name not in {one.name for one in more}))
-        columns = [_parameter(column) for column in declared]
+        columns = [parameter(column) for column in declared]
 
         def run(**given: Any) -> None:
             common = {parameter.name: given.pop(parameter.name) for parameter in shared}
@@ -149,7 +149,8 @@ def _case_of(path: Path) -> dict[str, Any]:
     return read_case(path)
 
 
-def _parameter(column: Column) -> inspect.Parameter:
+def parameter(column: Column) -> inspect.Parameter:
+    """The option of a column."""
     flags = [f"--{column.name.replace('_', '-')}"]
     if column.name in SHORT:
         flags.append(SHORT[column.name])
