@@ -104,8 +104,9 @@ def command_of(words: Sequence[str], values: Mapping[str, Any], short: Mapping[s
 
 def python_of(call: str, values: Mapping[str, Any]) -> str:
     """A call from Python with an argument per value."""
-    arguments = "".join(f", {name}={value!r}" for name, value in values.items())
-    return f"import ridgeline as rl\n\nresult = rl.{call}{arguments})\nprint(result)\n"
+    named = [f"{name}={value!r}" for name, value in values.items()]
+    arguments = ", ".join([*([call.partition("(")[2]] if not call.endswith("(") else []), *named])
+    return f"import ridgeline as rl\n\nresult = rl.{call.partition('(')[0]}({arguments})\nprint(result)\n"
 
 
 def _bare(value: Any) -> str:

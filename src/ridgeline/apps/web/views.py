@@ -13,6 +13,7 @@ from ridgeline.apps.web.chip_view import CHIP, chip
 from ridgeline.apps.web.fields import Field
 from ridgeline.apps.web.impact_view import IMPACT, impact
 from ridgeline.apps.web.jobs import Told
+from ridgeline.apps.web.plan_view import PLAN, plan
 from ridgeline.apps.web.predict_view import PREDICT, TRAIN, predict, train
 from ridgeline.apps.web.simulate_view import SIMULATE, simulate
 
@@ -53,6 +54,13 @@ VIEWS: Mapping[str, View] = {
             about="What a deployment does under a steady load: latency, throughput, memory, power, and what bounds it.",
             fields=PREDICT,
             answer=predict,
+        ),
+        View(
+            name="plan",
+            title="Plan",
+            about="From a load and its limits to deployments: every legal choice, the best of them and why, launch files.",
+            fields=PLAN,
+            job=plan,
         ),
         View(
             name="simulate",
