@@ -47,7 +47,12 @@ def summary(kind: str) -> tuple[list[str], list[list[str]]]:
 def facts(kind: str, name: str) -> tuple[list[str], list[list[str]]]:
     """Headings, and a line per fact of one entry, with its source. Raises UnknownNameError."""
     _, find = _shelf(kind)
-    return ["fact", "value", "kind", "source"], _fact_lines(find(name))
+    return fact_table(find(name))
+
+
+def fact_table(entry: Any) -> tuple[list[str], list[list[str]]]:
+    """The same of an entry that need not be in the catalogue."""
+    return ["fact", "value", "kind", "source"], _fact_lines(entry)
 
 
 def view(kind: str, name: str = "") -> RenderableType:

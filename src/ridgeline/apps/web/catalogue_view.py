@@ -8,6 +8,7 @@ from typing import Any
 from ridgeline.api import catalogue as shelves
 from ridgeline.apps.web.blocks import Answer, command_of, python_of, table
 from ridgeline.apps.web.fields import Field, given
+from ridgeline.workloads.catalogue import model_names
 
 CATALOGUE = (
     Field(name="kind", kind="text", doc="what to list", default="chips", choices=tuple(shelves.kinds())),
@@ -19,6 +20,8 @@ def catalogue(values: Mapping[str, Any]) -> Answer:
     """A shelf, or one entry."""
     asked = given(CATALOGUE, values)
     kind, name = str(asked.get("kind", "chips")), str(asked.get("name", ""))
+    if name and kind == "models":
+        name = model_names().resolve(name, at="name")  # bundled names, never paths of this machine
     command = command_of(("catalogue", kind, *([name] if name else [])), {}, {})
     if not name:
         head, lines = shelves.summary(kind)

@@ -26,7 +26,7 @@ def exported(kind: str, rows: object) -> bytes:
     if kind == "json":
         return json.dumps(checked, indent=2).encode()
     names = list(dict.fromkeys(name for row in checked for name in row))
-    columns = {name: [_cell(row.get(name), kind) for row in checked] for name in names}
+    columns = {str(_cell(name, kind)): [_cell(row.get(name), kind) for row in checked] for name in names}
     with tempfile.TemporaryDirectory(prefix="ridgeline-") as folder:
         path = Path(folder) / f"rows.{kind}"
         even = {name: _even(values) for name, values in columns.items()}

@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +17,8 @@ from ridgeline.core.errors import RidgelineError
 
 MOST_WAITING = 64
 MOST_S = 60.0
-"""Of a job; what is known by then is its answer."""
-KEPT = 32
+"""Of processor time of a job; what is known by then is its answer."""
+KEPT = 8
 """Jobs that are done and may still be asked for."""
 BEAT_S = 0.2
 
@@ -26,7 +26,21 @@ BEAT_S = 0.2
 class TooManyError(RidgelineError):
     """The queue of jobs is full."""
 
-    code = "RL0120"
+    code = "RL0130"
+
+
+class NoJobError(RidgelineError):
+    """There is no job of that name, or no longer."""
+
+    code = "RL0131"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """What can be had of a finished job: how it is called, and what writes it to a path."""
+
+    name: str
+    write: Callable[[str], object]
 
 
 @dataclass(eq=False)
@@ -36,18 +50,18 @@ class Told:
     share: float = 0.0
     words: str = "waiting"
     stop: bool = False
-    started_s: float = field(default_factory=time.monotonic)
-    files: dict[str, Callable[[str], str]] = field(default_factory=dict)
+    started_s: float = 0.0
+    files: dict[str, File] = field(default_factory=dict)
 
     def __call__(self, share: float, words: str) -> None:
         """Told by the job. Raises KeyboardInterrupt to stop it."""
         self.share, self.words = share, words
-        if self.stop or time.monotonic() - self.started_s > MOST_S:
+        if self.stop or time.thread_time() - self.started_s > MOST_S:
             raise KeyboardInterrupt
 
-    def keep(self, name: str, write: Callable[[str], str]) -> None:
-        """A file that can be had of the finished job."""
-        self.files[name] = write
+    def keep(self, label: str, name: str, write: Callable[[str], object]) -> None:
+        """A file that can be had of the finished job, under a label."""
+        self.files[label] = File(name, write)
 
 
 @dataclass(eq=False)
@@ -59,6 +73,12 @@ class Job:
     done: threading.Event = field(default_factory=threading.Event)
     answer: Mapping[str, Any] | None = None
     error: str = ""
+
+    def end(self) -> dict[str, Any]:
+        """The last event: its answer or its error."""
+        if self.error:
+            return {"event": "error", "error": self.error}
+        return {"event": "answer", "answer": self.answer, "files": sorted(self.told.files)}
 
 
 class Jobs:
@@ -88,17 +108,8 @@ class Jobs:
         """A job by its name. Raises RidgelineError."""
         job = self._jobs.get(name)
         if job is None:
-            raise RidgelineError("no such job; it may have ended long ago", at="jobs", got=name[:40])
+            raise NoJobError("no such job; it may have ended long ago", at="jobs", got=name[:40])
         return job
-
-    def events(self, job: Job) -> Iterator[dict[str, Any]]:
-        """Progress until the end, then the answer or the error."""
-        while not job.done.wait(BEAT_S):
-            yield {"event": "progress", "share": job.told.share, "words": job.told.words}
-        if job.error:
-            yield {"event": "error", "error": job.error}
-        else:
-            yield {"event": "answer", "answer": job.answer, "files": sorted(job.told.files)}
 
     def close(self) -> None:
         """Stop all of them."""
@@ -108,9 +119,11 @@ class Jobs:
 
 
 def _run(job: Job, run: Callable[[Told], Answer]) -> None:
-    job.told.started_s = time.monotonic()
+    job.told.started_s = time.thread_time()
     job.told.words = "starting"
     try:
+        if job.told.stop:
+            raise KeyboardInterrupt
         job.answer = run(job.told).to_dict()
     except RidgelineError as error:
         job.error = error.screen()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ridgeline.api.breakdown import breakdown_of
@@ -22,6 +23,8 @@ ON = Field(name="on", kind="text", doc=_MACHINES, default="8x h100-sxm", suggest
 SUGGEST = {"model": "models", "chip": "chips", "node": "nodes", "runtime": "runtimes"}
 FORMATS = dict.fromkeys(("weights", "kv", "moe_weights", "activations"), "formats")
 MOST_OPS = 20
+_STORED = ("weights", "cache", "reserve", "free", "in use")
+_TONES = ("memory", "compute", "link", "host", "latency", "launch", "l2")
 
 
 def _form(task: str, first: Mapping[str, str], sliders: Mapping[str, tuple[float, float]]) -> tuple[Field, ...]:
@@ -64,14 +67,14 @@ TRAIN = _form(
 
 def predict(values: Mapping[str, Any]) -> Answer:
     """A deployment under load."""
-    case = given(PREDICT, values)
+    case = given(PREDICT, values, needed=("model", "on"))
     prediction = asked("serving", **case)
     blocks = [
         text(f"Bound by {_why(prediction)}", kind="why"),
-        numbers([(name, human(name, prediction.values[name]), WORDS.get(name, "")) for name in SERVING_ROWS]),
+        numbers([_told(prediction, name) for name in SERVING_ROWS]),
         _memory(prediction),
         picture("Roofline: each op a dot, its area the share of its step's time", roofline_svg(prediction)),
-        *(_breakdown(phase) for phase in prediction.phases),
+        *(block for phase in prediction.phases for block in _breakdown(phase)),
         text(_regime(prediction), kind="note"),
     ]
     return _answer("serving", prediction, case, blocks)
@@ -79,10 +82,16 @@ def predict(values: Mapping[str, Any]) -> Answer:
 
 def train(values: Mapping[str, Any]) -> Answer:
     """A training step."""
-    case = given(TRAIN, values)
+    case = given(TRAIN, values, needed=("on",))
     prediction = asked("training", **case)
-    shown = [(n, human(n, v), WORDS.get(n, "")) for n, v in prediction.values.items() if n not in ("bound", "regime")]
-    blocks = [text(f"Bound by {_why(prediction)}", kind="why"), numbers(shown), text(_regime(prediction), kind="note")]
+    shown = [_told(prediction, name) for name in prediction.values if name not in ("bound", "regime")]
+    used = float(prediction.values["memory_bytes_per_chip"])
+    blocks = [
+        text(f"Bound by {_why(prediction)}", kind="why"),
+        numbers(shown),
+        _stored(prediction, [("in use", used)]),
+        text(_regime(prediction), kind="note"),
+    ]
     return _answer("training", prediction, case, blocks)
 
 
@@ -98,7 +107,7 @@ def _answer(task: str, prediction: Prediction, case: Mapping[str, Any], blocks: 
 
 def _why(prediction: Prediction) -> str:
     bound = str(prediction.values["bound"])
-    return f"{bound}: {BOUND_WORDS.get(bound, 'the largest part of the step')}."
+    return f"{BOUND_WORDS.get(bound, f'{bound}: the largest part of the step')}."
 
 
 def _regime(prediction: Prediction) -> str:
@@ -108,16 +117,42 @@ def _regime(prediction: Prediction) -> str:
 
 
 def _memory(prediction: Prediction) -> Block:
-    capacity = catalogue.chip(str(prediction.case["chip"])).dram.capacity_bytes
     weights, kv, total = (float(prediction.values[f"{n}_bytes_per_chip"]) for n in ("weights", "kv", "memory"))
     parts = [("weights", weights), ("cache", kv), ("reserve", max(total - weights - kv, 0.0))]
-    parts.append(("free", max(capacity - total, 0.0)))
-    return bar(f"Memory per chip, of {units.size(capacity)}", [(n, v, units.size(v)) for n, v in parts], capacity)
+    return _stored(prediction, parts)
 
 
-def _breakdown(phase: Any) -> Block:
+def _stored(prediction: Prediction, parts: Sequence[tuple[str, float]]) -> Block:
+    """A chip's memory and what is in it."""
+    capacity = catalogue.chip(str(prediction.case["chip"])).dram.capacity_bytes
+    free = max(capacity - sum(size for _, size in parts), 0.0)
+    shown = [(name, size, units.size(size)) for name, size in (*parts, ("free", free))]
+    return bar(f"Memory per chip, of {units.size(capacity)}", shown, capacity, tones=_STORED)
+
+
+def _told(prediction: Prediction, name: str) -> tuple[str, str, str]:
+    """(name, value, meaning), the interval in the meaning where there is one."""
+    value, words = human(name, prediction.values[name]), WORDS.get(name, "")
+    stem = name.removesuffix("_s")
+    if f"{stem}_low_s" in prediction.values:
+        span = [human(name, prediction.values[f"{stem}_{end}_s"]) for end in ("low", "high")]
+        words = "; ".join(filter(None, (words, f"80 % interval {span[0]} .. {span[1]}")))
+    return name, value, words
+
+
+def _breakdown(phase: Any) -> Iterator[Block]:
+    """A step by what bounds its ops, and op by op."""
     rows = breakdown_of(phase.step)
     whole = sum(float(row["time_s"]) for row in rows) + phase.host_s
+    by_bound: dict[str, float] = defaultdict(float)
+    for row in rows:
+        by_bound[row["bound"]] += float(row["time_s"])
+    by_bound["host"] += phase.host_s
+    longest = sorted(by_bound.items(), key=lambda item: -item[1])
+    parts = [(name, time_s, f"{time_s / whole:.1%}") for name, time_s in longest if time_s > 0.0]
+    yield bar(
+        f"{phase.name.capitalize()} step, {units.duration(whole)}, by what bounds its ops", parts, whole, tones=_TONES
+    )
     shown = [
         (
             row["op"] if row["times"] == 1 else f"{row['block']}.{row['op']}",
@@ -131,5 +166,4 @@ def _breakdown(phase: Any) -> Block:
     ]
     if phase.host_s:
         shown.append(("host", "1", units.duration(phase.host_s), f"{phase.host_s / whole:.1%}", "host", ""))
-    title = f"{phase.name.capitalize()} step, {units.duration(whole)}: {phase.describes}"
-    return table(title, ("op", "runs", "time", "share", "bound by", "kernel"), shown)
+    yield table(f"Op by op: {phase.describes}", ("op", "runs", "time", "share", "bound by", "kernel"), shown)

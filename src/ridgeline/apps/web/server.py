@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
@@ -18,8 +19,8 @@ from starlette.background import BackgroundTask
 from ridgeline import __version__
 from ridgeline.api import catalogue
 from ridgeline.apps.web.exports import KINDS, exported
-from ridgeline.apps.web.guard import Guard
-from ridgeline.apps.web.jobs import Jobs, TooManyError
+from ridgeline.apps.web.guard import MOST_HEADER_BYTES, Guard
+from ridgeline.apps.web.jobs import BEAT_S, Job, Jobs, NoJobError, TooManyError
 from ridgeline.apps.web.views import VIEWS, View
 from ridgeline.core.dtypes import SCHEMES
 from ridgeline.core.errors import RidgelineError, SpecError, UnknownNameError, did_you_mean
@@ -31,7 +32,10 @@ STATIC = {
     "style.css": "text/css",
     "icon.svg": "image/svg+xml",
 }
-MOST_HEADER_BYTES = 16 << 10
+
+
+class _Absent(UnknownNameError):
+    """A part of an address that leads nowhere."""
 
 
 def application(*, host: str = "127.0.0.1", token: str = "") -> Any:
@@ -48,14 +52,29 @@ def application(*, host: str = "127.0.0.1", token: str = "") -> Any:
         yield
         jobs.close()
 
-    app = FastAPI(
-        title="ridgeline", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
-    )
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, lifespan=lifespan)
+    _tell_errors(app)
+    _serve_views(app)
+    _serve_jobs(app, jobs)
+    _serve_files(app)
+    return Guard(app, host=host, token=token)
+
+
+def _tell_errors(app: FastAPI) -> None:
+    """Errors as one screen."""
 
     @app.exception_handler(RidgelineError)
     def said(_: Request, error: RidgelineError) -> JSONResponse:
-        status = 429 if isinstance(error, TooManyError) else 404 if isinstance(error, UnknownNameError) else 422
+        status = 429 if isinstance(error, TooManyError) else 404 if isinstance(error, _Absent | NoJobError) else 422
         return JSONResponse({"error": error.screen()}, status_code=status)
+
+    @app.exception_handler(Exception)
+    def failed(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"error": f"a mistake of ours: {type(error).__name__}"}, status_code=500)
+
+
+def _serve_views(app: FastAPI) -> None:
+    """Forms, their answers, and exports."""
 
     @app.get("/api/views")
     def views() -> Any:
@@ -72,6 +91,19 @@ def application(*, host: str = "127.0.0.1", token: str = "") -> Any:
             raise SpecError("this view runs as a job", at=name, fix=f"POST /api/views/{name}/jobs")
         return await _apart(lambda: _answered(view, values))
 
+    @app.post("/api/exports/{kind}")
+    async def export(kind: str, request: Request) -> Response:
+        if kind not in KINDS:
+            raise _Absent(f"unknown kind of file {kind[:40]!r}", at="export", fix=did_you_mean(kind, KINDS))
+        rows = await _values(request)
+        data = await _apart(lambda: exported(kind, rows.get("rows")))
+        name = f'attachment; filename="ridgeline.{kind}"'
+        return Response(data, media_type=KINDS[kind], headers={"content-disposition": name})
+
+
+def _serve_jobs(app: FastAPI, jobs: Jobs) -> None:
+    """What runs, how far it is, and its files."""
+
     @app.post("/api/views/{name}/jobs")
     async def start(name: str, request: Request) -> Any:
         view, values = _view(name), await _values(request)
@@ -81,9 +113,8 @@ def application(*, host: str = "127.0.0.1", token: str = "") -> Any:
         return {"job": jobs.start(lambda told: run(values, told))}
 
     @app.get("/api/jobs/{name}/events")
-    def events(name: str) -> Response:
-        job = jobs.find(name)
-        return StreamingResponse(_stream(jobs.events(job)), media_type="text/event-stream")
+    async def events(name: str) -> Response:
+        return StreamingResponse(_events(jobs.find(name)), media_type="text/event-stream")
 
     @app.delete("/api/jobs/{name}")
     def stop(name: str) -> Any:
@@ -94,35 +125,28 @@ def application(*, host: str = "127.0.0.1", token: str = "") -> Any:
     def file(name: str, kind: str) -> Response:
         files = jobs.find(name).told.files
         if kind not in files:
-            raise UnknownNameError(f"no file {kind[:40]!r}", at="files", fix=did_you_mean(kind, files))
+            raise _Absent(f"no file {kind[:40]!r}", at="files", fix=did_you_mean(kind, files))
         folder = tempfile.mkdtemp(prefix="ridgeline-")
-        path = Path(folder) / f"{kind}.json"
-        files[kind](os.fspath(path))
+        path = Path(folder) / files[kind].name
+        files[kind].write(os.fspath(path))
         return FileResponse(path, filename=path.name, background=BackgroundTask(_remove, path))
 
-    @app.post("/api/exports/{kind}")
-    async def export(kind: str, request: Request) -> Response:
-        if kind not in KINDS:
-            raise UnknownNameError(f"unknown kind of file {kind[:40]!r}", at="export", fix=did_you_mean(kind, KINDS))
-        rows = await _values(request)
-        data = await _apart(lambda: exported(kind, rows.get("rows")))
-        name = f'attachment; filename="ridgeline.{kind}"'
-        return Response(data, media_type=KINDS[kind], headers={"content-disposition": name})
+
+def _serve_files(app: FastAPI) -> None:
+    """The page itself."""
 
     @app.get("/static/{name}")
     def static(name: str) -> Response:
         if name not in STATIC:
-            raise UnknownNameError("no such file", at="static", got=name[:40])
+            raise _Absent("no such file", at="static", got=name[:40])
         return Response(_static(name), media_type=STATIC[name])
 
     @app.get("/")
     @app.get("/{name}")
     def page(name: str = "") -> Response:
         if name and name not in VIEWS:
-            raise UnknownNameError(f"no view {name[:40]!r}", at="page", fix=did_you_mean(name, VIEWS))
+            raise _Absent(f"no view {name[:40]!r}", at="page", fix=did_you_mean(name, VIEWS))
         return Response(_static("index.html"), media_type="text/html")
-
-    return Guard(app, host=host, token=token)
 
 
 def serve(*, host: str, port: int, token: str) -> None:
@@ -130,13 +154,19 @@ def serve(*, host: str, port: int, token: str) -> None:
     import uvicorn
 
     app = application(host=host, token=token)
-    limits: dict[str, Any] = {"h11_max_incomplete_event_size": MOST_HEADER_BYTES, "http": "h11"}
-    uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False, **limits)
+    uvicorn.run(app, host=host, port=port, log_level="warning", **limits())
+
+
+def limits() -> dict[str, Any]:
+    """How uvicorn is run."""
+    from ridgeline.apps.web.patience import Patient
+
+    return {"h11_max_incomplete_event_size": MOST_HEADER_BYTES, "http": Patient, "server_header": False}
 
 
 def _view(name: str) -> View:
     if name not in VIEWS:
-        raise UnknownNameError(f"no view {name[:40]!r}", at="views", fix=did_you_mean(name, VIEWS))
+        raise _Absent(f"no view {name[:40]!r}", at="views", fix=did_you_mean(name, VIEWS))
     return VIEWS[name]
 
 
@@ -159,9 +189,18 @@ async def _apart(call: Any) -> Any:
     return await run_in_threadpool(call)
 
 
-def _stream(events: Iterator[dict[str, Any]]) -> Iterator[bytes]:
-    for event in events:
-        yield b"data: " + json.dumps(event).encode() + b"\n\n"
+async def _events(job: Job) -> AsyncIterator[bytes]:
+    """Progress until the end, then the answer or the error."""
+    pause_s = BEAT_S / 16
+    while not job.done.is_set():
+        yield _event({"event": "progress", "share": job.told.share, "words": job.told.words})
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, BEAT_S)
+    yield _event(job.end())
+
+
+def _event(told: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(told).encode() + b"\n\n"
 
 
 def _suggestions(kind: str) -> list[str]:
@@ -174,9 +213,7 @@ def _suggestions(kind: str) -> list[str]:
     if kind == "catalogue":
         return sorted({name for names, _ in shelves.values() for name in names()})
     if kind not in shelves:
-        raise UnknownNameError(
-            f"nothing is suggested for {kind[:40]!r}", at="suggestions", fix=did_you_mean(kind, shelves)
-        )
+        raise _Absent(f"nothing is suggested for {kind[:40]!r}", at="suggestions", fix=did_you_mean(kind, shelves))
     return list(shelves[kind][0]())
 
 

@@ -45,12 +45,12 @@ SIMULATE: tuple[Field, ...] = (*_FIELDS[:1], ON, *_FIELDS[1:])
 
 def simulate(values: Mapping[str, Any], tell: Told) -> Answer:
     """Play it. `tell` raises KeyboardInterrupt to stop, and what is known so far is the answer."""
-    case = given(SIMULATE, values)
+    case = given(SIMULATE, values, needed=("model", "on"))
     if float(case.get("requests", 0) or 0) > MOST_REQUESTS:
         fix = f"at most {MOST_REQUESTS:,} here; the command line takes any number"
         raise DomainError("too many requests for the page", at="requests", got=case["requests"], fix=fix)
     simulated = play("serving", progress=lambda _, ended, total, words: tell(ended / max(total, 1), words), **case)
-    tell.keep("perfetto", simulated.write_perfetto)
+    tell.keep("Perfetto trace", "perfetto.json", simulated.write_perfetto)
     return Answer(
         title=simulated.title,
         blocks=_blocks(simulated),

@@ -9,8 +9,11 @@ from typing import Any
 from ridgeline.apps.web.accuracy_view import accuracy
 from ridgeline.apps.web.blocks import Answer
 from ridgeline.apps.web.catalogue_view import CATALOGUE, catalogue
+from ridgeline.apps.web.chip_view import CHIP, chip
 from ridgeline.apps.web.fields import Field
+from ridgeline.apps.web.impact_view import IMPACT, impact
 from ridgeline.apps.web.jobs import Told
+from ridgeline.apps.web.plan_view import PLAN, plan
 from ridgeline.apps.web.predict_view import PREDICT, TRAIN, predict, train
 from ridgeline.apps.web.simulate_view import SIMULATE, simulate
 
@@ -53,6 +56,13 @@ VIEWS: Mapping[str, View] = {
             answer=predict,
         ),
         View(
+            name="plan",
+            title="Plan",
+            about="From a load and its limits to deployments: every legal choice, the best of them and why, launch files.",
+            fields=PLAN,
+            job=plan,
+        ),
+        View(
             name="simulate",
             title="Simulate",
             about="A fleet serves requests one by one: latencies with intervals, queues, cache, what they waited for.",
@@ -67,11 +77,25 @@ VIEWS: Mapping[str, View] = {
             answer=train,
         ),
         View(
+            name="impact",
+            title="Impact",
+            about="A served request from the chip to the meter: energy, carbon, water, money, materials, with ranges.",
+            fields=IMPACT,
+            answer=impact,
+        ),
+        View(
             name="catalogue",
             title="Catalogue",
             about="Chips, nodes, models, runtimes and sites: every fact with its source.",
             fields=CATALOGUE,
             answer=catalogue,
+        ),
+        View(
+            name="chip",
+            title="Own chip",
+            about="A chip of your own as a catalogue file: like another, but for what you say; checked, not kept.",
+            fields=CHIP,
+            answer=chip,
         ),
         View(
             name="accuracy",

@@ -3,7 +3,7 @@ import { draw, element } from "/static/draw.js";
 
 const form = document.getElementById("form");
 const answer = document.getElementById("answer");
-const state = { views: {}, view: null, source: null, job: null, asked: 0, last: null };
+const state = { views: {}, view: null, source: null, job: null, asked: 0, asking: false, again: false, last: null };
 
 async function start() {
   theme(localStorage.getItem("theme"));
@@ -23,6 +23,7 @@ async function start() {
     } }, view.title));
   }
   addEventListener("popstate", open);
+  addEventListener("pagehide", leave);
   open();
 }
 
@@ -36,7 +37,7 @@ function open() {
   const name = location.pathname.slice(1) || Object.keys(state.views)[0];
   const view = (state.view = state.views[name]);
   if (!view) return fail(`no view ${name}`);
-  stop();
+  leave();
   document.title = `${view.title} - ridgeline`;
   document.querySelector("h1").textContent = view.title;
   document.getElementById("about").textContent = view.about;
@@ -48,8 +49,10 @@ function open() {
   given.delete("token");
   fill(view, given);
   answer.replaceChildren();
+  answer.setAttribute("aria-busy", "false");
   state.last = null;
   if (!view.job || given.size) ask();
+  else answer.append(element("p", { class: "empty" }, "Nothing has run yet. Change what is asked, then press Run; it takes some seconds, tells how far it is, and can be stopped."));
 }
 
 function fill(view, given) {
@@ -64,36 +67,46 @@ function fill(view, given) {
   if (more.childElementCount > 1) form.append(more);
   if (view.job) {
     form.append(element("div", { class: "run" }, element("button", { type: "submit" }, "Run"),
-      element("button", { type: "button", id: "stop", hidden: true, onclick: cancel }, "Stop")));
+      element("button", { type: "button", id: "stop", hidden: true, onclick: () => cancel(state.job) }, "Stop")));
   }
 }
 
 function input(field, value) {
   const id = `field-${field.name}`;
-  const label = element("label", { for: id, title: field.doc }, field.name.replaceAll("_", " "));
+  const label = element("label", { for: id }, field.label, " ", element("code", {}, field.name));
+  const hint = element("small", { id: `${id}-hint`, class: "hint" }, field.doc);
+  const given = { id, name: field.name, title: field.doc, "aria-describedby": hint.id };
   let control;
   if (field.choices.length) {
-    control = element("select", { id, name: field.name, title: field.doc }, element("option", { value: "" }, ""),
-      ...field.choices.map((choice) => element("option", { value: choice, selected: choice === value }, choice)));
+    const nothing = field.default ? [] : [element("option", { value: "" }, field.empty ? `${field.empty} (as usual)` : "")];
+    control = element("select", given, ...nothing, ...field.choices.map((choice) => element("option", { value: choice, selected: choice === value }, choice)));
+  } else if (field.lines) {
+    control = element("textarea", { ...given, rows: field.lines, spellcheck: "false" }, value);
   } else {
-    control = element("input", { id, name: field.name, value, title: field.doc, autocomplete: "off", spellcheck: "false",
+    control = element("input", { ...given, value, placeholder: field.empty, autocomplete: "off", spellcheck: "false",
       inputmode: field.kind === "number" && field.high ? "decimal" : null, list: field.suggestions ? list(field.suggestions) : null });
   }
   control.addEventListener("input", () => soon(300));
   const parts = [label, control];
-  if (field.high) {
-    const scale = 1000, low = Math.log(field.low), high = Math.log(field.high);
-    const place = (v) => Math.round((Math.log(Math.min(Math.max(Number(v) || field.low, field.low), field.high)) - low) / (high - low) * scale);
-    const slider = element("input", { type: "range", min: 0, max: scale, value: place(value), "aria-label": `${field.name} slider` });
-    slider.addEventListener("input", () => {
-      const raw = Math.exp(low + slider.value / scale * (high - low));
-      control.value = field.high <= 64 ? String(2 ** Math.round(Math.log2(raw))) : String(Math.round(Number(raw.toPrecision(2))));
-      soon(60);
-    });
-    control.addEventListener("input", () => { slider.value = place(control.value); });
-    parts.push(slider);
-  }
-  return element("div", { class: "field" }, ...parts);
+  if (field.high) parts.push(slider(field, control));
+  return element("div", { class: "field" }, ...parts, hint);
+}
+
+// On a logarithmic scale: one side's half is as far as the other's double.
+function slider(field, control) {
+  const scale = 1000, low = Math.log(field.low), high = Math.log(field.high);
+  const place = (v) => Math.round((Math.log(Math.min(Math.max(Number(v) || field.low, field.low), field.high)) - low) / (high - low) * scale);
+  const made = element("input", { type: "range", min: 0, max: scale, value: place(control.value), step: field.high <= 64 ? Math.round(scale / Math.log2(field.high / field.low)) : 10,
+    "aria-label": `${field.label}, slider`, "aria-valuetext": control.value });
+  made.addEventListener("input", () => {
+    const raw = Math.exp(low + made.value / scale * (high - low));
+    if (Number(made.value) === scale) control.value = String(field.high);
+    else control.value = field.high <= 64 ? String(2 ** Math.round(Math.log2(raw))) : String(Math.round(Number(raw.toPrecision(2))));
+    made.setAttribute("aria-valuetext", control.value);
+    soon(30);
+  });
+  control.addEventListener("input", () => { made.value = place(control.value); });
+  return made;
 }
 
 function list(kind) {
@@ -121,11 +134,15 @@ function soon(after) {
 
 form.addEventListener("submit", (event) => { event.preventDefault(); ask(); });
 
-function follow(more) {
-  for (const [name, value] of Object.entries(more)) form.elements[name].value = value;
-  history.pushState(null, "", address());
-  ask();
-}
+// Links in tables: the same view with another value of a field.
+const follow = {
+  href: (more) => `/${state.view.name}?${new URLSearchParams({ ...values(), ...more })}`,
+  go(more) {
+    history.pushState(null, "", follow.href(more));
+    open();
+    scrollTo(0, 0);
+  },
+};
 
 function address() {
   return `/${state.view.name}?${new URLSearchParams(values())}`;
@@ -138,23 +155,31 @@ async function post(path, body) {
   return told;
 }
 
+// One question at a time: while a slider moves, the newest is asked when the last is answered.
 async function ask() {
-  const number = ++state.asked, view = state.view;
+  const view = state.view;
+  if (state.asking && !view.job) { state.again = true; return; }
+  const number = ++state.asked;
   if (view.fields.length) history.replaceState(null, "", address());
   answer.setAttribute("aria-busy", "true");
+  if (!answer.childElementCount) answer.append(element("p", { class: "empty" }, "Working it out …"));
+  state.asking = true;
   try {
     if (view.job) return await run(view, number);
     const told = await post(`/api/views/${view.name}`, values());
-    if (number === state.asked) show(told);
+    if (view === state.view && number === state.asked) show(told);
   } catch (error) {
-    if (number === state.asked) fail(error.message);
+    if (view === state.view && number === state.asked) fail(error.message);
+  } finally {
+    state.asking = false;
+    if (state.again || view !== state.view && !state.view.job) { state.again = false; ask(); }
   }
 }
 
 async function run(view, number) {
-  stop();
+  leave();
   const { job } = await post(`/api/views/${view.name}/jobs`, values());
-  if (number !== state.asked) return;
+  if (number !== state.asked || view !== state.view) return cancel(job);
   state.job = job;
   const words = element("p", { role: "status" }, "starting"), bar = element("progress", { max: 1, value: 0, "aria-label": "Progress" });
   answer.replaceChildren(bar, words);
@@ -170,15 +195,21 @@ async function run(view, number) {
   state.source.addEventListener("error", () => { stop(); fail("the server has gone"); });
 }
 
-function cancel() {
-  if (state.job) fetch(`/api/jobs/${state.job}`, { method: "DELETE" });
+function cancel(job) {
+  if (job) fetch(`/api/jobs/${job}`, { method: "DELETE", keepalive: true });
 }
 
 function stop() {
   state.source?.close();
-  state.source = null;
+  state.source = state.job = null;
   const button = document.getElementById("stop");
   if (button) button.hidden = true;
+}
+
+// What nobody will look at need not run on.
+function leave() {
+  cancel(state.job);
+  stop();
 }
 
 function show(told, files = []) {
@@ -191,8 +222,16 @@ function show(told, files = []) {
   if (told.rows.length) for (const kind of ["csv", "json", "parquet"]) tools.append(element("button", { type: "button", onclick: () => take(kind) }, kind.toUpperCase()));
   for (const [name, path] of files) tools.append(element("a", { href: path, download: "", class: "button" }, name));
   const opened = new Set([...answer.querySelectorAll("details[open] > summary")].map((s) => s.textContent));
-  answer.replaceChildren(element("h2", {}, told.title), tools, ...together(told.blocks));
+  answer.replaceChildren(...[element("h2", {}, told.title), changed(), tools, ...together(told.blocks)].filter(Boolean));
   for (const summary of answer.querySelectorAll("details > summary")) if (opened.has(summary.textContent)) summary.parentElement.open = true;
+}
+
+// What was asked beyond what stands in the form at the start.
+function changed() {
+  const given = values();
+  const items = state.view.fields.filter((field) => (given[field.name] ?? "") !== field.default).map((field) =>
+    element("div", { title: field.default ? `at the start: ${field.default}` : field.doc }, element("dt", {}, field.label), element("dd", {}, given[field.name] ?? "-")));
+  return items.length ? element("dl", { class: "changed", "aria-label": "Changed from the start" }, ...items) : null;
 }
 
 // Drawings that follow each other stand beside each other where there is room.
@@ -200,9 +239,9 @@ function together(blocks) {
   const drawn = [];
   let row = null;
   for (const block of blocks) {
-    if (block.type !== "picture") { row = null; drawn.push(draw(block, follow)); continue; }
+    if (block.type !== "picture") { row = null; drawn.push(draw(block, { follow, save, copies })); continue; }
     if (!row) drawn.push((row = element("div", { class: "pictures" })));
-    row.append(draw(block, follow));
+    row.append(draw(block, { follow, save, copies }));
   }
   return drawn;
 }
@@ -220,12 +259,16 @@ function copies(label, text) {
   } }, label);
 }
 
+function save(name, content, type = "text/plain") {
+  const link = element("a", { href: URL.createObjectURL(new Blob([content], { type })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
 async function take(kind) {
   const reply = await fetch(`/api/exports/${kind}`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ rows: state.last.rows }) });
   if (!reply.ok) return fail((await reply.json()).error);
-  const link = element("a", { href: URL.createObjectURL(await reply.blob()), download: `ridgeline-${state.view.name}.${kind}` });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  save(`ridgeline-${state.view.name}.${kind}`, await reply.blob(), reply.headers.get("content-type"));
 }
 
 function fail(words) {

@@ -12,17 +12,25 @@ export function element(name, attributes = {}, ...children) {
   return made;
 }
 
-export function draw(block, follow) {
-  const drawn = { numbers, table, picture, bar, text, pareto }[block.type];
-  return drawn ? drawn(block, follow) : element("p", {}, `unknown block ${block.type}`);
+// `page`: what blocks that people act on may do (follow a link, save a file, copy).
+export function draw(block, page) {
+  const drawn = { numbers, table, picture, bar, text, file, scatter }[block.type];
+  return drawn ? drawn(block, page) : element("p", {}, `unknown block ${block.type}`);
 }
 
 function numbers(block) {
   const list = element("dl", { class: "numbers" });
   for (const item of block.items) {
-    list.append(element("div", { title: item.words }, element("dt", {}, item.name), element("dd", {}, item.value)));
+    list.append(element("div", { title: item.name }, element("dt", {}, item.label || item.name), element("dd", {}, item.value),
+      item.words ? element("dd", { class: "words" }, item.words) : null));
   }
   return list;
+}
+
+function file(block, page) {
+  return element("figure", { class: "file" }, element("figcaption", {}, block.title,
+    element("button", { type: "button", onclick: () => page.save(block.name, block.text) }, `Download ${block.name}`)),
+  element("pre", { tabindex: "0", role: "region", "aria-label": block.name }, block.text));
 }
 
 function text(block) {
@@ -33,40 +41,44 @@ function text(block) {
 function bar(block) {
   const whole = element("div", { class: "bar", role: "img", "aria-label": block.parts.map((p) => `${p.name} ${p.words}`).join(", ") });
   const legend = element("ul", { class: "legend" });
-  block.parts.forEach((part, i) => {
-    const piece = element("span", { class: `part p${i}`, title: `${part.name}: ${part.words}` });
+  block.parts.forEach((part) => {
+    const piece = element("span", { class: `part p${part.tone % 7}`, title: `${part.name}: ${part.words}` });
     piece.style.flexGrow = String(Math.max(part.share, 0));
     whole.append(piece);
-    legend.append(element("li", {}, element("span", { class: `key p${i}` }), `${part.name} ${part.words}`));
+    legend.append(element("li", {}, element("span", { class: `key p${part.tone % 7}` }), `${part.name} ${part.words}`));
   });
   return element("figure", {}, element("figcaption", {}, block.title), whole, legend);
 }
 
+const DRAWN = new Set(["svg", "g", "line", "rect", "circle", "ellipse", "path", "polyline", "polygon", "text", "tspan", "title", "desc"]);
+
 function picture(block) {
   const parsed = new DOMParser().parseFromString(block.svg, "image/svg+xml").documentElement;
   if (parsed.nodeName !== "svg") return element("p", { class: "note" }, "This drawing cannot be shown.");
-  for (const node of parsed.querySelectorAll("script, foreignObject, style, a, image, use")) node.remove();
+  for (const node of [...parsed.querySelectorAll("*")]) if (!DRAWN.has(node.localName)) node.remove();
   for (const node of [parsed, ...parsed.querySelectorAll("*")]) {
     for (const attribute of [...node.attributes]) {
-      if (/^on|href$|^style$/i.test(attribute.name)) node.removeAttribute(attribute.name);
+      if (/^on|href$|^style$|^src/i.test(attribute.name) || /url\(|script:/i.test(attribute.value)) node.removeAttribute(attribute.name);
     }
   }
   parsed.setAttribute("role", "img");
-  if (!parsed.getAttribute("aria-label")) parsed.setAttribute("aria-label", block.title || "chart");
+  if (!parsed.getAttribute("aria-label")) parsed.setAttribute("aria-label", block.title || parsed.querySelector("text")?.textContent || "chart");
   const caption = block.title ? element("figcaption", {}, block.title) : null;
-  return element("figure", { class: "picture" }, caption, document.importNode(parsed, true));
+  const name = parsed.getAttribute("aria-label");
+  return element("figure", { class: "picture" }, caption, element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${name}, drawing` }, document.importNode(parsed, true)));
 }
 
-function table(block, follow) {
+function table(block, page) {
   const body = element("tbody");
   const rows = block.rows.map((cells) => {
     const row = element("tr");
     cells.forEach((cell, i) => {
       const shown = cell === null ? "-" : String(cell);
       if (i === 0 && block.links) {
-        row.append(element("th", { scope: "row" }, element("a", { href: "#", onclick: (event) => {
+        row.append(element("th", { scope: "row" }, element("a", { href: page.follow.href({ [block.links]: shown }), onclick: (event) => {
+          if (event.ctrlKey || event.metaKey || event.shiftKey) return;
           event.preventDefault();
-          follow({ [block.links]: shown });
+          page.follow.go({ [block.links]: shown });
         } }, shown)));
       } else row.append(element(i === 0 ? "th" : "td", i === 0 ? { scope: "row" } : { class: isNumber(shown) ? "number" : "" }, shown));
     });
@@ -75,21 +87,22 @@ function table(block, follow) {
   body.append(...rows.map((each) => each.row));
   let order = { column: -1, up: true };
   const head = element("tr", {}, ...block.head.map((name, i) =>
-    element("th", { scope: "col", "aria-sort": "none" }, element("button", { type: "button", onclick: (event) => {
+    element("th", { scope: "col", "aria-sort": "none", class: rows.length && rows.every(({ cells }) => isNumber(String(cells[i] ?? "-"))) ? "number" : "" }, element("button", { type: "button", title: "sort", "aria-label": name ? null : "what", onclick: (event) => {
       order = { column: i, up: order.column === i ? !order.up : true };
       rows.sort((a, b) => compare(a.cells[i], b.cells[i]) * (order.up ? 1 : -1));
       body.append(...rows.map((each) => each.row));
       for (const other of head.children) other.setAttribute("aria-sort", "none");
       event.currentTarget.parentElement.setAttribute("aria-sort", order.up ? "ascending" : "descending");
     } }, name || "\u00a0"))));
-  const filter = rows.length > 12 ? element("input", { type: "search", placeholder: "filter", "aria-label": `Filter ${block.title}`, oninput: (event) => {
+  const filter = rows.length > 20 ? element("input", { type: "search", placeholder: "filter", "aria-label": `Filter ${block.title}`, oninput: (event) => {
     const words = event.currentTarget.value.toLowerCase().split(/\s+/).filter(Boolean);
     for (const { cells, row } of rows) {
       const line = cells.join(" ").toLowerCase();
       row.hidden = !words.every((word) => line.includes(word));
     }
   } }) : null;
-  return element("figure", { class: "table" }, element("figcaption", {}, block.title, filter),
+  const long = rows.length > 30;
+  return element("figure", { class: long ? "table long" : "table", "data-rows": rows.length }, block.quiet && !filter ? null : element("figcaption", {}, block.quiet ? null : block.title, filter),
     element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": block.title || "table" }, element("table", {}, element("thead", {}, head), body)));
 }
 
@@ -97,7 +110,7 @@ const UNITS = { ns: 1e-9, us: 1e-6, "µs": 1e-6, ms: 1e-3, s: 1, min: 60, h: 360
   k: 1e3, M: 1e6, G: 1e9, T: 1e12, P: 1e15, kB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12 };
 
 function value(cell) {
-  const found = /^[~$]?(-?[\d,]*\.?\d+(?:e[+-]?\d+)?)\s*([^\s/]*)/i.exec(String(cell));
+  const found = /^[~$+]?(-?[\d,]*\.?\d+(?:e[+-]?\d+)?)\s*([^\s/]*)/i.exec(String(cell));
   if (!found) return NaN;
   const unit = found[2];
   const scale = UNITS[unit] ?? (unit.length > 1 ? UNITS[unit[0]] : undefined) ?? 1;
@@ -113,33 +126,35 @@ function compare(a, b) {
   return String(a).localeCompare(String(b));
 }
 
+// Round numbers that span the values.
+function ticks(values) {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const raw = (high - low || Math.abs(high) || 1) / 5, power = 10 ** Math.floor(Math.log10(raw));
+  const step = power * ([1, 2, 5].find((m) => m * power >= raw) ?? 10);
+  const first = Math.floor(low / step), last = Math.max(Math.ceil(high / step), first + 1);
+  return Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step);
+}
+
+const short = (v) => Math.abs(v) >= 1e4 || (v && Math.abs(v) < 1e-3) ? v.toExponential(1) : String(Number(v.toPrecision(4)));
+
 // Candidates as dots that can be hovered, chosen with the keyboard, and pinned, two at a time, to compare.
-function pareto(block) {
-  const [width, height, left, bottom, top, right] = [640, 380, 64, 46, 16, 16];
+function scatter(block) {
+  const [width, height, left, bottom, top, right] = [640, 380, 64, 46, 30, 20];
   const svg = (name, attributes, ...children) => {
     const made = document.createElementNS("http://www.w3.org/2000/svg", name);
     for (const [key, v] of Object.entries(attributes)) made.setAttribute(key, v);
     made.append(...children);
     return made;
   };
-  const xs = block.points.map((p) => p.x), ys = block.points.map((p) => p.y);
-  const span = (values) => {
-    const [low, high] = [Math.min(...values), Math.max(...values)];
-    const pad = (high - low || Math.abs(high) || 1) * 0.06;
-    return [low - pad, high + pad];
-  };
-  const [x0, x1] = span(xs), [y0, y1] = span(ys);
+  const [xs, ys] = [ticks(block.points.map((p) => p.x)), ticks(block.points.map((p) => p.y))];
+  const [x0, x1, y0, y1] = [xs[0], xs.at(-1), ys[0], ys.at(-1)];
   const x = (v) => left + (v - x0) / (x1 - x0) * (width - left - right);
   const y = (v) => height - bottom - (v - y0) / (y1 - y0) * (height - bottom - top);
-  const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": block.title });
-  for (let i = 0; i <= 4; i++) {
-    const [vx, vy] = [x0 + (x1 - x0) * i / 4, y0 + (y1 - y0) * i / 4];
-    chart.append(svg("line", { x1: left, x2: width - right, y1: y(vy), y2: y(vy), class: "grid" }),
-      svg("text", { x: left - 6, y: y(vy) + 4, "text-anchor": "end" }, vy.toPrecision(3)),
-      svg("text", { x: x(vx), y: height - bottom + 16, "text-anchor": "middle" }, vx.toPrecision(3)));
-  }
+  const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", class: "chart", "aria-label": block.title });
+  for (const v of ys) chart.append(svg("line", { x1: left, x2: width - right, y1: y(v), y2: y(v), class: "grid" }), svg("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, short(v)));
+  for (const v of xs) chart.append(svg("line", { x1: x(v), x2: x(v), y1: top, y2: height - bottom, class: "grid" }), svg("text", { x: x(v), y: height - bottom + 16, "text-anchor": "middle" }, short(v)));
   chart.append(svg("text", { x: (left + width - right) / 2, y: height - 8, "text-anchor": "middle" }, block.x_label),
-    svg("text", { x: 12, y: top + 6 }, block.y_label));
+    svg("text", { x: 4, y: 14 }, block.y_label));
   const detail = element("div", { class: "pinned" });
   const pinned = [];
   const show = (hovered) => {
@@ -164,5 +179,5 @@ function pareto(block) {
     dot.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); pin(); } });
     chart.append(dot);
   }
-  return element("figure", { class: "picture" }, element("figcaption", {}, `${block.title}. Click or press Enter to pin up to two.`), chart, detail);
+  return element("figure", { class: "picture" }, element("figcaption", {}, `${block.title}. Click or press Enter to pin up to two.`), element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${block.title}, drawing` }, chart), detail);
 }
