@@ -78,9 +78,9 @@ STUDY = Study(
             metric=GAIN,
             value=(1.161, 1.901),
             baseline="vLLM on H100 alone",
-            why="Inside the range but for two traces of short contexts on Llama-3-70B, whose queries share caches: half "
-            "of the H100 must multiply for a batch of 840, and are bound by arithmetic. The upper end is not reached: "
-            "the baseline priced here has no limit but bytes and arithmetic.",
+            why="Inside the range but for two traces of short contexts on Llama-3-70B, whose queries share caches: two "
+            "H100 multiply for a batch of 840 and are bound by arithmetic. The upper end is not reached: memory and "
+            "arithmetic are the only limits of the baseline priced here.",
         ),
     ),
     assumptions=(
