@@ -28,8 +28,10 @@ class Layout:
         vp: virtual stages per pipeline rank (interleaving).
         zero: 0 nothing sharded over data parallelism, 1 optimizer state, 2 gradients too, 3 weights too (FSDP).
         redone_matmul, redone_attention, redone_vector: shares of the forward pass that are computed again.
+        redone_layers: share of the layers that are computed again whole, from their input alone.
         sequence_parallel, flash, lora, captured: 0 or 1. `lora` trains adapters only: no weight gradients.
         offload: index into OFFLOADS.
+        redone_free: 1 where the time of what is computed again is part of the stack's fitted share of peak.
     """
 
     chips: Dim
@@ -46,11 +48,13 @@ class Layout:
     redone_matmul: Dim = 0.0
     redone_attention: Dim = 0.0
     redone_vector: Dim = 0.0
+    redone_layers: Dim = 0.0
     sequence_parallel: Dim = 1.0
     flash: Dim = 1.0
     lora: Dim = 0.0
     captured: Dim = 0.0
     offload: Dim = 0.0
+    redone_free: Dim = 0.0
 
     @property
     def micro_batches(self) -> Dim:

@@ -18,7 +18,16 @@ from ridgeline.hardware.topology import Machine, Node
 from ridgeline.training import numbers as plain
 from ridgeline.training.layout import Layout, check, completed
 from ridgeline.training.links import links_of
-from ridgeline.training.profile import Coefficients, Profile, Recipe, coefficients, is_release_from, profile, recipe
+from ridgeline.training.memory import memory_of
+from ridgeline.training.profile import (
+    Coefficients,
+    Profile,
+    Recipe,
+    coefficients,
+    is_release_from,
+    profile,
+    recipe,
+)
 from ridgeline.training.step import Host, Setup, TrainingStep, step_power_w, train_step
 from ridgeline.training.switches import flags, offloads, redone, zeros
 from ridgeline.training.work import Work, work_of
@@ -141,6 +150,7 @@ def prepare(cases: Cases, problems: Problems, catalogue: Catalogue) -> list[Grou
     chips, chip_of = _resolved(cases.labels("chip"), catalogue.chip, problems, required="chip")
     nodes = [catalogue.node(chip) for chip in chips]
     layout = _layout(cases, profiles, profile_of, problems)
+    unstated = _unstated(cases.labels("recompute"))
     kinds, models, model_of = _models(cases, problems, catalogue)
     ok = np.flatnonzero(problems.ok & (profile_of >= 0) & (recipe_of >= 0) & (chip_of >= 0))
     prepared = []
@@ -148,7 +158,7 @@ def prepare(cases: Cases, problems: Problems, catalogue: Catalogue) -> list[Grou
         model = _model(cases, rows, kind, models, model_of)
         part = _taken(layout, rows)
         work = work_of(model, part.seq)
-        part = _experts_spread(part, work, profiles[p])
+        part = _interleaved(_experts_spread(part, work, profiles[p]), work, profiles[p])
         # Published pairs of releases show no gain of capture for hybrids: their recurrences break the graph.
         part = replace(part, captured=part.captured * (not work.recurrent))
         check(part, work, problems, rows)
@@ -158,6 +168,7 @@ def prepare(cases: Cases, problems: Problems, catalogue: Catalogue) -> list[Grou
             work = work_of(_model(cases, rows, kind, models, model_of), part.seq)
         if kept.any():
             setup = _setup(chips, nodes, chip_of[rows], profiles[p], recipes[r])
+            part = _recomputed_as_needed(part, work, setup, unstated[rows])
             prepared.append(Group(rows, work, part, setup))
     return prepared
 
@@ -270,7 +281,7 @@ def _layout(cases: Cases, profiles: Sequence[Profile], profile_of: NDArray[np.in
         dp=given("dp", np.nan),
         cp=given("cp"),
         ep=given("ep", np.nan),
-        vp=given("vp"),
+        vp=given("vp", np.nan),
         zero=np.where(np.isnan(zero), habit(lambda p: float(p.zero)), zero),
         redone_matmul=matmul,
         redone_attention=attention,
@@ -280,15 +291,22 @@ def _layout(cases: Cases, profiles: Sequence[Profile], profile_of: NDArray[np.in
         lora=_or(flag("lora"), np.zeros(cases.rows)),
         captured=_or(flag("captured"), _captured(cases, profiles, of)),
         offload=offloads(cases.labels("offload"), problems),
+        redone_layers=np.zeros(cases.rows),
+        redone_free=np.zeros(cases.rows),
     )
     problems.flag(np.isnan(np.asarray(layout.seq)), "seq is missing; give the tokens per sequence")
-    return _split_micro_batches(completed(layout), habit(lambda p: float(p.splits_micro_batch)))
+    return _split_micro_batches(layout, habit(lambda p: float(p.splits_micro_batch)))
 
 
 def _split_micro_batches(layout: Layout, splits: Column) -> Layout:
-    """Frameworks whose micro-batch is the local batch cut it into single sequences under a pipeline."""
+    """Frameworks whose micro-batch is the local batch cut it into single sequences under a pipeline; it is all that a
+    rank does in a step unless a global batch is given.
+    """
     single = (splits > 0) & (np.asarray(layout.pp) > 1)
-    return replace(layout, micro_batch=np.where(single, 1.0, layout.micro_batch))
+    unstated = np.isnan(np.asarray(layout.global_batch))
+    whole = completed(layout)
+    local = np.where(single & unstated, whole.micro_batch * whole.dp, whole.global_batch)
+    return replace(whole, global_batch=local, micro_batch=np.where(single, 1.0, whole.micro_batch))
 
 
 def _captured(cases: Cases, profiles: Sequence[Profile], of: NDArray[np.intp]) -> Column:
@@ -345,6 +363,51 @@ def _experts_spread(layout: Layout, work: Work, framework: Profile) -> Layout:
     everywhere = np.minimum(np.asarray(layout.tp * layout.cp * layout.dp, float), experts)
     unstated = np.where((experts > 0) & framework.experts_everywhere, everywhere, 1.0)
     return replace(layout, ep=np.where(np.isnan(ep), unstated, ep))
+
+
+def _unstated(labels: Labels) -> NDArray[np.bool_]:
+    """Rows whose cell is empty or missing."""
+    return np.array([*(not text for text in labels.values), True])[labels.codes]
+
+
+LEAN = 0.9
+"""Share of the memory-bound work in norms and activations, which frameworks compute again before whole layers."""
+
+ROOM = 0.95
+"""Share of memory that is filled where layers are computed again to fit: allocators need some room."""
+
+
+def _recomputed_as_needed(layout: Layout, work: Work, setup: Setup, unstated: NDArray[np.bool_]) -> Layout:
+    """Where a case does not say what is computed again, frameworks that do so take the least that fits: nothing, norms
+    and activations, then as many whole layers as it takes.
+    """
+    habit = setup.profile.unstated_recompute
+    if habit == "none" or not unstated.any():
+        return layout
+    parts = (setup.profile, setup.coefficients, setup.chips, setup.recipe)
+    short = unstated & ~memory_of(work, layout, *parts).fits
+    level = 0.0 if setup.profile.recomputes_all_layers else LEAN
+    lean = replace(layout, redone_vector=np.where(short, level, layout.redone_vector))
+    before = memory_of(work, lean, *parts)
+    short &= ~before.fits
+    # Memory falls linearly from one layer computed again to all of them.
+    some, every = (memory_of(work, replace(lean, redone_layers=share), *parts).total_bytes for share in (1e-9, 1.0))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.clip((some - ROOM * before.capacity_bytes) / (some - every), 0.0, 1.0)
+    if setup.profile.recomputes_all_layers:
+        share = np.ones_like(share)
+    layout = replace(lean, redone_layers=np.where(short, np.nan_to_num(share, nan=1.0), 0.0))
+    return replace(layout, redone_free=np.where(unstated & (habit == "in-share"), 1.0, layout.redone_free))
+
+
+def _interleaved(layout: Layout, work: Work, framework: Profile) -> Layout:
+    """Without `vp`, one stage per rank, or as many as the framework's recipes cut where there are micro-batches."""
+    vp = np.asarray(layout.vp, float)
+    wanted = np.ones(1)
+    if framework.layers_per_stage > 0:
+        wanted = np.maximum(1.0, np.floor(np.asarray(work.layers, float) / (framework.layers_per_stage * layout.pp)))
+    enough = (np.asarray(layout.pp) > 1) & (np.asarray(layout.micro_batches) >= layout.pp)
+    return replace(layout, vp=np.where(np.isnan(vp), np.where(enough, wanted, 1.0), vp))
 
 
 def _taken(layout: Layout, rows: Rows) -> Layout:

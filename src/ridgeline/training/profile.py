@@ -32,9 +32,15 @@ class Profile:
         zero, sequence_parallel: what it does unless the case says otherwise.
         selective: what "selective" recomputation redoes.
         weight_bytes: weights and gradients per parameter; `reduce_bytes` per gradient on the wire.
+        optimizer_bytes: master weights and moments per parameter.
+        saves_narrow: whether operands of narrow matmuls are kept in the narrow format for the backward pass.
+        unstated_recompute: what a case without `recompute` means: `none`; `as-needed`, the least of none, norms and
+            activations, everything that fits; `in-share`, the same, its time being in the fitted share of peak.
         captured_since: the release from which a whole mixture-of-experts step is one device graph ("": never).
         experts_everywhere: whether experts are spread over all ranks when the case does not say how.
         splits_micro_batch: whether a pipeline cuts the micro-batch into single sequences.
+        layers_per_stage: layers of a virtual stage where a case gives a pipeline without `vp` (0: no virtual stages).
+        recomputes_all_layers: whether recomputation is all layers or none, without steps between.
     """
 
     name: str
@@ -46,9 +52,14 @@ class Profile:
     weight_bytes: float
     reduce_bytes: float
     source: str
+    optimizer_bytes: float = 12.0
+    saves_narrow: bool = False
+    unstated_recompute: str = "none"
     captured_since: str = ""
     experts_everywhere: bool = False
     splits_micro_batch: bool = False
+    layers_per_stage: int = 0
+    recomputes_all_layers: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ seconds, so that the largest names what bounds the step.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ BACKWARD = 2.0
 
 ATTENTION_BACKWARD = 2.5
 """A fused backward pass recomputes the scores: five products instead of two (FlashAttention-2, arXiv 2307.08691)."""
+
+MERGE_BYTES = 10.0
+"""A running result in 32 bits is read and written, a partial one of 16 bits is read."""
 
 VALUE_BYTES = 2.0
 """Activations and gradients of activations are 16-bit whatever matmuls multiply."""
@@ -123,6 +126,8 @@ def train_step(work: Work, layout: Layout, setup: Setup) -> TrainingStep:
         setup:  chips and links by row, one framework profile and precision.
     Returns: columns of one shape, the broadcast of all inputs.
     """
+    memory = memory_of(work, layout, setup.profile, setup.coefficients, setup.chips, setup.recipe)
+    layout = _paid(layout)
     micro = _micro_batch_terms(work, layout, setup)
     stretch = 1.0 / setup.coefficients.of("stack_share", setup.profile.coefficients)
     busy = sum(micro.values(), start=np.zeros(1))
@@ -148,9 +153,17 @@ def train_step(work: Work, layout: Layout, setup: Setup) -> TrainingStep:
         peak_flops_per_s=_shaped(_peak(setup, setup.recipe.compute), shape),
         tokens=_shaped(layout.global_batch * layout.seq, shape),
         chips=_shaped(layout.chips, shape),
-        memory=memory_of(work, layout, setup.profile, setup.coefficients, setup.chips),
+        memory=memory,
         streaming_s=terms["vector"] + terms["optimizer"] + _shaped(_operands_s(work, layout, setup) * count, shape),
     )
+
+
+def _paid(layout: Layout) -> Layout:
+    """All that is computed again as shares of the whole forward pass, without what the fitted share of peak holds."""
+    layers, paid = np.asarray(layout.redone_layers), 1.0 - np.asarray(layout.redone_free)
+    shares = (layout.redone_matmul, layout.redone_attention, layout.redone_vector)
+    matmul, attention, vector = (paid * (layers + (1.0 - layers) * np.asarray(share)) for share in shares)
+    return replace(layout, redone_matmul=matmul, redone_attention=attention, redone_vector=vector)
 
 
 def step_power_w(step: TrainingStep, setup: Setup) -> Column:
@@ -193,10 +206,10 @@ def _micro_batch_terms(work: Work, layout: Layout, setup: Setup) -> dict[str, Di
     whole = np.where(np.asarray(layout.sequence_parallel) > 0, sharded, share)
     through = work.whole_values * whole + (work.sharded_values + work.expert_values) * sharded
     values = through * vector
-    matmul_s = work.matmul_flops * sharded * passes / rate + 3.0 * work.head_flops * head / rate16
+    matmul_s = work.matmul_tiles * sharded * passes / rate + 3.0 * work.head_flops * head / rate16
     return {
         "matmul": matmul_s + c.of("matmul_traffic") * _operands_s(work, layout, setup) + converted / bandwidth,
-        "experts": work.expert_flops * sharded * passes / (rate * c.of("expert_share")),
+        "experts": work.expert_tiles * sharded * passes / (rate * c.of("expert_share")),
         "attention": _attention_s(work, layout, setup, sharded),
         "vector": c.of("vector_passes", setup.profile.coefficients) * values * VALUE_BYTES / bandwidth
         + c.of("logit_passes") * work.logit_values * head * VALUE_BYTES / bandwidth,
@@ -253,17 +266,23 @@ def _expert_overhead_s(work: Work, layout: Layout, setup: Setup) -> Dim:
     """Routing, permutation and host synchronisation of each mixture layer, which do not shrink with its tokens."""
     c = setup.coefficients
     local = work.expert_count / layout.ep
-    per_layer = c.of("mixture_s") + c.of("local_expert_s") * local
+    per_layer = c.of("mixture_s", setup.profile.coefficients) + c.of("local_expert_s") * local
     captured = np.where(np.asarray(layout.captured) > 0, c.of("captured_frac"), 1.0)
     return per_layer * work.mixtures * _stage_share(work, layout) * captured
 
 
 def _context_parallel_s(work: Work, layout: Layout, setup: Setup, sharded: Dim) -> Dim:
-    """Ring attention passes keys and values round: what does not hide behind the attention itself."""
+    """Ring attention passes keys and values round: what does not hide behind the attention itself, and partial results
+    that are added in 32 bits after each turn (arXiv 2310.01889, section 3).
+    """
     cp = np.asarray(layout.cp, float)
     passed = work.key_values * sharded * (cp - 1.0) * VALUE_BYTES * 3.0
     link = setup.links.direct_bytes_per_s(layout.tp * cp, cp)
-    return np.maximum(passed / link - _attention_s(work, layout, setup, sharded), 0.0)
+    bandwidth = setup.chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s)
+    turns = MERGE_BYTES * (2.0 + layout.redone_attention) * (cp - 1.0)
+    merged = setup.coefficients.of("vector_passes", setup.profile.coefficients) * turns * work.query_values * sharded
+    exposed = np.maximum(passed / link - _attention_s(work, layout, setup, sharded), 0.0)
+    return np.asarray(exposed + merged / bandwidth)
 
 
 def _gather_s(work: Work, layout: Layout, setup: Setup) -> Column:
