@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from ridgeline.hardware import catalogue
 from ridgeline.hardware.chip import ChipColumns
 from ridgeline.training import Layout, Setup, TrainingStep, coefficients, links_of, profile, recipe, train_step, work_of
-from ridgeline.training.step import COMMUNICATION, Host
+from ridgeline.training.communication import context_ranks, gather_s
+from ridgeline.training.setup import Host
+from ridgeline.training.step import COMMUNICATION
 from ridgeline.workloads.model import Block, FeedForward, GroupedQuery, MixtureOfExperts, Model
 
 CHIPS = ("a100-80gb-sxm", "h100-sxm", "gb200", "mi300x", "tpu-v5p", "rtx-4090")
@@ -196,9 +198,64 @@ def test_training_adapters_skips_weight_gradients_and_optimizer_state() -> None:
 def test_offloading_frees_memory_and_costs_time() -> None:
     setup = setup_on("h100-sxm")
     kept, optimizer, params, drives = (step(llama(), replace(BASE, offload=float(i)), setup) for i in range(4))
-    assert kept.step_s < optimizer.step_s < params.step_s < drives.step_s
+    assert kept.step_s < optimizer.step_s <= params.step_s < drives.step_s
+    slow = replace(setup, host=Host(host_bytes_per_s=1e8, nvme_bytes_per_s=5e9))
+    assert step(llama(), replace(BASE, offload=2.0), slow).terms["offload"] > 0.0 == params.terms["offload"]
     assert optimizer.memory.optimizer_bytes == 0.0
     assert params.memory.weights_bytes == 0.0
+
+
+def test_secondary_shards_and_narrow_values_send_a_quarter_between_nodes() -> None:
+    """ZeRO++ (arXiv 2306.10209, table 1): 3 M between nodes becomes 0.75 M, with gradients and weights of 16 bits."""
+    layout = Layout(chips=64.0, seq=4096.0, global_batch=64.0, micro_batch=1.0, dp=64.0, zero=3.0)
+    setup = setup_on("h100-sxm", "torchtitan")
+    plain = gather_s(work_of(llama(), 4096.0), layout, setup)
+    inside = replace(setup, links=replace(setup.links, rates_bytes_per_s=(np.array([1e18]), np.array([50e9]))))
+    narrow = replace(layout, secondary=1.0, weight_wire_bytes=1.0, gradient_wire_bytes=0.5)
+    assert gather_s(work_of(llama(), 4096.0), narrow, inside) == pytest.approx(0.25 * plain, rel=1e-6)
+    held, more = step(llama(), layout, setup).memory, step(llama(), narrow, setup).memory
+    assert more.weights_bytes - held.weights_bytes == pytest.approx(2.0 * 8.03e9 / 8.0, rel=0.01)
+
+
+def test_groups_of_shards_hold_more_and_gather_less() -> None:
+    layout = Layout(chips=64.0, seq=4096.0, global_batch=64.0, micro_batch=1.0, dp=64.0, zero=3.0)
+    setup = setup_on("h100-sxm", "torchtitan")
+    flat, hybrid = step(llama(), layout, setup), step(llama(), replace(layout, shard=8.0), setup)
+    assert hybrid.terms["fsdp"] < flat.terms["fsdp"]
+    assert hybrid.terms["data_parallel"] > flat.terms["data_parallel"] == 0.0
+    assert hybrid.memory.optimizer_bytes == pytest.approx(8.0 * flat.memory.optimizer_bytes)
+    everything = step(llama(), replace(layout, shard=64.0), setup)
+    assert everything.step_s == pytest.approx(flat.step_s, rel=RELATIVE)
+
+
+@pytest.mark.parametrize("context", [0.0, 1.0, 2.0])
+def test_context_parallelism_costs_nothing_alone_and_something_together(context: float) -> None:
+    layout = Layout(
+        chips=32.0, seq=65536.0, global_batch=8.0, micro_batch=1.0, tp=2.0, dp=1.0, cp=16.0, context=context
+    )
+    together = step(llama(), layout, setup_on("h100-sxm"))
+    alone = step(llama(), replace(layout, cp=1.0, chips=2.0), setup_on("h100-sxm"))
+    assert alone.terms["context_parallel"] == 0.0 < together.terms["context_parallel"]
+    heads, turns = context_ranks(layout, setup_on("h100-sxm"))
+    assert (float(heads[0]), float(turns[0])) == {0.0: (1.0, 16.0), 1.0: (16.0, 1.0), 2.0: (4.0, 4.0)}[context]
+
+
+def test_schedules_trade_waiting_for_memory() -> None:
+    setup = setup_on("h100-sxm")
+    base = replace(BASE, pp=8.0, tp=1.0, dp=8.0, global_batch=512.0)
+    plain, gpipe, zero, dual = (step(llama(), replace(base, schedule=float(i)), setup) for i in range(4))
+    assert gpipe.step_s == plain.step_s
+    assert gpipe.memory.activations_bytes > plain.memory.activations_bytes
+    assert dual.bubble_frac < zero.bubble_frac < plain.bubble_frac
+    assert dual.memory.weights_bytes == 2.0 * plain.memory.weights_bytes
+
+
+def test_a_calibrated_stack_is_slower_in_every_term() -> None:
+    plain = step(llama(), BASE, setup_on("h100-sxm"))
+    slower = plain.at_speed(0.8)
+    assert slower.step_s == pytest.approx(plain.step_s / 0.8)
+    assert sum(slower.terms.values()) == pytest.approx(slower.step_s)
+    assert slower.mfu() == pytest.approx(0.8 * plain.mfu())
 
 
 def test_work_counts_six_operations_per_weight_and_token() -> None:

@@ -220,6 +220,16 @@ TRAINING: tuple[Column, ...] = (
     _text("flash", "whether attention is fused (true, false)"),
     _text("lora", "whether only low-rank adapters are trained (true, false)"),
     _text("captured", "whether the step is captured in a device graph (true, false)"),
+    _text("schedule", "of the pipeline: 1f1b (interleaved with vp), gpipe, zero-bubble or dualpipe"),
+    _text("context", "how context parallelism exchanges: ring, all-to-all or both"),
+    _count("shard", "ranks that share model state; 0: all of dp x cp", 0, lowest=0),
+    _text("zero_options", "of ZeRO++: hpz, qwz, qgz"),
+    Column(
+        name="stack_share",
+        kind=NUMBER,
+        doc="speed of this stack over the model's, from calibrate_training; 0: as fitted",
+        default=0.0,
+    ),
     _text("framework", "whose training stack; empty: a generic one"),
     _text("framework_version", "its release", aliases=("version",)),
 )

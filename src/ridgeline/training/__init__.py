@@ -14,7 +14,8 @@ from ridgeline.training.links import Links, links_of
 from ridgeline.training.memory import Memory, memory_of
 from ridgeline.training.predict import NUMBERS, RESULTS, TEXTS, Catalogue, bundled, predict_training
 from ridgeline.training.profile import Coefficients, Profile, Recipe, coefficients, frameworks, profile, recipe
-from ridgeline.training.step import Host, Setup, TrainingStep, train_step
+from ridgeline.training.setup import Host, Setup
+from ridgeline.training.step import TrainingStep, train_step
 from ridgeline.training.work import Work, work_of
 
 __all__ = [

@@ -14,6 +14,11 @@ from ridgeline.workloads.ops import Dim
 
 Column = NDArray[np.float64]
 
+CONTEXTS = ("ring", "all-to-all", "both")
+"""How context parallelism exchanges: keys and values go round, or tokens change for heads, or heads inside nodes."""
+
+RING, ALL_TO_ALL, BOTH = range(3)
+
 OFFLOADS = ("none", "optimizer", "params", "nvme")
 """What leaves device memory: nothing, optimizer state to the host, parameters too, or both to local drives."""
 
@@ -31,6 +36,10 @@ class Layout:
         redone_layers: share of the layers that are computed again whole, from their input alone.
         sequence_parallel, flash, lora, captured: 0 or 1. `lora` trains adapters only: no weight gradients.
         offload: index into OFFLOADS.
+        schedule: index into training.schedules.SCHEDULES; `context` into CONTEXTS.
+        shard: ranks that share model state, 0: all of dp x cp (hierarchical partitioning: the groups are replicas).
+        secondary: 1 where a second copy of the weights is sharded inside each innermost link domain (ZeRO++ hpZ).
+        weight_wire_bytes, gradient_wire_bytes: per value on the wire; 0 for gradients: as the framework reduces.
         redone_free: 1 where the time of what is computed again is part of the stack's fitted share of peak.
     """
 
@@ -54,6 +63,12 @@ class Layout:
     lora: Dim = 0.0
     captured: Dim = 0.0
     offload: Dim = 0.0
+    schedule: Dim = 0.0
+    context: Dim = 0.0
+    shard: Dim = 0.0
+    secondary: Dim = 0.0
+    weight_wire_bytes: Dim = 2.0
+    gradient_wire_bytes: Dim = 0.0
     redone_free: Dim = 0.0
 
     @property
@@ -63,13 +78,20 @@ class Layout:
 
     @property
     def sharding_ranks(self) -> Dim:
-        """Ranks that share the state of the dense weights: data and context parallelism together."""
-        return self.dp * self.cp
+        """Ranks that share the state of the dense weights: data and context parallelism together, or a part of it."""
+        ranks = np.asarray(self.dp * self.cp, float)
+        return np.where(np.asarray(self.shard) > 0, np.minimum(self.shard, ranks), ranks)
+
+    @property
+    def replicas(self) -> Dim:
+        """Groups that hold the same shards."""
+        return self.dp * self.cp / self.sharding_ranks
 
     @property
     def expert_sharding_ranks(self) -> Dim:
         """Ranks that share the state of one expert."""
-        return np.maximum(self.dp * self.cp * self.tp / self.ep, 1.0)
+        ranks = np.maximum(self.dp * self.cp * self.tp / np.asarray(self.ep, float), 1.0)
+        return np.where(np.asarray(self.shard) > 0, np.minimum(self.shard, ranks), ranks)
 
 
 def completed(layout: Layout) -> Layout:

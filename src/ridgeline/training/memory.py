@@ -11,6 +11,7 @@ from ridgeline.hardware.chip import ChipColumns
 from ridgeline.training.layout import Layout
 from ridgeline.training.power import NARROW
 from ridgeline.training.profile import Coefficients, Profile, Recipe
+from ridgeline.training.schedules import DUALPIPE, in_flight_of
 from ridgeline.training.work import Work
 from ridgeline.workloads.ops import Dim
 
@@ -50,9 +51,13 @@ def memory_of(
     coefficients: Coefficients,
     chips: ChipColumns,
     recipe: Recipe,
+    domain: Dim = 8.0,
 ) -> Memory:
-    """What each layout keeps on its fullest rank: the first pipeline stage holds the embedding and waits longest."""
-    weights, optimizer = _state_bytes(work, layout, profile)
+    """What each layout keeps on its fullest rank: the first pipeline stage holds the embedding and waits longest.
+
+    `domain`: chips of the innermost link domain, among which secondary shards are spread.
+    """
+    weights, optimizer = _state_bytes(work, layout, profile, domain)
     kinds = (
         weights,
         optimizer,
@@ -66,7 +71,7 @@ def memory_of(
     return Memory(**dict(zip(names, columns, strict=True)))
 
 
-def _state_bytes(work: Work, layout: Layout, profile: Profile) -> tuple[Dim, Dim]:
+def _state_bytes(work: Work, layout: Layout, profile: Profile, domain: Dim) -> tuple[Dim, Dim]:
     """Weights with gradients, and optimizer state, each sharded as far as `zero` says."""
     layers = np.asarray(work.layers, float)
     stage = np.ceil(layers / layout.pp - 1e-9) / layers
@@ -75,6 +80,8 @@ def _state_bytes(work: Work, layout: Layout, profile: Profile) -> tuple[Dim, Dim
     experts = work.expert_weights * stage / layout.ep
     trained = 1.0 - np.asarray(layout.lora)
     zero, offload = np.asarray(layout.zero), np.asarray(layout.offload)
+    # DualPipe keeps the weights of two stages (arXiv 2412.19437, table 2).
+    copies = np.where((np.asarray(layout.schedule) == DUALPIPE) & (np.asarray(layout.pp) > 1), 2.0, 1.0)
     weights: Dim = 0.0
     optimizer: Dim = 0.0
     for held, ranks in ((dense, layout.sharding_ranks), (experts, layout.expert_sharding_ranks)):
@@ -85,7 +92,8 @@ def _state_bytes(work: Work, layout: Layout, profile: Profile) -> tuple[Dim, Dim
         whole_stage = np.where((zero >= 3) & (np.asarray(layout.pp) > 1), whole, kept)
         all_sharded = 4.0 * trained + 2.0 * (1.0 - trained)
         fully = np.where((zero >= 3) & (np.asarray(layout.pp) <= 1), all_sharded / ranks, whole_stage)
-        weights = weights + held * np.where(offload >= 2, 0.0, fully)
+        secondary = np.where(np.asarray(layout.secondary) > 0, 2.0 / np.minimum(ranks, domain), 0.0)
+        weights = weights + copies * held * np.where(offload >= 2, 0.0, fully + secondary)
         adam = profile.optimizer_bytes * trained * held / np.where(zero >= 1, ranks, 1.0)
         optimizer = optimizer + np.where(offload >= 1, 0.0, adam)
     return weights, optimizer
@@ -115,8 +123,6 @@ def _activation_bytes(work: Work, layout: Layout, operand_bytes: float) -> Dim:
     partly = (per_layer - freed * np.minimum(layout.redone_vector, 1.0)) * (1.0 - 0.5 * selective) + kept_scores
     kept = whole * 2.0 * work.saved_layer / split + (1.0 - whole) * partly
     working = np.where(whole > 0, per_layer + scores, np.where(unfused, scores, 0.0))
-    # Interleaving keeps a little more in flight (arXiv 2104.04473, section 2.2).
-    extra = np.where(np.asarray(layout.vp) > 1, (layout.pp - 1.0) / layout.vp, 0.0)
-    in_flight = np.minimum(layout.pp + extra, layout.micro_batches)
+    in_flight = in_flight_of(layout.schedule, layout.pp, layout.vp, layout.micro_batches)
     sequences = layout.micro_batch / layout.cp
-    return sequences * (kept * stage * np.maximum(in_flight, 1.0) + working)
+    return np.asarray(sequences * (kept * stage * in_flight + working))

@@ -26,7 +26,7 @@ class Work:
         seq, hidden: tokens of the sequence and width of the residual stream.
         layers, mixtures: blocks, and those with routed experts; `ops` operations that a framework launches.
         matmul_flops: matmuls outside experts and head; `matmul_values` what enters and leaves them.
-        matmul_tiles, expert_tiles: the same operations of matmuls, and of experts, with sizes rounded up to whole tiles.
+        matmul_tiles, expert_tiles: the operations of matmuls, and of experts, with sizes rounded up to whole tiles.
         head_flops: vocabulary projections; `logit_values` what they produce.
         expert_flops: routed experts; `routed_values` what is sent to them; `expert_values` what passes through memory
             there.
@@ -159,10 +159,14 @@ TILE = 256.0
 
 def _tiled(columns: Dim, inner: Dim) -> Dim:
     """Operations with whole tiles over operations, mean of the forward pass and both gradients."""
-    wide, deep = (np.ceil(np.asarray(size, float) / TILE) * TILE / size for size in (columns, inner))
-    # Sizes below one tile have tiles of their own.
-    wide, deep = np.where(np.asarray(columns) < TILE, 1.0, wide), np.where(np.asarray(inner) < TILE, 1.0, deep)
+    wide, deep = _whole_tiles(columns), _whole_tiles(inner)
     return np.asarray((wide + deep + wide * deep) / 3.0)
+
+
+def _whole_tiles(size: Dim) -> Dim:
+    """Sizes below one tile have tiles of their own."""
+    value = np.maximum(np.asarray(size, float), 1.0)
+    return np.where(value < TILE, 1.0, np.ceil(value / TILE) * TILE / value)
 
 
 def _is_norm(op: Vector) -> bool:
