@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ridgeline.api.capacity import Capacity, capacity
+    from ridgeline.api.plan_training import TrainingPlan, plan_training
     from ridgeline.api.predict import Prediction, predict
     from ridgeline.api.simulate import Simulated, simulate
     from ridgeline.api.tasks import predict_table
@@ -28,6 +29,7 @@ __all__ = [
     "RidgelineError",
     "Simulated",
     "Traffic",
+    "TrainingPlan",
     "capacity",
     "check_policy",
     "chip",
@@ -37,6 +39,7 @@ __all__ = [
     "model",
     "node",
     "parse_plan",
+    "plan_training",
     "predict",
     "predict_table",
     "simulate",

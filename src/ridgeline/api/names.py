@@ -1,6 +1,7 @@
 """Every name that `import ridgeline as rl` shows, in one place to be loaded when the first of them is used."""
 
 from ridgeline.api.capacity import Capacity, capacity
+from ridgeline.api.plan_training import TrainingPlan, plan_training
 from ridgeline.api.predict import Prediction, predict
 from ridgeline.api.simulate import Simulated, simulate
 from ridgeline.api.tasks import predict_table
@@ -19,6 +20,7 @@ __all__ = [
     "RidgelineError",
     "Simulated",
     "Traffic",
+    "TrainingPlan",
     "capacity",
     "check_policy",
     "chip",
@@ -28,6 +30,7 @@ __all__ = [
     "model",
     "node",
     "parse_plan",
+    "plan_training",
     "predict",
     "predict_table",
     "simulate",
