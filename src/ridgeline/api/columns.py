@@ -234,6 +234,23 @@ TRAINING: tuple[Column, ...] = (
     _text("framework_version", "its release", aliases=("version",)),
 )
 
+TRAINING_RUNS: tuple[Column, ...] = (
+    _text("tokens", 'of the whole run: "15T"'),
+    _text("duration", 'of it without anything going wrong, instead of tokens: "30 d"'),
+    _text("checkpoint", "sync, async (copied to the host behind the compute) or none", "async"),
+    _text("interval", "work between checkpoints; empty: the optimum"),
+    _text("storage", 'of the store: "2 TB/s"; empty: a published one'),
+    _count("spares", "nodes that wait", 0, lowest=0),
+    _text("mtbf", 'of one chip with its share of everything else: "50000 h"; empty: published rates by part'),
+    _text("repair", "until a failed node is back; empty: a day"),
+    _text("detect", "until a failure is noticed; empty: 10 minutes"),
+    _text("restart", "until steps run again; empty: 10 minutes"),
+    _text("law", "scaling law of the loss: epoch or chinchilla", "epoch"),
+    _count("runs", "how often it is played", 200),
+    _count("seed", "of the first", 0, lowest=0),
+)
+"""What says how a training run goes, beside the columns of a case."""
+
 VISION: tuple[Column, ...] = (
     _text("model", "bundled network name, or a path to .onnx or .pt2", None),
     _count("resolution", "pixels along one side; 0: the network's own", 0, lowest=0),

@@ -4,6 +4,7 @@ from ridgeline.api.capacity import Capacity, capacity
 from ridgeline.api.plan_training import TrainingPlan, plan_training
 from ridgeline.api.predict import Prediction, predict
 from ridgeline.api.simulate import Simulated, simulate
+from ridgeline.api.simulate_training import SimulatedTraining, simulate_training
 from ridgeline.api.tasks import predict_table
 from ridgeline.core.errors import RidgelineError
 from ridgeline.hardware.catalogue import chip, node
@@ -19,6 +20,7 @@ __all__ = [
     "Prediction",
     "RidgelineError",
     "Simulated",
+    "SimulatedTraining",
     "Traffic",
     "TrainingPlan",
     "capacity",
@@ -34,4 +36,5 @@ __all__ = [
     "predict",
     "predict_table",
     "simulate",
+    "simulate_training",
 ]
