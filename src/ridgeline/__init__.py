@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from ridgeline.api.calibrate_training import StackShare, calibrate_training
     from ridgeline.api.capacity import Capacity, capacity
+    from ridgeline.api.plan_offload import OffloadPlan, plan_offload
     from ridgeline.api.plan_training import TrainingPlan, plan_training
     from ridgeline.api.predict import Prediction, predict
     from ridgeline.api.simulate import Simulated, simulate
@@ -25,13 +27,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Capacity",
+    "OffloadPlan",
     "Plan",
     "Prediction",
     "RidgelineError",
     "Simulated",
     "SimulatedTraining",
+    "StackShare",
     "Traffic",
     "TrainingPlan",
+    "calibrate_training",
     "capacity",
     "check_policy",
     "chip",
@@ -41,6 +46,7 @@ __all__ = [
     "model",
     "node",
     "parse_plan",
+    "plan_offload",
     "plan_training",
     "predict",
     "predict_table",

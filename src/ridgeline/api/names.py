@@ -1,6 +1,8 @@
 """Every name that `import ridgeline as rl` shows, in one place to be loaded when the first of them is used."""
 
+from ridgeline.api.calibrate_training import StackShare, calibrate_training
 from ridgeline.api.capacity import Capacity, capacity
+from ridgeline.api.plan_offload import OffloadPlan, plan_offload
 from ridgeline.api.plan_training import TrainingPlan, plan_training
 from ridgeline.api.predict import Prediction, predict
 from ridgeline.api.simulate import Simulated, simulate
@@ -16,13 +18,16 @@ from ridgeline.workloads.traffic import Traffic, load_traffic, make_traffic
 
 __all__ = [
     "Capacity",
+    "OffloadPlan",
     "Plan",
     "Prediction",
     "RidgelineError",
     "Simulated",
     "SimulatedTraining",
+    "StackShare",
     "Traffic",
     "TrainingPlan",
+    "calibrate_training",
     "capacity",
     "check_policy",
     "chip",
@@ -32,6 +37,7 @@ __all__ = [
     "model",
     "node",
     "parse_plan",
+    "plan_offload",
     "plan_training",
     "predict",
     "predict_table",
