@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ridgeline as rl
+from ridgeline.api.training_trace import write_pipeline
 from ridgeline.core.errors import DomainError, UnknownNameError
 from ridgeline.training.graph import Task, play
 from ridgeline.training.schedules import (
@@ -146,3 +151,31 @@ def test_a_chain_takes_the_sum_and_apart_tasks_the_longest(times: list[float]) -
     assert chain.makespan_s == pytest.approx(sum(times))
     assert apart.makespan_s == max(times)
     assert sum(chain.busy_s(name) for name in chain.resources) == pytest.approx(sum(times))
+
+
+def test_a_pipeline_is_drawn_as_a_track_per_rank(tmp_path: Path) -> None:
+    case = {"model": "meta-llama/Llama-3.1-8B", "on": "32x h100-sxm", "seq": 4096, "global_batch": 64}
+    prediction = rl.predict("training", **case, pp=4, tp=2, micro_batch=1)
+    told = write_pipeline(prediction, tmp_path / "pipeline.json")
+    trace = json.loads((tmp_path / "pipeline.json").read_text("utf-8"))
+    slices = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+    names = {event["args"]["name"] for event in trace["traceEvents"] if event["name"] == "thread_name"}
+    assert {f"rank {rank}" for rank in range(4)} <= names
+    assert f"{len(slices):,} tasks" in told
+    # Everything of a step but what happens once: the same to the share of transfers that compute hides.
+    drawn = trace["otherData"]["makespan_s"]
+    once = sum(
+        float(prediction.values[name]) * float(prediction.values["step_s"])
+        for name in ("bubble_frac", "exposed_comm_frac")
+    )
+    assert float(prediction.values["step_s"]) - once < drawn < float(prediction.values["step_s"]) * 1.05
+
+
+@pytest.mark.parametrize(
+    ("change", "told"), [({"pp": 1}, "no pipeline"), ({"pp": 8, "global_batch": 1 << 16}, "too long to draw")]
+)
+def test_pipelines_that_cannot_be_drawn_say_why(change: dict[str, int], told: str, tmp_path: Path) -> None:
+    case = {"model": "meta-llama/Llama-3.1-8B", "on": "16x h100-sxm", "seq": 4096, "global_batch": 64, "micro_batch": 1}
+    prediction = rl.predict("training", **case | change)
+    with pytest.raises(DomainError, match=told):
+        write_pipeline(prediction, tmp_path / "pipeline.json")
