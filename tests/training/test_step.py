@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ridgeline.core.errors import DomainError
 from ridgeline.hardware import catalogue
 from ridgeline.hardware.chip import ChipColumns
 from ridgeline.training import Layout, Setup, TrainingStep, coefficients, links_of, profile, recipe, train_step, work_of
 from ridgeline.training.communication import context_ranks, gather_s
+from ridgeline.training.islands import Island, island_step
 from ridgeline.training.setup import Host
 from ridgeline.training.step import COMMUNICATION
 from ridgeline.workloads.model import Block, FeedForward, GroupedQuery, MixtureOfExperts, Model
@@ -263,3 +265,21 @@ def test_work_counts_six_operations_per_weight_and_token() -> None:
     dense = work.matmul_flops + work.head_flops
     assert dense == pytest.approx(2.0 * 2048.0 * (work.dense_weights + 128256.0 * 4096.0), rel=1e-3)
     assert work.weights == pytest.approx(8.03e9, rel=0.01)
+
+
+def test_islands_of_equal_chips_are_one_pipeline_and_unlike_ones_gain_from_uneven_stages() -> None:
+    layout = Layout(chips=64.0, seq=4096.0, global_batch=128.0, micro_batch=1.0, tp=4.0, dp=4.0)
+    work = work_of(llama(), 4096.0)
+    fast, slow = setup_on("h100-sxm"), setup_on("a100-80gb-sxm")
+    alike = island_step(work, layout, [Island(stages=2, setup=fast, away_bytes_per_s=1e12)] * 2)
+    whole = train_step(work, replace(layout, pp=4.0), fast)
+    assert alike.layers == (8, 8, 8, 8)
+    assert alike.step_s == pytest.approx(float(whole.step_s[0]), rel=0.05)
+    mixed = [Island(stages=2, setup=one, away_bytes_per_s=25e9) for one in (fast, slow)]
+    even, uneven = island_step(work, layout, mixed, even=True), island_step(work, layout, mixed)
+    assert uneven.layers[0] > uneven.layers[-1] and sum(uneven.layers) == 32
+    assert alike.step_s < uneven.step_s < even.step_s
+    far = [replace(one, away_bytes_per_s=1e8, away_s=0.05) for one in mixed]
+    assert island_step(work, layout, far).step_s > uneven.step_s
+    with pytest.raises(DomainError, match="an island has stages"):
+        Island(stages=0, setup=fast, away_bytes_per_s=1.0)
