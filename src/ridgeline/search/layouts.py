@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError
-from ridgeline.training.layout import Layout
+from ridgeline.training.layout import ALL_TO_ALL, Layout
+from ridgeline.training.schedules import DUALPIPE
 from ridgeline.training.setup import Setup
 from ridgeline.training.step import TrainingStep, train_step
 from ridgeline.training.work import Work
@@ -71,6 +72,7 @@ class Space:
             micro_batch=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32),
             zero=(0, 1, 2, 3),
             schedule=(0, 1, 2, 3),
+            context=(0, 1, 2),
             offload=(0, 1, 2),
             sequence_parallel=(0, 1),
         )
@@ -107,7 +109,7 @@ def legal_layouts(work: Work, *, chips: int, seq: int, global_batch: int, space:
     columns = _kept(columns, good)
     rest = {name: getattr(space, name) for name in ("zero", "schedule", "context", "offload", "sequence_parallel")}
     columns = _crossed(columns, {**rest, "level": tuple(range(len(space.recompute)))})
-    columns = _kept(columns, _sensible(columns, global_batch, space))
+    columns = _kept(columns, _sensible(columns, work, global_batch, space))
     shares = np.array([RECOMPUTE[name] for name in space.recompute])[columns.pop("level").astype(np.intp)]
     matmul, attention, vector = shares.T
     redone = {"redone_matmul": matmul, "redone_attention": attention, "redone_vector": vector}
@@ -135,7 +137,7 @@ def _degrees(work: Work, chips: int, seq: int, space: Space) -> Columns:
     return _kept({**columns, "dp": dp}, good)
 
 
-def _sensible(columns: Columns, global_batch: int, space: Space) -> NDArray[np.bool_]:
+def _sensible(columns: Columns, work: Work, global_batch: int, space: Space) -> NDArray[np.bool_]:
     """Without choices that say the same twice: those that need ranks, where there are none; shards of weights that a
     pipeline keeps whole anyway.
     """
@@ -143,7 +145,11 @@ def _sensible(columns: Columns, global_batch: int, space: Space) -> NDArray[np.b
     good = (columns["zero"] <= 0) | (columns["dp"] * columns["cp"] > 1)
     good &= (columns["zero"] < 3) | (columns["pp"] == 1)
     good &= (columns["schedule"] == 0) | ((columns["pp"] > 1) & (columns["vp"] == 1) & (batches >= columns["pp"]))
+    good &= (columns["schedule"] != DUALPIPE) | (columns["pp"] % 2 == 0)
     good &= (columns["context"] == 0) | (columns["cp"] > 1)
+    for heads in work.query_heads:
+        exchanged = np.where(columns["context"] == ALL_TO_ALL, columns["cp"], 1.0)
+        good &= np.floor(float(np.max(heads)) / columns["tp"]) % exchanged == 0
     good &= (columns["sequence_parallel"] == 0) | (columns["tp"] > 1) | (len(space.sequence_parallel) == 1)
     return np.asarray(good)
 

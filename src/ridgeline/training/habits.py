@@ -12,6 +12,7 @@ from ridgeline.core.cases import Cases, Problems, Rows
 from ridgeline.core.tables import Labels
 from ridgeline.training.layout import Layout, completed
 from ridgeline.training.profile import Profile, is_release_from
+from ridgeline.training.schedules import ONE_F_ONE_B
 from ridgeline.training.setup import Setup
 from ridgeline.training.switches import contexts, flags, offloads, redone, schedules, wires, zeros
 from ridgeline.training.work import Work
@@ -70,6 +71,7 @@ def layout_of(cases: Cases, profiles: Sequence[Profile], profile_of: NDArray[np.
         gradient_wire_bytes=gradient_wire,
     )
     problems.flag(np.isnan(np.asarray(layout.seq)), "seq is missing; give the tokens per sequence")
+    problems.flag(np.asarray(layout.shard) < 0, "shard must be a whole number of ranks, or 0 for all")
     return _split_micro_batches(layout, habit(lambda p: float(p.splits_micro_batch)))
 
 
@@ -145,6 +147,7 @@ def interleaved(layout: Layout, work: Work, framework: Profile) -> Layout:
     if framework.layers_per_stage > 0:
         wanted = np.maximum(1.0, np.floor(np.asarray(work.layers, float) / (framework.layers_per_stage * layout.pp)))
     enough = (np.asarray(layout.pp) > 1) & (np.asarray(layout.micro_batches) >= layout.pp)
+    enough &= np.asarray(layout.schedule) == ONE_F_ONE_B
     return replace(layout, vp=np.where(np.isnan(vp), np.where(enough, wanted, 1.0), vp))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.cases import Problems, Rows
+from ridgeline.training.schedules import DUALPIPE, ONE_F_ONE_B
 from ridgeline.training.work import Work
 from ridgeline.workloads.ops import Dim
 
@@ -153,6 +154,22 @@ def check(layout: Layout, work: Work, problems: Problems, rows: Rows) -> None:
     message = "global_batch = {} is no multiple of micro_batch x dp = {}; nearest is {}"
     bad_batch = batch % step > 0
     flag(bad_batch, message, lambda b: (batch[b], step[b], np.maximum(1.0, np.round(batch[b] / step[b])) * step[b]))
+    _check_ways(layout, work, rows, flag)
+
+
+def _check_ways(layout: Layout, work: Work, rows: Rows, flag: Callable[..., None]) -> None:
+    """What schedules, exchanges of context parallelism and groups of shards ask for."""
+    names = ("tp", "pp", "dp", "cp", "vp", "schedule", "context", "shard")
+    tp, pp, dp, cp, vp, schedule, context, shard = (_column(getattr(layout, name), rows) for name in names)
+    message = "vp = {} but only the schedule 1f1b is interleaved; use vp = 1"
+    flag((vp > 1) & (schedule != ONE_F_ONE_B), message, lambda b: (vp[b],))
+    message = "dualpipe needs an even pp, not {}; nearest is {}"
+    flag((schedule == DUALPIPE) & (pp > 1) & (pp % 2 > 0), message, lambda b: (pp[b], pp[b] - 1.0))
+    for heads in work.query_heads:
+        own = np.maximum(np.floor(_column(heads, rows) / tp), 1.0)
+        exchanged = np.where(context == ALL_TO_ALL, cp, 1.0)
+        _check_divides("cp with an all-to-all", exchanged, own, "heads of a tensor-parallel rank", flag)
+    _check_divides("shard", np.where(shard > 0, shard, 1.0), dp * cp, "ranks of dp x cp", flag)
 
 
 def _check_divides(name: str, degree: Column, count: Column, what: str, flag: Callable[..., None]) -> None:

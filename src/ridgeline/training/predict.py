@@ -25,7 +25,7 @@ from ridgeline.training.habits import (
     taken,
     unstated_recompute,
 )
-from ridgeline.training.layout import Layout, check
+from ridgeline.training.layout import OFFLOADS, Layout, check
 from ridgeline.training.links import links_of
 from ridgeline.training.profile import (
     Coefficients,
@@ -180,9 +180,22 @@ def prepare(cases: Cases, problems: Problems, catalogue: Catalogue) -> list[Grou
             work = work_of(_model(cases, rows, kind, models, model_of), part.seq)
         if kept.any():
             setup = _setup(chips, nodes, chip_of[rows], profiles[p], recipes[r])
+            _check_host(part, setup, problems, rows)
             part = recomputed_as_needed(part, work, setup, unstated[rows])
             prepared.append(Group(rows, work, part, setup))
     return prepared
+
+
+def _check_host(layout: Layout, setup: Setup, problems: Problems, rows: Rows) -> None:
+    """Flag rows that offload to a host or drives whose rates the catalogue does not know."""
+    offload = np.asarray(layout.offload)
+    fix = "offload nothing, or name a chip whose node has it (`ridgeline catalogue nodes`)"
+    for kind, rate, what in (
+        (OFFLOADS.index("params"), setup.host.host_bytes_per_s, "link to its host"),
+        (OFFLOADS.index("nvme"), setup.host.nvme_bytes_per_s, "drives"),
+    ):
+        unknown = (offload >= kind) & (np.broadcast_to(np.asarray(rate, float), rows.shape) <= 0)
+        problems.flag(rows[unknown], f"offload needs the rate of the chip's {what}, which is not known; {fix}")
 
 
 def _setup(

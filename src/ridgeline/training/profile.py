@@ -121,6 +121,13 @@ def coefficients() -> Coefficients:
     return Coefficients(values, frozenset((str(profile), str(chip)) for profile, chip in data["calibrated"]))
 
 
+def fit_errors() -> Mapping[str, Mapping[str, Mapping[str, float]]]:
+    """Errors that the committed fit wrote down, percent: by table (fitted, left out, ...) and by group."""
+    errors: Mapping[str, Mapping[str, Mapping[str, float]]]
+    errors = _document("coefficients.yaml").data["provenance"]["errors"]
+    return errors
+
+
 @cache
 def _frameworks() -> tuple[Mapping[str, Profile], Names, str]:
     data = _document("profiles/frameworks.yaml").data
