@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from ridgeline.api.budget_training import Budgeted, budget_training
     from ridgeline.api.calibrate_training import StackShare, calibrate_training
     from ridgeline.api.capacity import Capacity, capacity
     from ridgeline.api.plan_offload import OffloadPlan, plan_offload
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ridgeline.workloads.traffic import Traffic, load_traffic, make_traffic
 
 __all__ = [
+    "Budgeted",
     "Capacity",
     "OffloadPlan",
     "Plan",
@@ -36,6 +38,7 @@ __all__ = [
     "StackShare",
     "Traffic",
     "TrainingPlan",
+    "budget_training",
     "calibrate_training",
     "capacity",
     "check_policy",

@@ -204,6 +204,16 @@ def test_a_local_batch_is_the_whole_batch_of_frameworks_that_cut_it_themselves()
     assert found["bubble_frac"][0] > 0.2
 
 
+def test_qlora_is_lora_with_less_memory() -> None:
+    base = {"tp": 1, "pp": 1, "chips": 8, "global_batch": 64, "recompute": "full"}
+    found, problems = predicted(*(base | {"lora": kind} for kind in ("false", "true", "qlora")))
+    assert problems == ["", "", ""]
+    full, lora, qlora = found["memory_bytes_per_chip"].tolist()
+    assert qlora < lora < full
+    assert found["step_s"][1] < found["step_s"][2]
+    assert "true, false or qlora" in predicted(base | {"lora": "loar?"})[1][0]
+
+
 def test_automodel_spreads_experts_over_all_ranks_unless_told() -> None:
     base = {"model": "experts", "framework": "automodel", "tp": 1, "pp": 1, "global_batch": 64}
     found, _ = predicted(base, base | {"ep": 64}, base | {"ep": 1})

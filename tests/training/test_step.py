@@ -197,6 +197,14 @@ def test_training_adapters_skips_weight_gradients_and_optimizer_state() -> None:
     assert lora.model_flops == pytest.approx(full.model_flops * 2 / 3, rel=0.2)
 
 
+def test_frozen_weights_in_four_bits_take_a_quarter_and_are_unpacked() -> None:
+    setup = setup_on("h100-sxm")
+    lora = replace(BASE, lora=1.0, zero=0.0)
+    plain, packed = step(llama(), lora, setup), step(llama(), replace(lora, base_bytes=0.516), setup)
+    assert packed.memory.weights_bytes == pytest.approx(plain.memory.weights_bytes * 0.516 / 2.0)
+    assert packed.terms["dequantize"] > 0.0 == plain.terms["dequantize"]
+
+
 def test_offloading_frees_memory_and_costs_time() -> None:
     setup = setup_on("h100-sxm")
     kept, optimizer, params, drives = (step(llama(), replace(BASE, offload=float(i)), setup) for i in range(4))

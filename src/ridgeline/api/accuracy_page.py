@@ -117,9 +117,9 @@ How these were mapped, and how far to trust them:
 
 TRAINING_WORDS = """
 Tokens/s of published runs by fits that saw none of the framework, or of the chip, that a row is of: what a new stack or
-chip may expect. **after three runs** is the same once one scalar of the stack was set from the first three of its runs
-(`rl.calibrate_training`), which are not counted. It helps where a stack is slower throughout, and not where its runs
-scatter among themselves: three releases of one configuration say little of another model.
+chip may expect. **after three runs** is the same once one scalar was set (`rl.calibrate_training`) from three other
+configurations of the framework or chip, drawn at random. It helps where a stack is slower throughout, and costs where
+its runs scatter among themselves.
 """
 
 

@@ -218,7 +218,7 @@ TRAINING: tuple[Column, ...] = (
     _text("recompute", "activations computed again: none, selective, full, or modules"),
     _text("offload", "what leaves device memory: none, optimizer, params or nvme"),
     _text("flash", "whether attention is fused (true, false)"),
-    _text("lora", "whether only low-rank adapters are trained (true, false)"),
+    _text("lora", "whether only low-rank adapters are trained: true, false, or qlora (frozen weights in 4 bits)"),
     _text("captured", "whether the step is captured in a device graph (true, false)"),
     _text("schedule", "of the pipeline: 1f1b (interleaved with vp), gpipe, zero-bubble or dualpipe"),
     _text("context", "how context parallelism exchanges: ring, all-to-all or both"),

@@ -1,5 +1,6 @@
 """Every name that `import ridgeline as rl` shows, in one place to be loaded when the first of them is used."""
 
+from ridgeline.api.budget_training import Budgeted, budget_training
 from ridgeline.api.calibrate_training import StackShare, calibrate_training
 from ridgeline.api.capacity import Capacity, capacity
 from ridgeline.api.plan_offload import OffloadPlan, plan_offload
@@ -17,6 +18,7 @@ from ridgeline.workloads.catalogue import model
 from ridgeline.workloads.traffic import Traffic, load_traffic, make_traffic
 
 __all__ = [
+    "Budgeted",
     "Capacity",
     "OffloadPlan",
     "Plan",
@@ -27,6 +29,7 @@ __all__ = [
     "StackShare",
     "Traffic",
     "TrainingPlan",
+    "budget_training",
     "calibrate_training",
     "capacity",
     "check_policy",

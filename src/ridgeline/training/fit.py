@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ridgeline.core.cases import Problems
 from ridgeline.core.errors import MissingExtraError, SpecError
 from ridgeline.core.files import load_yaml, sha256_of, write_atomic
+from ridgeline.core.seeding import stream
 from ridgeline.training.predict import Catalogue, Group, bundled, prepare
 from ridgeline.training.profile import Coefficients
 from ridgeline.training.published import Runs, read_runs
@@ -108,24 +109,31 @@ def cross_validated(data: Prepared, entries: Entries) -> Column:
 LEAST_LEFT_OUT = 3
 """A framework or chip with fewer runs says nothing when it is left out."""
 
+CALIBRATED_WITH = 3
+"""Runs of other configurations of the same stack, drawn at random, that set its one scalar."""
+
 
 def left_out(data: Prepared, entries: Entries, column: str) -> tuple[list[str], Column, Column]:
     """Errors of each run by a fit that saw none of its framework, or chip: what a new one may expect.
 
-    `column` is `framework` or `chip`. Returns the group of each run; log errors; log errors after one scalar from the
-    first LEAST_LEFT_OUT runs of the group (NaN for these, and for groups that are too small to be left out).
+    `column` is `framework` or `chip`. Returns the group of each run; log errors; log errors after one scalar from
+    CALIBRATED_WITH other configurations of the group (NaN for groups that are too small).
     """
     names = np.array([data.runs.cases.text(column, row) for row in data.rows])
+    configurations = np.array([str(_signature(data, row)) for row in data.rows])
     errors, scaled = (np.full(data.rows.size, np.nan) for _ in range(2))
+    draw = stream(0, "runs of a stack")
     for name in dict.fromkeys(names.tolist()):
-        held = names == name
-        if held.sum() < LEAST_LEFT_OUT:
+        held = np.flatnonzero(names == name)
+        if held.size < LEAST_LEFT_OUT:
             continue
-        found = data.log_errors(fitted_values(data, entries, keep=~held))[held]
-        errors[held] = found
-        scaled[held] = np.r_[
-            np.full(LEAST_LEFT_OUT, np.nan), found[LEAST_LEFT_OUT:] - np.median(found[:LEAST_LEFT_OUT])
-        ]
+        errors[held] = data.log_errors(fitted_values(data, entries, keep=names != name))[held]
+        for row in held.tolist():
+            others = np.unique(configurations[held], return_index=True)[1]
+            others = held[others[configurations[held[others]] != configurations[row]]]
+            if others.size >= CALIBRATED_WITH:
+                chosen = draw.choice(others, CALIBRATED_WITH, replace=False)
+                scaled[row] = errors[row] - np.median(errors[chosen])
     return names.tolist(), errors, scaled
 
 

@@ -14,7 +14,7 @@ from ridgeline.training.layout import Layout, completed
 from ridgeline.training.profile import Profile, is_release_from
 from ridgeline.training.schedules import ONE_F_ONE_B
 from ridgeline.training.setup import Setup
-from ridgeline.training.switches import contexts, flags, offloads, redone, schedules, wires, zeros
+from ridgeline.training.switches import adapters, contexts, flags, offloads, redone, schedules, wires, zeros
 from ridgeline.training.work import Work
 
 Column = NDArray[np.float64]
@@ -40,6 +40,7 @@ def layout_of(cases: Cases, profiles: Sequence[Profile], profile_of: NDArray[np.
         return flags(cases.labels(name), problems, name)
 
     zero = zeros(cases.labels("zero"), problems)
+    lora, base_bytes = adapters(cases.labels("lora"), problems)
     secondary, weight_wire, gradient_wire = wires(cases.labels("zero_options"), problems)
     matmul, attention, vector = redone(cases.labels("recompute"), profiles, of, problems)
     fused = habit(lambda p: float(p.attention != "unfused"))
@@ -60,7 +61,8 @@ def layout_of(cases: Cases, profiles: Sequence[Profile], profile_of: NDArray[np.
         redone_vector=vector,
         sequence_parallel=_or(flag("sequence_parallel"), habit(lambda p: float(p.sequence_parallel))),
         flash=_or(flag("flash"), np.ones(cases.rows)) * fused,
-        lora=_or(flag("lora"), np.zeros(cases.rows)),
+        lora=lora,
+        base_bytes=base_bytes,
         captured=_or(flag("captured"), _captured(cases, profiles, of)),
         offload=offloads(cases.labels("offload"), problems),
         schedule=schedules(cases.labels("schedule"), problems),

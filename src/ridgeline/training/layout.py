@@ -37,6 +37,7 @@ class Layout:
         redone_layers: share of the layers that are computed again whole, from their input alone.
         sequence_parallel, flash, lora, captured: 0 or 1. `lora` trains adapters only: no weight gradients.
         offload: index into OFFLOADS.
+        base_bytes: of a frozen weight as it is kept: 2, or about half a byte in 4 bits (QLoRA).
         schedule: index into training.schedules.SCHEDULES; `context` into CONTEXTS.
         shard: ranks that share model state, 0: all of dp x cp (hierarchical partitioning: the groups are replicas).
         secondary: 1 where a second copy of the weights is sharded inside each innermost link domain (ZeRO++ hpZ).
@@ -64,6 +65,7 @@ class Layout:
     lora: Dim = 0.0
     captured: Dim = 0.0
     offload: Dim = 0.0
+    base_bytes: Dim = 2.0
     schedule: Dim = 0.0
     context: Dim = 0.0
     shard: Dim = 0.0

@@ -79,18 +79,18 @@ def _state_bytes(work: Work, layout: Layout, profile: Profile, domain: Dim) -> t
     dense = (work.dense_weights * stage + one_table) / layout.tp
     experts = work.expert_weights * stage / layout.ep
     trained = 1.0 - np.asarray(layout.lora)
-    zero, offload = np.asarray(layout.zero), np.asarray(layout.offload)
+    zero, offload, base = np.asarray(layout.zero), np.asarray(layout.offload), np.asarray(layout.base_bytes)
     # DualPipe keeps the weights of two stages (arXiv 2412.19437, table 2).
     copies = np.where((np.asarray(layout.schedule) == DUALPIPE) & (np.asarray(layout.pp) > 1), 2.0, 1.0)
     weights: Dim = 0.0
     optimizer: Dim = 0.0
     for held, ranks in ((dense, layout.sharding_ranks), (experts, layout.expert_sharding_ranks)):
         gradients = (profile.weight_bytes - 2.0) * trained
-        kept = np.where(zero >= 2, gradients / ranks, gradients) + np.where(zero >= 3, 2.0 / ranks, 2.0)
+        kept = np.where(zero >= 2, gradients / ranks, gradients) + np.where(zero >= 3, base / ranks, base)
         # With a pipeline, FSDP keeps a stage's weights and gradients whole between micro-batches.
-        whole = 2.0 + gradients
+        whole = base + gradients
         whole_stage = np.where((zero >= 3) & (np.asarray(layout.pp) > 1), whole, kept)
-        all_sharded = 4.0 * trained + 2.0 * (1.0 - trained)
+        all_sharded = 2.0 * trained + base
         fully = np.where((zero >= 3) & (np.asarray(layout.pp) <= 1), all_sharded / ranks, whole_stage)
         secondary = np.where(np.asarray(layout.secondary) > 0, 2.0 / np.minimum(ranks, domain), 0.0)
         weights = weights + copies * held * np.where(offload >= 2, 0.0, fully + secondary)

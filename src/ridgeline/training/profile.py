@@ -94,14 +94,15 @@ class Coefficients:
 
     def sustained_share(self, chips: ChipColumns) -> Value:
         """Share of the 16-bit peak that large matmuls hold; a chip of less power than its generation's largest holds
-        a lower clock.
+        a lower clock, and a measured chip departs a little from its generation.
         """
 
         def one(chip: Chip) -> float:
             exponent = self.of("power_exponent", chip.generation)
             reference = self.of("power_reference_w", chip.generation)
             limit = min(1.0, chip.tdp_w / reference) if reference > 0 else 1.0
-            return float(self.of("matrix_share", chip.generation) * limit**exponent)
+            share = self.of("matrix_share", chip.generation) * self.of("chip_share", chip.name)
+            return float(min(share * limit**exponent, 1.0))
 
         return chips.gather(one)
 

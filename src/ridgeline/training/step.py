@@ -195,8 +195,17 @@ def _micro_batch_terms(work: Work, layout: Layout, setup: Setup) -> dict[str, Di
         "tensor_parallel": tensor_parallel_s(work, layout, setup, share),
         "expert_parallel": expert_parallel_s(work, layout, setup, sharded),
         "context_parallel": context_parallel_s(work, layout, setup, sharded),
+        "dequantize": _dequantize_s(work, layout, bandwidth),
         "accumulate": c.of("accumulate_bytes", setup.profile.coefficients) * weights / bandwidth,
     }
+
+
+def _dequantize_s(work: Work, layout: Layout, bandwidth: Value) -> Dim:
+    """Frozen weights of few bits become 16-bit ones for every pass of every micro-batch (QLoRA, arXiv 2305.14314)."""
+    base = np.asarray(layout.base_bytes, float)
+    weights = (work.dense_weights + work.expert_weights) / (layout.tp * layout.pp)
+    passes = 2.0 + np.asarray(layout.redone_matmul)
+    return np.where(base < VALUE_BYTES, weights * (base + VALUE_BYTES) * passes / bandwidth, 0.0)
 
 
 def _operands_s(work: Work, layout: Layout, setup: Setup) -> Dim:

@@ -18,6 +18,15 @@ from ridgeline.training.schedules import SCHEDULE_NAMES, SCHEDULES
 Column = NDArray[np.float64]
 
 YES_NO = Names("switch", {"true": ("1", "1.0", "yes", "on", "y"), "false": ("0", "0.0", "no", "off", "n")})
+LORA_NAMES = Names(
+    "switch",
+    {
+        "true": ("1", "1.0", "yes", "on", "y", "lora"),
+        "false": ("0", "0.0", "no", "off", "n", "none"),
+        "qlora": ("nf4",),
+    },
+    listing="true, false or qlora",
+)
 ZERO_NAMES = Names(
     "ZeRO stage",
     {"0": ("0.0", "none", "ddp"), "1": ("1.0",), "2": ("2.0",), "3": ("3.0", "fsdp", "fsdp2", "hsdp")},
@@ -52,6 +61,15 @@ RECOMPUTE_NAMES = Names(
 def flags(labels: Labels, problems: Problems, name: str) -> Column:
     """1, 0, or NaN where the case does not say. Unknown words are problems."""
     return _coded(labels, YES_NO, {"true": 1.0, "false": 0.0}, np.nan, problems, name)
+
+
+def adapters(labels: Labels, problems: Problems) -> tuple[Column, Column]:
+    """Whether only adapters are trained, and bytes per frozen weight: 4 bits and 0.127 of constants under QLoRA with
+    double quantisation (arXiv 2305.14314, section 3).
+    """
+    values = {"true": 1.0, "false": 0.0, "qlora": 2.0}
+    coded = _coded(labels, LORA_NAMES, values, 0.0, problems, "lora")
+    return np.minimum(coded, 1.0), np.where(coded > 1.0, (4.0 + 0.127) / 8.0, 2.0)
 
 
 def zeros(labels: Labels, problems: Problems) -> Column:
