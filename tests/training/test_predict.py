@@ -214,6 +214,15 @@ def test_qlora_is_lora_with_less_memory() -> None:
     assert "true, false or qlora" in predicted(base | {"lora": "loar?"})[1][0]
 
 
+def test_words_about_the_run_behind_a_name_are_passed_over() -> None:
+    found, problems = predicted(
+        {}, {"model": "dense 2-node"}, {"model": "dense LoRA 4 nodes"}, {"model": "dens 2-node"}
+    )
+    assert problems[:3] == ["", "", ""]
+    assert found["step_s"][0] == found["step_s"][1] == found["step_s"][2]
+    assert "unknown model 'dens" in problems[3]
+
+
 def test_automodel_spreads_experts_over_all_ranks_unless_told() -> None:
     base = {"model": "experts", "framework": "automodel", "tp": 1, "pp": 1, "global_batch": 64}
     found, _ = predicted(base, base | {"ep": 64}, base | {"ep": 1})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.cases import Cases, Problems, Rows, groups
-from ridgeline.core.errors import RidgelineError
+from ridgeline.core.errors import RidgelineError, UnknownNameError
 from ridgeline.core.tables import Labels
 from ridgeline.hardware import catalogue as hardware
 from ridgeline.hardware.chip import Chip, ChipColumns
@@ -288,7 +289,7 @@ def _models(
         if not text or not rows.any():
             continue
         try:
-            models.append(catalogue.model(text))
+            models.append(_named(text, catalogue))
             target[code] = len(models) - 1
         except RidgelineError as error:
             problems.flag(rows & (shapes < 0), error)
@@ -300,6 +301,21 @@ def _models(
     numbered = [3 + signatures.setdefault(model.signature(), len(signatures)) for model in models]
     kinds = np.where(model_of >= 0, np.array([*numbered, 0], dtype=np.int32)[model_of], shapes)
     return kinds.astype(np.int32), models, model_of
+
+
+AROUND = re.compile(r"[\s_-]+(\d+[\s-]?nodes?|lora|sft|pre-?train(ing)?|fine-?tun(e|ing))$", re.IGNORECASE)
+"""What tables of training runs write behind a model's name: how it ran, which other columns say."""
+
+
+def _named(text: str, catalogue: Catalogue) -> Model:
+    """The model of that name, or of the name without words about the run."""
+    try:
+        return catalogue.model(text)
+    except UnknownNameError:
+        shorter = AROUND.sub("", text)
+        if shorter == text:
+            raise
+        return _named(shorter, catalogue)
 
 
 def _model(cases: Cases, rows: Rows, kind: int, models: Sequence[Model], model_of: NDArray[np.int32]) -> Model:
