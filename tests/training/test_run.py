@@ -107,16 +107,12 @@ def test_spare_nodes_and_faster_detection_shorten_a_run() -> None:
 
 
 def test_a_job_that_cannot_end_is_refused() -> None:
-    hopeless = replace(PLAIN, parts=(Part(name="chip", mtbf_chip_s=1.0, needs_node=False),), restart_s=0.0)
+    hopeless = replace(PLAIN, parts=(Part(name="chip", mtbf_chip_s=HOUR, needs_node=False),))
     job = replace(JOB, reliability=hopeless, checkpoint=Checkpoint(interval_s=math.inf), chips=1000)
     with pytest.raises(DomainError, match="fails before it gets on"):
-        import ridgeline.training.run as module
-
-        most, module.MOST_EVENTS = module.MOST_EVENTS, 1000  # type: ignore[misc]
-        try:
-            play_run(job, 0)
-        finally:
-            module.MOST_EVENTS = most  # type: ignore[misc]
+        play_run(job, 0)
+    with pytest.raises(DomainError, match="fails before it gets on"):
+        rl.simulate_training(**RUN | {"on": "16384x h100-sxm", "global_batch": 16384, "checkpoint": "none"})
 
 
 def test_lazy_checkpoints_stall_for_what_the_compute_does_not_hide() -> None:

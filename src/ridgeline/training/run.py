@@ -17,8 +17,8 @@ from ridgeline.core.seeding import stream
 from ridgeline.training.checkpoint import Checkpoint
 from ridgeline.training.reliability import Part, Reliability
 
-MOST_EVENTS = 10_000_000
-"""Failures after which a run that makes no progress is given up."""
+MOST_EVENTS = 1_000_000
+"""Failures after which a run is given up; one that needs more between two checkpoints is not begun."""
 
 STATES = ("compute", "redo", "checkpoint", "detect", "wait", "restart")
 """What a job does: new work, work done before, stalls, a failure not yet noticed, waiting for a node, starting."""
@@ -88,10 +88,13 @@ class _Run:
         job, parts = self.job, self.job.reliability
         rate = parts.rate_per_s(job.chips)
         slow_rate = job.chips / parts.slow_chip_s if parts.slow_frac > 0 else 0.0
+        # Work from one checkpoint to the next takes e^(rate x time) attempts.
+        stretch = min(job.checkpoint.interval_s, job.work_s) + job.checkpoint.stall_s
+        if rate * stretch > math.log(MOST_EVENTS):
+            raise self._hopeless()
         while self.done < job.work_s:
             if self.played.events > MOST_EVENTS:
-                fix = "checkpoint more often, or use fewer chips"
-                raise DomainError("the job fails before it gets on", at="run", got=f"{self.done:g} s done", fix=fix)
+                raise self._hopeless()
             wait = self._wait(rate + slow_rate)
             if not self._work(wait, speed=1.0):
                 break
@@ -101,6 +104,12 @@ class _Run:
                 self._slow(rate)
         self.played.wall_s = self.now
         return self.played
+
+    def _hopeless(self) -> DomainError:
+        got = f"{self.done:g} of {self.job.work_s:g} s done"
+        return DomainError(
+            "the job fails before it gets on", at="run", got=got, fix="checkpoint more often, or use fewer chips"
+        )
 
     def _wait(self, rate: float) -> float:
         return float(self.random.exponential(1.0 / rate)) if rate > 0 else math.inf
