@@ -3,7 +3,7 @@
 `work_of` sums a model's forward graph; `train_step` prices a step of every layout in closed form; `predict_training`
 does both for a table of cases. The numbers behind it are in `coefficients.yaml`, fitted to published runs by
 `python -m ridgeline.training.fit`; what frameworks do is in `profiles/`. Where order matters a job is a graph of tasks
-(`graph`): pipelines (`schedules`), offloading (`offload`), unlike islands (`islands`). `run` plays weeks between failures.
+(`graph`): pipelines (`schedules`), offloading (`offload`), unlike islands (`islands`). `run` plays weeks of it.
 Not known here: data loading, routing that is not balanced, and links shared with other jobs. Read `step.py` first.
 
 `vision.py` predicts networks over images, in inference and in training, from their graphs (`vision.yaml`, fitted by
