@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -170,6 +172,16 @@ def test_a_simulated_run_says_when_it_ends_and_what_it_costs() -> None:
     assert rl.simulate_training(**RUN).wall_s == run.wall_s
     more = rl.simulate_training(**RUN, spares=4)
     assert more.cost_usd / more.wall_s.value == pytest.approx(run.cost_usd / run.wall_s.value * (512 + 32) / 512)
+
+
+def test_a_run_is_drawn_without_gaps(tmp_path: Path) -> None:
+    run = rl.simulate_training(**RUN | {"runs": 1})
+    told = run.write_perfetto(tmp_path / "run.json")
+    trace = json.loads((tmp_path / "run.json").read_text("utf-8"))
+    slices = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+    assert f"{len(slices):,} spans" in told
+    assert sum(event["dur"] for event in slices) == pytest.approx(run.wall_s.value * 1e6, rel=1e-6)
+    assert run.to_dict()["results"]["wall_low_s"] is None  # one run has no interval
 
 
 @pytest.mark.parametrize(

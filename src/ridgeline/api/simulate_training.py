@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from ridgeline.hardware.machine import machine_of
 from ridgeline.sim import Estimate, mean_interval
 from ridgeline.training import numbers
 from ridgeline.training.checkpoint import Checkpoint, checkpoint_of, expected_s
+from ridgeline.training.perfetto import write_spans
 from ridgeline.training.reliability import Part, Reliability, checkpoint_facts, published_reliability
 from ridgeline.training.run import STATES, Job, Played, play_run
 from ridgeline.training.scaling import law as law_of
@@ -86,6 +88,13 @@ class SimulatedTraining:
         plain = {name: value if math.isfinite(value) else None for name, value in values.items()}
         results = {**plain, "spent_frac": dict(self.spent), "failures": dict(self.failures)}
         return {"verb": "simulate", "task": "training", "case": dict(self.case), "results": results}
+
+    def write_perfetto(self, path: str | os.PathLike[str]) -> str:
+        """One of the runs as a trace for ui.perfetto.dev; returns what it holds. Work and stalls of many checkpoints
+        between two failures are one span each.
+        """
+        name = f"training of {self.case['model'] or 'a model'} on {self.job.chips} chips, seed {self.case['seed']}"
+        return f"{os.fspath(path)}: {write_spans(self.example.spans, path, name=name)}"
 
     def __rich__(self) -> RenderableType:
         """The table that a terminal shows."""

@@ -89,10 +89,13 @@ TRAINING_EXAMPLES = """Examples:
 
 @app.command("training", epilog=TRAINING_EXAMPLES)
 @task_command("training", tables=False, more=TRAINING_RUNS)
-def training(request: Request) -> None:
+def training(request: Request, *, perfetto: PerfettoOption = None) -> None:
     """A training run over weeks fails, checkpoints and goes on: when it ends, at what cost, and with what loss."""
     from ridgeline.api.simulate_training import simulate_training
 
     arguments = request.arguments()
     arguments.pop("plan")
-    request.tell(simulate_training(**arguments))
+    simulated = simulate_training(**arguments)
+    request.tell(simulated)
+    if perfetto is not None:
+        typer.echo(f"wrote {simulated.write_perfetto(perfetto)}", err=True)
