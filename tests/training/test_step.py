@@ -14,7 +14,9 @@ from ridgeline.hardware import catalogue
 from ridgeline.hardware.chip import ChipColumns
 from ridgeline.training import Layout, Setup, TrainingStep, coefficients, links_of, profile, recipe, train_step, work_of
 from ridgeline.training.communication import context_ranks, gather_s
+from ridgeline.training.flows import Flow, fat_tree, rates_of
 from ridgeline.training.islands import Island, island_step
+from ridgeline.training.packing import cost_of
 from ridgeline.training.setup import Host
 from ridgeline.training.step import COMMUNICATION
 from ridgeline.workloads.model import Block, FeedForward, GroupedQuery, MixtureOfExperts, Model
@@ -291,3 +293,28 @@ def test_islands_of_equal_chips_are_one_pipeline_and_unlike_ones_gain_from_uneve
     assert island_step(work, layout, far).step_s > uneven.step_s
     with pytest.raises(DomainError, match="an island has stages"):
         Island(stages=0, setup=fast, away_bytes_per_s=1.0)
+
+
+def test_colliding_flows_slow_what_crosses_the_network() -> None:
+    """As C4 (arXiv 2406.04594): hashed paths collide, planned ones do not."""
+    tree = fat_tree(8, 8, 8, 50e9)
+    shift = [Flow(port, (port + 8) % 64) for port in range(64)]
+    share = float(rates_of(tree, shift, spray=False, seed=1).mean() / rates_of(tree, shift, spray=True).mean())
+    setup = setup_on("h100-sxm")
+    slowed = replace(setup, links=setup.links.slowed(1, share))
+    assert share < 1.0
+    layout = replace(BASE, pp=1.0, dp=16.0, global_batch=64.0)
+    planned, hashed = (step(llama(), layout, one) for one in (setup, slowed))
+    assert hashed.terms["data_parallel"] == pytest.approx(planned.terms["data_parallel"] / share)
+    assert hashed.terms["tensor_parallel"] == planned.terms["tensor_parallel"]
+    with pytest.raises(DomainError, match="level 0 to 1"):
+        setup.links.slowed(2, 0.5)
+
+
+def test_the_cost_of_a_sequence_is_that_of_its_step() -> None:
+    setup = setup_on("h100-sxm")
+    cost = cost_of(llama(), setup, tokens=8192)
+    layout = Layout(chips=1.0, seq=32768.0, global_batch=1.0, micro_batch=1.0)
+    terms = step(llama(), layout, setup).terms
+    whole = sum(float(terms[name][0]) for name in ("matmul", "attention", "vector"))
+    assert float(cost.of(np.array([32768.0]), 1.0)[0]) == pytest.approx(whole, rel=0.02)

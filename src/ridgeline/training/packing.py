@@ -13,6 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError, MissingExtraError, RidgelineError
+from ridgeline.training.layout import Layout
+from ridgeline.training.setup import VALUE_BYTES, Setup
+from ridgeline.training.step import train_step
+from ridgeline.training.work import work_of
+from ridgeline.workloads.model import Model
 
 Column = NDArray[np.float64]
 
@@ -31,6 +36,25 @@ class SequenceCost:
         """Seconds on each of the ranks."""
         work = (self.linear * tokens + self.square * tokens**2) / ranks
         return np.asarray(work + self.turn * tokens * (np.asarray(ranks, float) - 1.0) / ranks)
+
+
+def cost_of(model: Model, setup: Setup, *, tokens: int, tp: int = 1) -> SequenceCost:
+    """What a sequence costs on ranks of `tp` chips, from steps of `tokens` and of twice as many.
+
+    Weights' own work (optimizer, gradients) is left out: it does not depend on how sequences are spread.
+    """
+    times = []
+    for length in (float(tokens), 2.0 * tokens):
+        layout = Layout(chips=float(tp), tp=float(tp), seq=length, global_batch=1.0, micro_batch=1.0)
+        step = train_step(work_of(model, length), layout, setup)
+        times.append(sum(float(step.terms[name][0]) for name in ("matmul", "experts", "attention", "vector")))
+    short, double = times
+    square = max(double - 2.0 * short, 0.0) / (2.0 * tokens**2)
+    work = work_of(model, float(tokens))
+    # Keys and values go round forward and backward, their gradients with them.
+    passed = 3.0 * VALUE_BYTES * float(np.max(work.key_values)) / tokens / tp
+    link = float(np.max(setup.links.direct_bytes_per_s(2.0 * tp, 2.0)))
+    return SequenceCost(linear=short / tokens - square * tokens, square=square, turn=passed / link)
 
 
 @dataclass(frozen=True, slots=True)
