@@ -118,8 +118,8 @@ How these were mapped, and how far to trust them:
 TRAINING_WORDS = """
 Tokens/s of published runs by fits that saw none of the framework, or of the chip, that a row is of: what a new stack or
 chip may expect. **after three runs** is the same once one scalar was set (`rl.calibrate_training`) from three other
-configurations of the framework or chip, drawn at random. It helps where a stack is slower throughout, and costs where
-its runs scatter among themselves.
+configurations of the framework or chip, drawn at random. It takes the bias away, and adds the scatter of three runs:
+worth it for a stack that is slower throughout, less where one framework trains mixtures and dense models alike.
 """
 
 
