@@ -88,6 +88,17 @@ def test_nothing_on_the_front_is_beaten_and_money_is_time_times_rent() -> None:
     assert {one.chips for one in plan.pareto} > {64}
 
 
+def test_what_leaves_the_chip_must_find_room_in_its_host() -> None:
+    # 12 bytes per parameter of Adam's state: 105 GB a chip for 70B on 8, 608 GB for 405B; a DGX has 275 GB for each.
+    space = Space(offload=(1, 2))
+    plan = plan_training("meta-llama/Llama-3.1-70B", on="8x h100-sxm", space=space, **SMALL)
+    assert plan.best[0].columns["offload"] in ("optimizer", "params")
+    with pytest.raises(NothingFitsError):
+        plan_training("meta-llama/Llama-3.1-405B", on="8x h100-sxm", space=space, **SMALL)
+    drives = plan_training("meta-llama/Llama-3.1-405B", on="8x h100-sxm", space=Space(offload=(3,)), **SMALL)
+    assert drives.best[0].columns["offload"] == "nvme"
+
+
 def test_every_legal_layout_multiplies_to_the_chips() -> None:
     work = work_of(model(MODEL), 4096.0)
     found = legal_layouts(work, chips=48, seq=4096, global_batch=96, space=Space.everything())

@@ -199,6 +199,7 @@ def _setup(whole: Machine, framework: str, precision: str) -> Setup:
         host=Host(
             host_bytes_per_s=host.bandwidth_bytes_per_s if host else 0.0,
             nvme_bytes_per_s=drive.bandwidth_bytes_per_s if drive else 0.0,
+            capacity_bytes=host.capacity_bytes if host else 0.0,
         ),
     )
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError
-from ridgeline.training.layout import ALL_TO_ALL, Layout
+from ridgeline.training.layout import ALL_TO_ALL, OFFLOADS, Layout
+from ridgeline.training.memory import Memory
 from ridgeline.training.schedules import DUALPIPE
 from ridgeline.training.setup import Setup
 from ridgeline.training.step import TrainingStep, train_step
@@ -201,7 +202,8 @@ def search_layouts(work: Work, setup: Setup, layouts: Layout, *, most: int = 0, 
     for start in range(0, count, CHUNK):
         part = taken(layouts, slice(start, start + CHUNK))
         memory = setup.memory(work, part)
-        fits = np.flatnonzero(memory.total_bytes <= room * memory.capacity_bytes)
+        held = (memory.total_bytes <= room * memory.capacity_bytes) & _host_holds(work, setup, part, memory)
+        fits = np.flatnonzero(held)
         if not fits.size:
             continue
         step = train_step(work, taken(part, fits), setup)
@@ -222,6 +224,16 @@ def search_layouts(work: Work, setup: Setup, layouts: Layout, *, most: int = 0, 
         legal=count,
         fitting=index.size,
     )
+
+
+def _host_holds(work: Work, setup: Setup, part: Layout, memory: Memory) -> NDArray[np.bool_]:
+    """Whether the host has room for what leaves the chip; what goes on to drives needs none."""
+    offload = np.broadcast_to(np.asarray(part.offload), memory.total_bytes.shape)
+    if not np.any(offload > 0):
+        return np.ones(memory.total_bytes.shape, dtype=np.bool_)
+    without = setup.memory(work, replace(part, offload=0.0))
+    moved = without.total_bytes - memory.total_bytes
+    return np.asarray((moved <= setup.host.capacity_bytes) | (offload == OFFLOADS.index("nvme")))
 
 
 def steps_of(work: Work, setup: Setup, found: Found, most: int) -> TrainingStep:

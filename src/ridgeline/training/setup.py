@@ -23,10 +23,11 @@ VALUE_BYTES = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """What lies beyond the chip, per rank: host memory and local drives, bytes/s (0: not known)."""
+    """What lies beyond the chip, per rank: host memory and local drives, bytes/s (0: not known); room in the host."""
 
     host_bytes_per_s: Dim = 0.0
     nvme_bytes_per_s: Dim = 0.0
+    capacity_bytes: Dim = np.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
