@@ -58,6 +58,7 @@ def _parts(name: str, assumed: Mapping[str, float]) -> dict[str, float]:
 def _price(machine: str, assumed: Mapping[str, float]) -> float:
     """USD per chip of a cluster: a server's list price and interconnect."""
     server = node(machine)
+    assert server.price_usd is not None, f"the catalogue knows the price of {machine}"
     return server.price_usd / server.chips / (1.0 - assumed["interconnect"])
 
 
