@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from ridgeline.studies.frame import Assumption, Claim, Figure, Outcome, Study, sweep
 from ridgeline.training.checkpoint import checkpoint_of
@@ -41,7 +42,7 @@ def _gains(name: str, assumed: Mapping[str, float]) -> tuple[float, list[float]]
     )
     per_parameter, _ = checkpoint_facts()
     state = per_parameter * float(parameters(model(name)).total)
-    common = {
+    common: dict[str, Any] = {
         "state_bytes": state,
         "chips": chips,
         "storage_bytes_per_s": assumed["storage of a node"] * pp,

@@ -58,7 +58,7 @@ STUDY = Study(
             metric=GAIN,
             value=2.5,
             baseline="DeepSpeed with the optimizer on the host; up to",
-            why="The schedule gives more where a step has little else to do: host memory that updates and copies share, "
+            why="The schedule gives more where a step does little else: host memory that updates and copies share, "
             "and conversions of gradients, have no price in it.",
         ),
     ),

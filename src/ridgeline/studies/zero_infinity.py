@@ -76,7 +76,7 @@ STUDY = Study(
             value=1000.0,
             kind="absolute",
             source="abstract: a trillion on one DGX-2",
-            why="The drives would hold half as much again; the abstract says that a trillion fits, not that more does not.",
+            why="The drives would hold half as much again; a trillion fits, says the abstract, not that no more does.",
         ),
     ),
     assumptions=(
