@@ -14,7 +14,9 @@ from ridgeline.studies.frame.coverage import page
 from ridgeline.studies.frame.view import figure_svg
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "coverage.md"
-PLAYED = frozenset({"fastswitch", "llumnix", "qmoe", "semi-pd", "splitwise"})
+PLAYED = frozenset(
+    {"bytescale", "fastswitch", "fuyou", "llumnix", "polca", "qmoe", "semi-pd", "sn40l-experts", "splitwise"}
+)
 """Studies that simulate loads or search codes, again for each uncertain assumption: more than three seconds each."""
 SECONDS = 20.0
 """Of one core, for a study with its sensitivity."""

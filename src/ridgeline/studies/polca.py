@@ -138,15 +138,9 @@ STUDY = Study(
             source="NVIDIA DGX A100 datasheet, maximum system power; rows are planned for it",
             uncertain=True,
         ),
-        Assumption(
-            name="servers planned",
-            value=40,
-            source="a row of ten racks of four DGX; the paper's is as large as recalled",
-        ),
+        Assumption(name="servers planned", value=40, source="ten racks of four DGX; the paper's row, as recalled"),
         Assumption(name="low may lose", value=0.05, source="objective of low priority, median, section 6 as recalled"),
-        Assumption(
-            name="high may lose", value=0.01, source="objective of high priority, median, section 6 as recalled"
-        ),
+        Assumption(name="high may lose", value=0.01, source="the same of high priority"),
     ),
     run=run,
 )
