@@ -37,9 +37,7 @@ SimulateOption = Annotated[
 OutOption = Annotated[str, typer.Option("--out", metavar="FILE", help="best plans and front: CSV, Parquet, or -")]
 ReportOption = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="a page with plots: .html")]
 TopOption = Annotated[int, typer.Option("--top", metavar="N", help="plans that are ranked")]
-TrainOption = Annotated[
-    bool, typer.Option("--train", help="layouts of a training run instead")
-]
+TrainOption = Annotated[bool, typer.Option("--train", help="layouts of a training run instead")]
 
 TRAINED: tuple[Column, ...] = (
     Column(name="seq", kind=NUMBER, doc="--train: tokens per sequence", default=0.0, whole=True),
@@ -49,8 +47,6 @@ TRAINED: tuple[Column, ...] = (
     Column(name="framework", kind=TEXT, doc="--train: whose training stack", default=""),
     Column(name="chips", kind=TEXT, doc='--train: numbers of chips to try besides all: "64, 128"', default=""),
     Column(name="choices", kind=TEXT, doc="--train: usual layouts, or all", choices=("usual", "all"), default=""),
-        default="",
-    ),
 )
 """What a training run is asked, beside model and machines."""
 
