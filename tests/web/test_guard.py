@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from tests.web.conftest import Client, served
-from tests.web.test_server import PREDICT, SIMULATE, TRAIN
+from tests.web.test_server import IMPACT, PLAN, PREDICT, SIMULATE, TRAIN
 
 from ridgeline.apps.web import guard
 from ridgeline.apps.web.guard import HEADERS, MOST_BODY_BYTES
@@ -24,6 +24,7 @@ from ridgeline.apps.web.server import application
 from ridgeline.apps.web.views import VIEWS
 
 BASES: dict[str, dict[str, str]] = {"predict": PREDICT, "train": TRAIN, "simulate": {**SIMULATE, "requests": "100"}}
+BASES |= {"plan": PLAN, "impact": IMPACT}
 SECRET = "token with ünusual 🜁 marks".encode().hex()
 WRITE = {"method": "POST", "path": "/api/views/catalogue"}
 

@@ -58,7 +58,7 @@ VIEWS: Mapping[str, View] = {
         View(
             name="plan",
             title="Plan",
-            about="From a load and its limits to deployments: every legal choice, the best of them and why, launch files.",
+            about="From a load and its limits to deployments: all legal ones ranked, why the best wins, how it is launched.",
             fields=PLAN,
             job=plan,
         ),
