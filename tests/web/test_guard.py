@@ -296,6 +296,7 @@ def test_whatever_a_form_says_no_file_of_this_machine_is_read(page: Client, watc
     forms += [("catalogue", {"kind": "chips", "name": word}) for word in corpus[::4]]
     own = {field.name: field.default for field in VIEWS["chip"].fields if field.default}
     forms += [("chip", {**own, field: word}) for field in own for word in corpus[::20]]
+    forms += [("studies", {"name": word}) for word in corpus[::4]]
     forms += [("catalogue", {"kind": word}) for word in corpus[:20]]
     page.answer("predict", PREDICT)
     page.events(page.start("simulate", BASES["simulate"]))

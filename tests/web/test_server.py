@@ -23,6 +23,7 @@ from ridgeline.apps.web.views import VIEWS
 from ridgeline.core.files import parse_json, parse_yaml
 from ridgeline.hardware import load_chip_file
 from ridgeline.hardware.reading import read_chip
+from ridgeline.studies.frame.shelf import names as study_names
 
 PREDICT = {"model": "meta-llama/Llama-3.1-8B", "on": "2x h100-sxm", "tp": "2", "isl": "512", "osl": "128"}
 PREDICT |= {"concurrency": "16"}
@@ -262,6 +263,19 @@ def test_an_account_says_what_rl_impact_says(page: Client) -> None:
     assert rows["metrics", "site_j_per_request"] == dict_of["metrics"]["site_j_per_request"]["value"]
     (parts,) = blocks(told, "bar")
     assert sum(part["share"] for part in parts["parts"]) == pytest.approx(1.0)
+
+
+def test_studies_are_the_coverage_page_and_each_runs(page: Client, repo_root: Path) -> None:
+    told = page.events(page.start("studies", {}))[-1]["answer"]
+    text = (repo_root / "docs" / "coverage.md").read_text()
+    assert len(told["rows"]) == len(re.findall(r"^\|", text, re.M)) - 2
+    assert {row["study"] for row in told["rows"]} <= set(study_names())
+    told = page.events(page.start("studies", {"name": "deepseek-v3-insights"}))[-1]["answer"]
+    ran = CliRunner().invoke(cli, [*shlex.split(told["command"])[1:], "--json"])
+    (printed,) = parse_json(ran.stdout, "stdout").data
+    assert [row["verdict"] for row in told["rows"]] == [claim["verdict"] for claim in printed["claims"]]
+    last = page.events(page.start("studies", {"name": "deepseek-v3-insight"}))[-1]
+    assert "deepseek-v3-insights" in last["error"]
 
 
 def test_a_bad_run_ends_with_its_error(page: Client) -> None:
