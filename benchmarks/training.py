@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 import ridgeline as rl
 from _timing import measure, report
+from ridgeline.hardware import catalogue
+from ridgeline.hardware.chip import ChipColumns
+from ridgeline.search.layouts import Space, legal_layouts, search_layouts
+from ridgeline.training import Host, Layout, Setup, Work, coefficients, links_of, profile, recipe, work_of
 
 LAYOUTS_GOAL_PER_S = 50_000
 MIXED_GOAL_PER_S = 20_000
@@ -48,7 +53,33 @@ def images(rows: int) -> dict[str, Any]:
     }
 
 
+def every_layout() -> tuple[Work, Setup, Layout]:
+    """GPT-3 175B on 64 A100: everything that a layout may choose."""
+    chip = catalogue.chip("a100-80gb-sxm")
+    setup = Setup(
+        chips=ChipColumns((chip,)),
+        links=links_of([catalogue.default_node(chip)]),
+        profile=profile("megatron-bridge"),
+        recipe=recipe("bf16"),
+        coefficients=coefficients(),
+        host=Host(host_bytes_per_s=32e9, nvme_bytes_per_s=6.5e9),
+    )
+    work = work_of(rl.model("GPT3-175B"), 2048.0)
+    space = replace(Space.everything(), offload=(0, 1, 2, 3))
+    return work, setup, legal_layouts(work, chips=64, seq=2048, global_batch=1536, space=space)
+
+
 def main() -> None:
+    work, setup, found = every_layout()
+    count = len(found.tp)
+    took = measure(lambda: search_layouts(work, setup, every_layout()[2], most=10), repeats=3)
+    report(
+        "all layouts of GPT-3 175B on 64 A100, enumerated and priced",
+        took,
+        count=count,
+        unit="layouts",
+        goal_per_s=LAYOUTS_GOAL_PER_S,
+    )
     for name, mixed, goal in (("one model and chip", False, LAYOUTS_GOAL_PER_S), ("mixed", True, MIXED_GOAL_PER_S)):
         table = layouts(100_000, mixed=mixed)
         took = measure(lambda table=table: rl.predict_table("training", table), repeats=3)

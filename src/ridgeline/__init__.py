@@ -13,15 +13,20 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ridgeline.api.audit import Audit, audit
+    from ridgeline.api.budget_training import Budgeted, budget_training
+    from ridgeline.api.calibrate_training import StackShare, calibrate_training
     from ridgeline.api.capacity import Capacity, capacity
     from ridgeline.api.compare import Compared, compare
     from ridgeline.api.impact import Impact, impact
     from ridgeline.api.launch import LaunchFiles, Reading, launch_files, read_launch
     from ridgeline.api.plan import Planned, plan
+    from ridgeline.api.plan_offload import OffloadPlan, plan_offload
+    from ridgeline.api.plan_training import TrainingPlan, plan_training
     from ridgeline.api.predict import Prediction, predict
     from ridgeline.api.query import query
     from ridgeline.api.simulate import Simulated, simulate
     from ridgeline.api.simulate_table import simulate_table
+    from ridgeline.api.simulate_training import SimulatedTraining, simulate_training
     from ridgeline.api.size import Sized, size
     from ridgeline.api.sweep import Swept, sweep
     from ridgeline.api.tasks import predict_table
@@ -35,20 +40,27 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Audit",
+    "Budgeted",
     "Capacity",
     "Compared",
     "Impact",
     "LaunchFiles",
+    "OffloadPlan",
     "Plan",
     "Planned",
     "Prediction",
     "Reading",
     "RidgelineError",
     "Simulated",
+    "SimulatedTraining",
     "Sized",
+    "StackShare",
     "Swept",
     "Traffic",
+    "TrainingPlan",
     "audit",
+    "budget_training",
+    "calibrate_training",
     "capacity",
     "check_policy",
     "chip",
@@ -62,12 +74,15 @@ __all__ = [
     "node",
     "parse_plan",
     "plan",
+    "plan_offload",
+    "plan_training",
     "predict",
     "predict_table",
     "query",
     "read_launch",
     "simulate",
     "simulate_table",
+    "simulate_training",
     "size",
     "sweep",
 ]

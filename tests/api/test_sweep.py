@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 
 import ridgeline as rl
 from ridgeline.api.sweep import fingerprint, sweep
-from ridgeline.api.sweep_cases import checked, usual_chunk
+from ridgeline.api.sweep_cases import VERBS, checked, usual_chunk
 from ridgeline.apps import cli
 from ridgeline.core.errors import FileFormatError, RidgelineError
 from ridgeline.search.sweeps.points import points_of
@@ -346,7 +346,7 @@ def test_a_mutated_file_is_a_sweep_or_one_named_error(tmp_path: Path, data: Any)
     path = spec(tmp_path, text)
     try:
         found = load_sweep(path)
-        read, whole = checked(found)
+        read, whole = checked(found, VERBS)
         assert points_of(found, read=read, whole=whole).count > 0
     except RidgelineError as error:
         assert error.what
@@ -380,8 +380,8 @@ def test_a_plan_with_words_that_the_task_lacks_is_an_error_of_its_points(tmp_pat
 
 def test_points_that_name_traces_are_played_one_by_one(tmp_path: Path) -> None:
     text = "task: predict serving\nfixed: {chip: l40s}\naxes: {trace: [a.csv, b.csv], tp: [1, 2]}\n"
-    assert usual_chunk(load_sweep(spec(tmp_path, text))) == 1
-    assert usual_chunk(load_sweep(spec(tmp_path, SERVING))) == 2048
+    assert usual_chunk(load_sweep(spec(tmp_path, text)), VERBS) == 1
+    assert usual_chunk(load_sweep(spec(tmp_path, SERVING)), VERBS) == 2048
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of files are of Unix")

@@ -27,6 +27,7 @@ FORMS: tuple[list[str], ...] = (
     ["predict", "training", "--model", "meta-llama/Llama-3.1-8B", "--on", "64x h100-sxm", "--seq", "8192", "--tp", "2"],
     ["predict", "vision", "--model", "resnet50", "--chip", "a100-80gb-sxm", "--batch", "64", "--precision", "fp16"],
     ["simulate", "serving", *EIGHT, "--arrivals", "poisson(5/s)", "--isl", "500", "--osl", "50", "--requests", "100"],
+    ["simulate", "training", *EIGHT, "--seq", "4096", "--global-batch", "8", "--duration", "1 d", "--runs", "3"],
     ["capacity", *EIGHT, "--rate", "1/s", "--isl", "500", "--osl", "50", "--requests", "100", "--ttft", "200ms"],
     ["plan", *EIGHT, "--isl", "500", "--osl", "50", "--rate", "5/s", "--ttft", "500ms", "--runtime", "vllm"],
     ["size", *EIGHT, "--isl", "500", "--osl", "50", "--rate", "5/s", "--ttft", "500ms", "--mode", "agg"],
@@ -95,7 +96,17 @@ def test_every_form_prints_json_for_programs(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "group", [[], ["predict"], ["predict", "serving"], ["validate"], ["calibrate"], ["bench"], ["simulate", "serving"]]
+    "group",
+    [
+        [],
+        ["predict"],
+        ["predict", "serving"],
+        ["validate"],
+        ["calibrate"],
+        ["bench"],
+        ["simulate", "serving"],
+        ["simulate", "training"],
+    ],
 )
 def test_help_says_how_with_examples(group: list[str]) -> None:
     result = run(*group, "--help")

@@ -124,6 +124,15 @@ def test_every_result_column_is_there_and_consistent() -> None:
             {"model": "", "layers": 4, "hidden": 128, "heads": 8, "experts": 4, "topk": 5},
             "topk must be at most experts",
         ),
+        ({"schedule": "2f2b"}, "unknown pipeline schedule"),
+        ({"schedule": "gpipe", "vp": 2}, "only the schedule 1f1b is interleaved"),
+        ({"schedule": "dualpipe", "pp": 3, "tp": 1, "chips": 48, "dp": None}, "nearest is 2"),
+        ({"context": "rings"}, "did you mean 'ring'"),
+        ({"context": "ulysses", "cp": 16, "tp": 4, "chips": 128, "pp": 1}, "does not divide 8 heads"),
+        ({"zero_options": "hpz, qwx"}, "did you mean 'qwz'"),
+        ({"shard": 3}, "shard = 3 does not divide 8 ranks of dp x cp; nearest shard is 2"),
+        ({"chip": "rtx-4090", "offload": "params", "tp": 1}, "the rate of the chip's link to its host"),
+        ({"stack_share": -1}, "stack_share"),
         ({"seq": None}, "seq must be given"),
         ({"seq": -1}, "seq must lie in"),
         ({"micro_batch": 1.5}, "micro_batch must be a whole number"),
@@ -174,6 +183,44 @@ def test_unfused_attention_is_slower_and_takes_more_memory() -> None:
     found, _ = predicted({}, {"flash": "false"})
     assert found["step_s"][1] > found["step_s"][0]
     assert found["memory_bytes_per_chip"][1] > found["memory_bytes_per_chip"][0]
+
+
+def test_recomputation_that_is_not_stated_is_what_memory_asks_for() -> None:
+    base = {"tp": 1, "pp": 1, "chips": 64, "zero": "3", "seq": 8192, "micro_batch": 1, "global_batch": 256}
+    rows = [base | {"micro_batch": size, "recompute": None} for size in (1, 4)]
+    found, problems = predicted(*rows, *(row | {"recompute": kind} for row in rows for kind in ("none", "full")))
+    assert problems == [""] * 6
+    small, large, small_none, small_full, large_none, large_full = found["step_s"].tolist()
+    assert small == small_none and found["fits"][2] == 1.0
+    assert found["fits"][4] == 0.0 and found["fits"][1] == 1.0
+    assert large_none < large <= large_full and small < small_full
+    assert found["memory_bytes_per_chip"][1] <= 0.96 * hardware.chip("h100-sxm").dram.capacity_bytes
+
+
+def test_a_local_batch_is_the_whole_batch_of_frameworks_that_cut_it_themselves() -> None:
+    case = {"framework": "torchtitan", "pp": 4, "tp": 1, "micro_batch": 8, "global_batch": None, "chips": 32}
+    found, _ = predicted(case, case | {"global_batch": 64})
+    assert found["step_s"][0] == found["step_s"][1]
+    assert found["bubble_frac"][0] > 0.2
+
+
+def test_qlora_is_lora_with_less_memory() -> None:
+    base = {"tp": 1, "pp": 1, "chips": 8, "global_batch": 64, "recompute": "full"}
+    found, problems = predicted(*(base | {"lora": kind} for kind in ("false", "true", "qlora")))
+    assert problems == ["", "", ""]
+    full, lora, qlora = found["memory_bytes_per_chip"].tolist()
+    assert qlora < lora < full
+    assert found["step_s"][1] < found["step_s"][2]
+    assert "true, false or qlora" in predicted(base | {"lora": "loar?"})[1][0]
+
+
+def test_words_about_the_run_behind_a_name_are_passed_over() -> None:
+    found, problems = predicted(
+        {}, {"model": "dense 2-node"}, {"model": "dense LoRA 4 nodes"}, {"model": "dens 2-node"}
+    )
+    assert problems[:3] == ["", "", ""]
+    assert found["step_s"][0] == found["step_s"][1] == found["step_s"][2]
+    assert "unknown model 'dens" in problems[3]
 
 
 def test_automodel_spreads_experts_over_all_ranks_unless_told() -> None:

@@ -13,11 +13,17 @@ from ridgeline.training import bundled, coefficients, predict_training
 from ridgeline.training.fit import Prepared, errors_by_family, fitted_values, prepared
 from ridgeline.training.published import Runs, read_runs
 
-DENSE_MEDIAN, DENSE_P90 = 0.06, 0.20
+DENSE_MEDIAN, DENSE_P90 = 0.05, 0.18
 """Error of speed on dense runs: release siblings of one configuration differ by 6 % in the median, 29 % at p90."""
 
-EXPERTS_MEDIAN = 0.12
+EXPERTS_MEDIAN = 0.10
 """Mixtures of experts: dispatch, capture and routing differ by release and are not columns of the table."""
+
+ALL_P90, BIAS = 0.18, 0.04
+"""Of all runs together."""
+
+RAN_AND_FITS = 0.97
+"""Runs that ran did fit. The rest keep more than we know of: FSDP in the notes only, state in 8 bits."""
 
 RECOMPUTE_NEEDED, FITS_ALREADY = 0.9, 0.9
 """Published runs are tuned: they recompute where they must, and do not where they need not."""
@@ -52,6 +58,17 @@ def test_speed_of_published_dense_and_expert_runs(runs: Runs) -> None:
     assert np.median(error[known & ~experts]) <= DENSE_MEDIAN
     assert np.quantile(error[known & ~experts], 0.9) <= DENSE_P90
     assert np.median(error[known & experts]) <= EXPERTS_MEDIAN
+    assert np.quantile(error[known], 0.9) <= ALL_P90
+
+
+@pytest.mark.shared_data
+def test_speed_is_not_biased_and_what_ran_is_said_to_fit(runs: Runs) -> None:
+    found = predict_training(runs.cases, Problems(runs.cases.rows))
+    step_s, rate, fits = (np.asarray(found[name]) for name in ("step_s", "tokens_per_s_per_chip", "fits"))
+    signed = np.expm1(runs.log_error(step_s, rate))
+    known = np.isfinite(signed)
+    assert abs(np.median(signed[known])) <= BIAS
+    assert fits[known].mean() >= RAN_AND_FITS
 
 
 @pytest.mark.shared_data

@@ -9,10 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ridgeline.core.errors import DomainError
 from ridgeline.hardware import catalogue
 from ridgeline.hardware.chip import ChipColumns
 from ridgeline.training import Layout, Setup, TrainingStep, coefficients, links_of, profile, recipe, train_step, work_of
-from ridgeline.training.step import COMMUNICATION, Host
+from ridgeline.training.communication import context_ranks, gather_s
+from ridgeline.training.flows import Flow, fat_tree, rates_of
+from ridgeline.training.islands import Island, island_step
+from ridgeline.training.packing import cost_of
+from ridgeline.training.setup import Host
+from ridgeline.training.step import COMMUNICATION
 from ridgeline.workloads.model import Block, FeedForward, GroupedQuery, MixtureOfExperts, Model
 
 CHIPS = ("a100-80gb-sxm", "h100-sxm", "gb200", "mi300x", "tpu-v5p", "rtx-4090")
@@ -193,12 +199,75 @@ def test_training_adapters_skips_weight_gradients_and_optimizer_state() -> None:
     assert lora.model_flops == pytest.approx(full.model_flops * 2 / 3, rel=0.2)
 
 
+def test_frozen_weights_in_four_bits_take_a_quarter_and_are_unpacked() -> None:
+    setup = setup_on("h100-sxm")
+    lora = replace(BASE, lora=1.0, zero=0.0)
+    plain, packed = step(llama(), lora, setup), step(llama(), replace(lora, base_bytes=0.516), setup)
+    assert packed.memory.weights_bytes == pytest.approx(plain.memory.weights_bytes * 0.516 / 2.0)
+    assert packed.terms["dequantize"] > 0.0 == plain.terms["dequantize"]
+
+
 def test_offloading_frees_memory_and_costs_time() -> None:
     setup = setup_on("h100-sxm")
     kept, optimizer, params, drives = (step(llama(), replace(BASE, offload=float(i)), setup) for i in range(4))
-    assert kept.step_s < optimizer.step_s < params.step_s < drives.step_s
+    assert kept.step_s < optimizer.step_s <= params.step_s < drives.step_s
+    slow = replace(setup, host=Host(host_bytes_per_s=1e8, nvme_bytes_per_s=5e9))
+    assert step(llama(), replace(BASE, offload=2.0), slow).terms["offload"] > 0.0 == params.terms["offload"]
     assert optimizer.memory.optimizer_bytes == 0.0
     assert params.memory.weights_bytes == 0.0
+
+
+def test_secondary_shards_and_narrow_values_send_a_quarter_between_nodes() -> None:
+    """ZeRO++ (arXiv 2306.10209, table 1): 3 M between nodes becomes 0.75 M, with gradients and weights of 16 bits."""
+    layout = Layout(chips=64.0, seq=4096.0, global_batch=64.0, micro_batch=1.0, dp=64.0, zero=3.0)
+    setup = setup_on("h100-sxm", "torchtitan")
+    plain = gather_s(work_of(llama(), 4096.0), layout, setup)
+    inside = replace(setup, links=replace(setup.links, rates_bytes_per_s=(np.array([1e18]), np.array([50e9]))))
+    narrow = replace(layout, secondary=1.0, weight_wire_bytes=1.0, gradient_wire_bytes=0.5)
+    assert gather_s(work_of(llama(), 4096.0), narrow, inside) == pytest.approx(0.25 * plain, rel=1e-6)
+    held, more = step(llama(), layout, setup).memory, step(llama(), narrow, setup).memory
+    assert more.weights_bytes - held.weights_bytes == pytest.approx(2.0 * 8.03e9 / 8.0, rel=0.01)
+
+
+def test_groups_of_shards_hold_more_and_gather_less() -> None:
+    layout = Layout(chips=64.0, seq=4096.0, global_batch=64.0, micro_batch=1.0, dp=64.0, zero=3.0)
+    setup = setup_on("h100-sxm", "torchtitan")
+    flat, hybrid = step(llama(), layout, setup), step(llama(), replace(layout, shard=8.0), setup)
+    assert hybrid.terms["fsdp"] < flat.terms["fsdp"]
+    assert hybrid.terms["data_parallel"] > flat.terms["data_parallel"] == 0.0
+    assert hybrid.memory.optimizer_bytes == pytest.approx(8.0 * flat.memory.optimizer_bytes)
+    everything = step(llama(), replace(layout, shard=64.0), setup)
+    assert everything.step_s == pytest.approx(flat.step_s, rel=RELATIVE)
+
+
+@pytest.mark.parametrize("context", [0.0, 1.0, 2.0])
+def test_context_parallelism_costs_nothing_alone_and_something_together(context: float) -> None:
+    layout = Layout(
+        chips=32.0, seq=65536.0, global_batch=8.0, micro_batch=1.0, tp=2.0, dp=1.0, cp=16.0, context=context
+    )
+    together = step(llama(), layout, setup_on("h100-sxm"))
+    alone = step(llama(), replace(layout, cp=1.0, chips=2.0), setup_on("h100-sxm"))
+    assert alone.terms["context_parallel"] == 0.0 < together.terms["context_parallel"]
+    heads, turns = context_ranks(layout, setup_on("h100-sxm"))
+    assert (float(heads[0]), float(turns[0])) == {0.0: (1.0, 16.0), 1.0: (16.0, 1.0), 2.0: (4.0, 4.0)}[context]
+
+
+def test_schedules_trade_waiting_for_memory() -> None:
+    setup = setup_on("h100-sxm")
+    base = replace(BASE, pp=8.0, tp=1.0, dp=8.0, global_batch=512.0)
+    plain, gpipe, zero, dual = (step(llama(), replace(base, schedule=float(i)), setup) for i in range(4))
+    assert gpipe.step_s == plain.step_s
+    assert gpipe.memory.activations_bytes > plain.memory.activations_bytes
+    assert dual.bubble_frac < zero.bubble_frac < plain.bubble_frac
+    assert dual.memory.weights_bytes == 2.0 * plain.memory.weights_bytes
+
+
+def test_a_calibrated_stack_is_slower_in_every_term() -> None:
+    plain = step(llama(), BASE, setup_on("h100-sxm"))
+    slower = plain.at_speed(0.8)
+    assert slower.step_s == pytest.approx(plain.step_s / 0.8)
+    assert sum(slower.terms.values()) == pytest.approx(slower.step_s)
+    assert slower.mfu() == pytest.approx(0.8 * plain.mfu())
 
 
 def test_work_counts_six_operations_per_weight_and_token() -> None:
@@ -206,3 +275,46 @@ def test_work_counts_six_operations_per_weight_and_token() -> None:
     dense = work.matmul_flops + work.head_flops
     assert dense == pytest.approx(2.0 * 2048.0 * (work.dense_weights + 128256.0 * 4096.0), rel=1e-3)
     assert work.weights == pytest.approx(8.03e9, rel=0.01)
+
+
+def test_islands_of_equal_chips_are_one_pipeline_and_unlike_ones_gain_from_uneven_stages() -> None:
+    layout = Layout(chips=64.0, seq=4096.0, global_batch=128.0, micro_batch=1.0, tp=4.0, dp=4.0)
+    work = work_of(llama(), 4096.0)
+    fast, slow = setup_on("h100-sxm"), setup_on("a100-80gb-sxm")
+    alike = island_step(work, layout, [Island(stages=2, setup=fast, away_bytes_per_s=1e12)] * 2)
+    whole = train_step(work, replace(layout, pp=4.0), fast)
+    assert alike.layers == (8, 8, 8, 8)
+    assert alike.step_s == pytest.approx(float(whole.step_s[0]), rel=0.05)
+    mixed = [Island(stages=2, setup=one, away_bytes_per_s=25e9) for one in (fast, slow)]
+    even, uneven = island_step(work, layout, mixed, even=True), island_step(work, layout, mixed)
+    assert uneven.layers[0] > uneven.layers[-1] and sum(uneven.layers) == 32
+    assert alike.step_s < uneven.step_s < even.step_s
+    far = [replace(one, away_bytes_per_s=1e8, away_s=0.05) for one in mixed]
+    assert island_step(work, layout, far).step_s > uneven.step_s
+    with pytest.raises(DomainError, match="an island has stages"):
+        Island(stages=0, setup=fast, away_bytes_per_s=1.0)
+
+
+def test_colliding_flows_slow_what_crosses_the_network() -> None:
+    """As C4 (arXiv 2406.04594): hashed paths collide, planned ones do not."""
+    tree = fat_tree(8, 8, 8, 50e9)
+    shift = [Flow(port, (port + 8) % 64) for port in range(64)]
+    share = float(rates_of(tree, shift, spray=False, seed=1).mean() / rates_of(tree, shift, spray=True).mean())
+    setup = setup_on("h100-sxm")
+    slowed = replace(setup, links=setup.links.slowed(1, share))
+    assert share < 1.0
+    layout = replace(BASE, pp=1.0, dp=16.0, global_batch=64.0)
+    planned, hashed = (step(llama(), layout, one) for one in (setup, slowed))
+    assert hashed.terms["data_parallel"] == pytest.approx(planned.terms["data_parallel"] / share)
+    assert hashed.terms["tensor_parallel"] == planned.terms["tensor_parallel"]
+    with pytest.raises(DomainError, match="level 0 to 1"):
+        setup.links.slowed(2, 0.5)
+
+
+def test_the_cost_of_a_sequence_is_that_of_its_step() -> None:
+    setup = setup_on("h100-sxm")
+    cost = cost_of(llama(), setup, tokens=8192)
+    layout = Layout(chips=1.0, seq=32768.0, global_batch=1.0, micro_batch=1.0)
+    terms = step(llama(), layout, setup).terms
+    whole = sum(float(terms[name][0]) for name in ("matmul", "attention", "vector"))
+    assert float(cost.of(np.array([32768.0]), 1.0)[0]) == pytest.approx(whole, rel=0.02)

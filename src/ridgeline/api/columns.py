@@ -250,11 +250,38 @@ TRAINING: tuple[Column, ...] = (
     _text("recompute", "activations computed again: none, selective, full, or modules"),
     _text("offload", "what leaves device memory: none, optimizer, params or nvme"),
     _text("flash", "whether attention is fused (true, false)"),
-    _text("lora", "whether only low-rank adapters are trained (true, false)"),
+    _text("lora", "whether only low-rank adapters are trained: true, false, or qlora (frozen weights in 4 bits)"),
     _text("captured", "whether the step is captured in a device graph (true, false)"),
+    _text("schedule", "of the pipeline: 1f1b (interleaved with vp), gpipe, zero-bubble or dualpipe"),
+    _text("context", "how context parallelism exchanges: ring, all-to-all or both"),
+    _count("shard", "ranks that share model state; 0: all of dp x cp", 0, lowest=0),
+    _text("zero_options", "of ZeRO++: hpz, qwz, qgz"),
+    Column(
+        name="stack_share",
+        kind=NUMBER,
+        doc="speed of this stack over the model's, from calibrate_training; 0: as fitted",
+        default=0.0,
+    ),
     _text("framework", "whose training stack; empty: a generic one"),
     _text("framework_version", "its release", aliases=("version",)),
 )
+
+TRAINING_RUNS: tuple[Column, ...] = (
+    _text("tokens", 'of the whole run: "15T"'),
+    _text("duration", 'of it without anything going wrong, instead of tokens: "30 d"'),
+    _text("checkpoint", "sync, async (copied to the host behind the compute) or none", "async"),
+    _text("interval", "work between checkpoints; empty: the optimum"),
+    _text("storage", 'of the store: "2 TB/s"; empty: a published one'),
+    _count("spares", "nodes that wait", 0, lowest=0),
+    _text("mtbf", 'of one chip with its share of everything else: "50000 h"; empty: published rates by part'),
+    _text("repair", "until a failed node is back; empty: a day"),
+    _text("detect", "until a failure is noticed; empty: 10 minutes"),
+    _text("restart", "until steps run again; empty: 10 minutes"),
+    _text("law", "scaling law of the loss: epoch or chinchilla", "epoch"),
+    _count("runs", "how often it is played", 200),
+    _count("seed", "of the first", 0, lowest=0),
+)
+"""What says how a training run goes, beside the columns of a case."""
 
 VISION: tuple[Column, ...] = (
     _text("model", "bundled network name, or a path to .onnx or .pt2", None),

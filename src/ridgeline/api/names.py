@@ -1,15 +1,20 @@
 """Every name that `import ridgeline as rl` shows, in one place to be loaded when the first of them is used."""
 
 from ridgeline.api.audit import Audit, audit
+from ridgeline.api.budget_training import Budgeted, budget_training
+from ridgeline.api.calibrate_training import StackShare, calibrate_training
 from ridgeline.api.capacity import Capacity, capacity
 from ridgeline.api.compare import Compared, compare
 from ridgeline.api.impact import Impact, impact
 from ridgeline.api.launch import LaunchFiles, Reading, launch_files, read_launch
 from ridgeline.api.plan import Planned, plan
+from ridgeline.api.plan_offload import OffloadPlan, plan_offload
+from ridgeline.api.plan_training import TrainingPlan, plan_training
 from ridgeline.api.predict import Prediction, predict
 from ridgeline.api.query import query
 from ridgeline.api.simulate import Simulated, simulate
 from ridgeline.api.simulate_table import simulate_table
+from ridgeline.api.simulate_training import SimulatedTraining, simulate_training
 from ridgeline.api.size import Sized, size
 from ridgeline.api.sweep import Swept, sweep
 from ridgeline.api.tasks import predict_table
@@ -23,20 +28,27 @@ from ridgeline.workloads.traffic import Traffic, load_traffic, make_traffic
 
 __all__ = [
     "Audit",
+    "Budgeted",
     "Capacity",
     "Compared",
     "Impact",
     "LaunchFiles",
+    "OffloadPlan",
     "Plan",
     "Planned",
     "Prediction",
     "Reading",
     "RidgelineError",
     "Simulated",
+    "SimulatedTraining",
     "Sized",
+    "StackShare",
     "Swept",
     "Traffic",
+    "TrainingPlan",
     "audit",
+    "budget_training",
+    "calibrate_training",
     "capacity",
     "check_policy",
     "chip",
@@ -50,12 +62,15 @@ __all__ = [
     "node",
     "parse_plan",
     "plan",
+    "plan_offload",
+    "plan_training",
     "predict",
     "predict_table",
     "query",
     "read_launch",
     "simulate",
     "simulate_table",
+    "simulate_training",
     "size",
     "sweep",
 ]

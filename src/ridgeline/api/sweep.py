@@ -7,14 +7,15 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ridgeline import __version__
-from ridgeline.api.sweep_cases import checked, columns_of, evaluate_of, usual_chunk
+from ridgeline.api.columns import Column
+from ridgeline.api.sweep_cases import VERBS, Verbs, checked, columns_of, usual_chunk
 from ridgeline.core.errors import DomainError, UnknownNameError, did_you_mean
 from ridgeline.core.files import sha256_of
 from ridgeline.search.sweeps.journal import Journal, journal_of
@@ -100,6 +101,7 @@ def sweep(
     fresh: bool = False,
     retry: bool = False,
     progress: Progress | None = None,
+    verbs: Verbs = VERBS,
 ) -> Swept:
     """Evaluate every point of a sweep file; what an interrupted run has done is not done again.
 
@@ -113,6 +115,7 @@ def sweep(
         fresh: forget the journal of earlier runs.
         retry: evaluate parts with errors again.
         progress: told points done, points in all, and points with an error.
+        verbs: what can be swept; `studies.frame.swept.VERBS` knows studies too.
     Raises:
         RidgelineError: what is wrong with the file, the journal or the cluster. KeyboardInterrupt: Ctrl-C; the same
             call goes on.
@@ -120,12 +123,12 @@ def sweep(
     started_s = time.perf_counter()
     _check(workers, engine, address, fallback)
     spec = load_sweep(path)
-    read, whole = checked(spec)
+    read, whole = checked(spec, verbs)
     target = os.fspath(out) or spec.out or f"{Path(path).stem}.parquet"
     check_results(target)
-    points = _canonical(spec, points_of(spec, read=read, whole=whole))
-    chunk = spec.chunk or usual_chunk(spec)
-    work = Work(evaluate=evaluate_of(spec), question={"task": spec.task}, limit_s=spec.limit_s)
+    points = _canonical(columns_of(spec, verbs), points_of(spec, read=read, whole=whole))
+    chunk = spec.chunk or usual_chunk(spec, verbs)
+    work = Work(evaluate=verbs[spec.verb].evaluate, question={"task": spec.task}, limit_s=spec.limit_s)
     with Journal(journal_of(target), question_of(spec, points, chunk), fresh=fresh) as journal:
         if retry:
             journal.forget_failed()
@@ -196,9 +199,8 @@ def _check(workers: int, engine: str, address: str, fallback: str) -> None:
         raise DomainError("only ray has an address", at="address", got=address, fix="add --engine ray")
 
 
-def _canonical(spec: SweepSpec, points: Points) -> Points:
+def _canonical(columns: Mapping[str, Column], points: Points) -> Points:
     """Columns under the names of the task, whatever alias the file uses."""
-    columns = columns_of(spec)
     return Points(count=points.count, columns={columns[name].name: column for name, column in points.columns.items()})
 
 

@@ -6,7 +6,8 @@ The functions `predict_points` and `simulate_points` are imported by name in wor
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,6 @@ from ridgeline.search.sweeps.work import Evaluate, column_of
 from ridgeline.serving.record.answer_values import ClassAnswer, Stretch
 from ridgeline.serving.record.latency import LEVELS, Latency
 
-VERBS: Mapping[str, tuple[str, ...]] = {"predict": tuple(TASKS), "simulate": ("serving",)}
-"""What can be swept."""
-
 PREDICT_CHUNK, SIMULATE_CHUNK = 2048, 1
 
 WORDS: tuple[Column, ...] = (
@@ -45,26 +43,53 @@ _GIVEN = ("requests", "prefix_hit_frac")
 _LATENCIES = ("ttft_s", "tpot_s", "itl_s", "e2e_s", "queue_s")
 
 
-def columns_of(spec: SweepSpec) -> dict[str, Column]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verb:
+    """Something that can be swept.
+
+    Attributes:
+        tasks: what it can do, by name.
+        columns: of a task.
+        evaluate: what workers run; a function of a module, which they import.
+        alone: whether points are evaluated one by one where the file does not say, and not as arrays.
+    """
+
+    tasks: Callable[[], Sequence[str]]
+    columns: Callable[[str], Sequence[Column]]
+    evaluate: Evaluate
+    alone: bool
+
+
+Verbs = Mapping[str, Verb]
+
+
+def columns_of(spec: SweepSpec, verbs: Verbs) -> dict[str, Column]:
     """Every name that a point may have, aliases too. Raises UnknownNameError: no such task."""
-    if spec.verb not in VERBS or spec.task not in VERBS[spec.verb]:
-        known = [f"{verb} {task}" for verb, tasks in VERBS.items() for task in tasks]
+    if spec.verb not in verbs or spec.task not in verbs[spec.verb].tasks():
+        known = [f"{name} {task}" for name, verb in verbs.items() for task in verb.tasks()]
         asked = f"{spec.verb} {spec.task}".strip()
-        fix = did_you_mean(asked, known, listing=f"tasks: {', '.join(known)}")
+        fix = did_you_mean(asked, known, listing=f"verbs: {', '.join(verbs)}")
         raise UnknownNameError(f"unknown task {asked!r} of a sweep", at=spec.places["task"], fix=fix)
-    more = (*LOADS, *FLEETS, *PLAY) if spec.verb == "simulate" else ()
-    every = (*TASKS[spec.task], *more, *(WORDS if spec.task not in ("ops", "vision") else ()))
+    every = verbs[spec.verb].columns(spec.task)
     return {name: column for column in every for name in (column.name, *column.aliases)}
 
 
-def checked(spec: SweepSpec) -> tuple[Read, frozenset[str]]:
+def _predicted(task: str) -> tuple[Column, ...]:
+    return (*TASKS[task], *(WORDS if task not in ("ops", "vision") else ()))
+
+
+def _played(task: str) -> tuple[Column, ...]:
+    return (*TASKS[task], *LOADS, *FLEETS, *PLAY, *WORDS)
+
+
+def checked(spec: SweepSpec, verbs: Verbs) -> tuple[Read, frozenset[str]]:
     """How values of this sweep are read, and which of its columns hold whole numbers.
 
     Raises:
         UnknownNameError: an unknown task or column, where it stands. SpecError: one column under two names, or machines
             named twice.
     """
-    columns = columns_of(spec)
+    columns = columns_of(spec, verbs)
     seen: dict[str, str] = {}
     for axis in spec.every_axis():
         if axis.name not in columns:
@@ -94,15 +119,10 @@ def checked(spec: SweepSpec) -> tuple[Read, frozenset[str]]:
     return read, frozenset(name for name, column in columns.items() if column.whole)
 
 
-def usual_chunk(spec: SweepSpec) -> int:
+def usual_chunk(spec: SweepSpec, verbs: Verbs) -> int:
     """Points evaluated together where the file does not say: predictions are arrays, simulations are played alone."""
-    played = spec.verb == "simulate" or any(axis.name == "trace" for axis in spec.every_axis())
+    played = verbs[spec.verb].alone or any(axis.name == "trace" for axis in spec.every_axis())
     return SIMULATE_CHUNK if played else PREDICT_CHUNK
-
-
-def evaluate_of(spec: SweepSpec) -> Evaluate:
-    """The function that workers run."""
-    return simulate_points if spec.verb == "simulate" else predict_points
 
 
 def predict_points(question: Mapping[str, Any], columns: Mapping[str, list[Cell]]) -> dict[str, Any]:
@@ -134,6 +154,13 @@ def simulate_points(question: Mapping[str, Any], columns: Mapping[str, list[Cell
     names = dict.fromkeys(name for row in rows for name in row)
     empty = {name: "" if any(isinstance(row.get(name), str) for row in rows) else math.nan for name in names}
     return {name: [row.get(name, empty[name]) for row in rows] for name in names}
+
+
+VERBS: Verbs = {
+    "predict": Verb(tasks=lambda: tuple(TASKS), columns=_predicted, evaluate=predict_points, alone=False),
+    "simulate": Verb(tasks=lambda: ("serving",), columns=_played, evaluate=simulate_points, alone=True),
+}
+"""What can be swept; the layers above add what is theirs."""
 
 
 def _simulated(case: Mapping[str, Cell]) -> dict[str, Cell]:

@@ -2,8 +2,9 @@
 
 `work_of` sums a model's forward graph; `train_step` prices a step of every layout in closed form; `predict_training`
 does both for a table of cases. The numbers behind it are in `coefficients.yaml`, fitted to published runs by
-`python -m ridgeline.training.fit`; what frameworks do is in `profiles/`. Not known here: failures and restarts, data
-loading, routing that is not balanced, and links shared with other jobs. Read `step.py` first.
+`python -m ridgeline.training.fit`; what frameworks do is in `profiles/`. Where order matters a job is a graph of tasks
+(`graph`): pipelines (`schedules`), offloading (`offload`), unlike islands (`islands`). `run` plays weeks of it.
+Not known here: data loading, routing that is not balanced, and links shared with other jobs. Read `step.py` first.
 
 `vision.py` predicts networks over images, in inference and in training, from their graphs (`vision.yaml`, fitted by
 `python -m ridgeline.training.vision_fit`).
@@ -14,7 +15,8 @@ from ridgeline.training.links import Links, links_of
 from ridgeline.training.memory import Memory, memory_of
 from ridgeline.training.predict import NUMBERS, RESULTS, TEXTS, Catalogue, bundled, predict_training
 from ridgeline.training.profile import Coefficients, Profile, Recipe, coefficients, frameworks, profile, recipe
-from ridgeline.training.step import Host, Setup, TrainingStep, train_step
+from ridgeline.training.setup import Host, Setup
+from ridgeline.training.step import TrainingStep, train_step
 from ridgeline.training.work import Work, work_of
 
 __all__ = [

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ridgeline.core.cases import Problems
 from ridgeline.core.errors import MissingExtraError, SpecError
 from ridgeline.core.files import load_yaml, sha256_of, write_atomic
+from ridgeline.core.seeding import stream
 from ridgeline.training.predict import Catalogue, Group, bundled, prepare
 from ridgeline.training.profile import Coefficients
 from ridgeline.training.published import Runs, read_runs
@@ -88,7 +89,7 @@ def fitted_values(data: Prepared, entries: Entries, keep: NDArray[np.bool_] | No
     # A share of a rate or of a link cannot exceed one; its prior lies below, so the start is inside.
     most = [-np.log(values[name]) if name.startswith(SHARES) else np.inf for name in free]
     bounds = (np.full(len(free), -np.inf), np.array(most))
-    found = least_squares(residuals, np.zeros(len(free)), bounds=bounds, loss="soft_l1", method="trf", max_nfev=30)
+    found = least_squares(residuals, np.zeros(len(free)), bounds=bounds, loss="soft_l1", ftol=1e-4, max_nfev=20)
     moved = {name: float(f"{values[name] * np.exp(m):.4g}") for name, m in zip(free, found.x, strict=True)}
     return values | moved
 
@@ -103,6 +104,43 @@ def cross_validated(data: Prepared, entries: Entries) -> Column:
         values = fitted_values(data, entries, keep=fold != held)
         errors[fold == held] = data.log_errors(values)[fold == held]
     return errors
+
+
+LEAST_LEFT_OUT = 3
+"""A framework or chip with fewer runs says nothing when it is left out."""
+
+CALIBRATED_WITH = 3
+"""Runs of other configurations of the same stack, drawn at random, that set its one scalar."""
+
+
+def left_out(data: Prepared, entries: Entries, column: str) -> tuple[list[str], Column, Column]:
+    """Errors of each run by a fit that saw none of its framework, or chip: what a new one may expect.
+
+    `column` is `framework` or `chip`. Returns the group of each run; log errors; log errors after one scalar from
+    CALIBRATED_WITH other configurations of the group (NaN for groups that are too small).
+    """
+    names = np.array([data.runs.cases.text(column, row) for row in data.rows])
+    configurations = np.array([str(_signature(data, row)) for row in data.rows])
+    errors, scaled = (np.full(data.rows.size, np.nan) for _ in range(2))
+    draw = stream(0, "runs of a stack")
+    for name in dict.fromkeys(names.tolist()):
+        held = np.flatnonzero(names == name)
+        if held.size < LEAST_LEFT_OUT:
+            continue
+        errors[held] = data.log_errors(fitted_values(data, entries, keep=names != name))[held]
+        for row in held.tolist():
+            others = np.unique(configurations[held], return_index=True)[1]
+            others = held[others[configurations[held[others]] != configurations[row]]]
+            if others.size >= CALIBRATED_WITH:
+                chosen = draw.choice(others, CALIBRATED_WITH, replace=False)
+                scaled[row] = errors[row] - np.median(errors[chosen])
+    return names.tolist(), errors, scaled
+
+
+def _by_name(names: Sequence[str], log_errors: Column) -> dict[str, dict[str, float]]:
+    percent, known = 100.0 * np.expm1(log_errors), np.isfinite(log_errors)
+    kinds = {"all": known} | {name: known & (np.array(names) == name) for name in dict.fromkeys(names)}
+    return {name: _summary(percent[rows]) for name, rows in kinds.items() if rows.any()}
 
 
 def _signature(data: Prepared, row: int) -> list[str]:
@@ -164,6 +202,7 @@ def main(arguments: Sequence[str], catalogue: Catalogue | None = None) -> None:
     """Fit and write `coefficients.yaml`."""
     parser = argparse.ArgumentParser(prog="python -m ridgeline.training.fit", description=__doc__)
     parser.add_argument("data", type=Path, help="published/training.csv")
+    parser.add_argument("--left-out", action="store_true", help="also leave out each framework and chip (slow)")
     parser.add_argument("--dry-run", action="store_true", help="print the errors, write nothing")
     options = parser.parse_args(arguments)
     target = Path(str(resources.files("ridgeline.training") / "coefficients.yaml"))
@@ -177,6 +216,12 @@ def main(arguments: Sequence[str], catalogue: Catalogue | None = None) -> None:
         "fitted": errors_by_family(data, data.log_errors(values)),
         "cross_validated": errors_by_family(data, cross_validated(data, entries)),
     }
+    chips = [data.runs.cases.text("chip", row) for row in data.rows]
+    tables["fitted_by_chip"] = _by_name(chips, data.log_errors(values))
+    for column in ("framework", "chip") if options.left_out else ():
+        names, errors, scaled = left_out(data, entries, column)
+        tables[f"left_out_{column}"] = _by_name(names, errors)
+        tables[f"left_out_{column}_after_three_runs"] = _by_name(names, scaled)
     for title, table in tables.items():
         sys.stdout.write(f"{title}\n")
         for name, row in table.items():

@@ -9,10 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.cases import Problems, Rows
+from ridgeline.training.schedules import DUALPIPE, ONE_F_ONE_B
 from ridgeline.training.work import Work
 from ridgeline.workloads.ops import Dim
 
 Column = NDArray[np.float64]
+
+CONTEXTS = ("ring", "all-to-all", "both")
+"""How context parallelism exchanges: keys and values go round, or tokens change for heads, or heads inside nodes."""
+
+RING, ALL_TO_ALL, BOTH = range(3)
 
 OFFLOADS = ("none", "optimizer", "params", "nvme")
 """What leaves device memory: nothing, optimizer state to the host, parameters too, or both to local drives."""
@@ -28,8 +34,15 @@ class Layout:
         vp: virtual stages per pipeline rank (interleaving).
         zero: 0 nothing sharded over data parallelism, 1 optimizer state, 2 gradients too, 3 weights too (FSDP).
         redone_matmul, redone_attention, redone_vector: shares of the forward pass that are computed again.
+        redone_layers: share of the layers that are computed again whole, from their input alone.
         sequence_parallel, flash, lora, captured: 0 or 1. `lora` trains adapters only: no weight gradients.
         offload: index into OFFLOADS.
+        base_bytes: of a frozen weight as it is kept: 2, or about half a byte in 4 bits (QLoRA).
+        schedule: index into training.schedules.SCHEDULES; `context` into CONTEXTS.
+        shard: ranks that share model state, 0: all of dp x cp (hierarchical partitioning: the groups are replicas).
+        secondary: 1 where a second copy of the weights is sharded inside each innermost link domain (ZeRO++ hpZ).
+        weight_wire_bytes, gradient_wire_bytes: per value on the wire; 0 for gradients: as the framework reduces.
+        redone_free: 1 where the time of what is computed again is part of the stack's fitted share of peak.
     """
 
     chips: Dim
@@ -46,11 +59,20 @@ class Layout:
     redone_matmul: Dim = 0.0
     redone_attention: Dim = 0.0
     redone_vector: Dim = 0.0
+    redone_layers: Dim = 0.0
     sequence_parallel: Dim = 1.0
     flash: Dim = 1.0
     lora: Dim = 0.0
     captured: Dim = 0.0
     offload: Dim = 0.0
+    base_bytes: Dim = 2.0
+    schedule: Dim = 0.0
+    context: Dim = 0.0
+    shard: Dim = 0.0
+    secondary: Dim = 0.0
+    weight_wire_bytes: Dim = 2.0
+    gradient_wire_bytes: Dim = 0.0
+    redone_free: Dim = 0.0
 
     @property
     def micro_batches(self) -> Dim:
@@ -59,13 +81,20 @@ class Layout:
 
     @property
     def sharding_ranks(self) -> Dim:
-        """Ranks that share the state of the dense weights: data and context parallelism together."""
-        return self.dp * self.cp
+        """Ranks that share the state of the dense weights: data and context parallelism together, or a part of it."""
+        ranks = np.asarray(self.dp * self.cp, float)
+        return np.where(np.asarray(self.shard) > 0, np.minimum(self.shard, ranks), ranks)
+
+    @property
+    def replicas(self) -> Dim:
+        """Groups that hold the same shards."""
+        return self.dp * self.cp / self.sharding_ranks
 
     @property
     def expert_sharding_ranks(self) -> Dim:
         """Ranks that share the state of one expert."""
-        return np.maximum(self.dp * self.cp * self.tp / self.ep, 1.0)
+        ranks = np.maximum(self.dp * self.cp * self.tp / np.asarray(self.ep, float), 1.0)
+        return np.where(np.asarray(self.shard) > 0, np.minimum(self.shard, ranks), ranks)
 
 
 def completed(layout: Layout) -> Layout:
@@ -127,6 +156,22 @@ def check(layout: Layout, work: Work, problems: Problems, rows: Rows) -> None:
     message = "global_batch = {} is no multiple of micro_batch x dp = {}; nearest is {}"
     bad_batch = batch % step > 0
     flag(bad_batch, message, lambda b: (batch[b], step[b], np.maximum(1.0, np.round(batch[b] / step[b])) * step[b]))
+    _check_ways(layout, work, rows, flag)
+
+
+def _check_ways(layout: Layout, work: Work, rows: Rows, flag: Callable[..., None]) -> None:
+    """What schedules, exchanges of context parallelism and groups of shards ask for."""
+    names = ("tp", "pp", "dp", "cp", "vp", "schedule", "context", "shard")
+    tp, pp, dp, cp, vp, schedule, context, shard = (_column(getattr(layout, name), rows) for name in names)
+    message = "vp = {} but only the schedule 1f1b is interleaved; use vp = 1"
+    flag((vp > 1) & (schedule != ONE_F_ONE_B), message, lambda b: (vp[b],))
+    message = "dualpipe needs an even pp, not {}; nearest is {}"
+    flag((schedule == DUALPIPE) & (pp > 1) & (pp % 2 > 0), message, lambda b: (pp[b], pp[b] - 1.0))
+    for heads in work.query_heads:
+        own = np.maximum(np.floor(_column(heads, rows) / tp), 1.0)
+        exchanged = np.where(context == ALL_TO_ALL, cp, 1.0)
+        _check_divides("cp with an all-to-all", exchanged, own, "heads of a tensor-parallel rank", flag)
+    _check_divides("shard", np.where(shard > 0, shard, 1.0), dp * cp, "ranks of dp x cp", flag)
 
 
 def _check_divides(name: str, degree: Column, count: Column, what: str, flag: Callable[..., None]) -> None:

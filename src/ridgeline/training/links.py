@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ridgeline.core.errors import DomainError
 from ridgeline.hardware.topology import MESH_KINDS, Level, Node
 from ridgeline.workloads.ops import Dim
 
@@ -65,6 +66,16 @@ class Links:
                 outside = outside + time * _distinct_share(group / reached, copies)
             reached = np.maximum(members, reached)
         return np.asarray(inside, float), np.asarray(outside, float)
+
+    def slowed(self, level: int, share: float) -> Links:
+        """The same links with one level at a share of its rate: oversubscribed, or colliding (training.flows says how
+        much). `level` counts from the innermost.
+        """
+        if not 0.0 < share <= 1.0 or not 0 <= level < len(self.sizes):
+            fix = f"a share in 0 to 1 of level 0 to {len(self.sizes) - 1}"
+            raise DomainError("no such share of a level", at="slowed", got=(level, share), fix=fix)
+        rates = tuple(rate * (share if i == level else 1.0) for i, rate in enumerate(self.rates_bytes_per_s))
+        return replace(self, rates_bytes_per_s=rates)
 
     def _choose(self, block: Column, ranks: Column) -> Column:
         speed = self.rates_bytes_per_s[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -10,17 +11,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.cases import Cases, Problems, Rows, groups
-from ridgeline.core.errors import RidgelineError
+from ridgeline.core.errors import RidgelineError, UnknownNameError
 from ridgeline.core.tables import Labels
 from ridgeline.hardware import catalogue as hardware
 from ridgeline.hardware.chip import Chip, ChipColumns
 from ridgeline.hardware.topology import Machine, Node
 from ridgeline.training import numbers as plain
-from ridgeline.training.layout import Layout, check, completed
+from ridgeline.training.habits import (
+    experts_spread,
+    interleaved,
+    layout_of,
+    recomputed_as_needed,
+    stated,
+    taken,
+    unstated_recompute,
+)
+from ridgeline.training.layout import OFFLOADS, Layout, check
 from ridgeline.training.links import links_of
-from ridgeline.training.profile import Coefficients, Profile, Recipe, coefficients, is_release_from, profile, recipe
-from ridgeline.training.step import Host, Setup, TrainingStep, step_power_w, train_step
-from ridgeline.training.switches import flags, offloads, redone, zeros
+from ridgeline.training.profile import (
+    Coefficients,
+    Profile,
+    Recipe,
+    coefficients,
+    profile,
+    recipe,
+)
+from ridgeline.training.setup import Host, Setup
+from ridgeline.training.step import TrainingStep, step_power_w, train_step
 from ridgeline.training.work import Work, work_of
 from ridgeline.workloads import catalogue as workloads
 from ridgeline.workloads.model import Model, stack
@@ -41,6 +58,9 @@ TEXTS = (
     "flash",
     "lora",
     "captured",
+    "schedule",
+    "context",
+    "zero_options",
 )
 NUMBERS = (
     *plain.COLUMNS,
@@ -54,6 +74,8 @@ NUMBERS = (
     "cp",
     "ep",
     "vp",
+    "shard",
+    "stack_share",
 )
 """Columns that this task reads. 0, NaN or empty text mean that the case does not say."""
 
@@ -121,7 +143,7 @@ def predict_training(
     names: tuple[str, ...] = ()
     fitted = coefficients()
     for group in prepare(cases, problems, catalogue or bundled()):
-        step = group.step()
+        step = group.step().at_speed(np.nan_to_num(stated(cases, "stack_share")[group.rows], nan=1.0))
         for name, value in _results(step, group.setup).items():
             found[name][group.rows] = value
         names, bound[group.rows] = tuple(step.terms), step.bound_index()
@@ -140,26 +162,41 @@ def prepare(cases: Cases, problems: Problems, catalogue: Catalogue) -> list[Grou
     recipes, recipe_of = _resolved(cases.labels("precision"), recipe, problems)
     chips, chip_of = _resolved(cases.labels("chip"), catalogue.chip, problems, required="chip")
     nodes = [catalogue.node(chip) for chip in chips]
-    layout = _layout(cases, profiles, profile_of, problems)
+    layout = layout_of(cases, profiles, profile_of, problems)
+    unstated = unstated_recompute(cases.labels("recompute"))
     kinds, models, model_of = _models(cases, problems, catalogue)
     ok = np.flatnonzero(problems.ok & (profile_of >= 0) & (recipe_of >= 0) & (chip_of >= 0))
     prepared = []
     for (kind, p, r), rows in groups((kinds, profile_of, recipe_of), ok):
         model = _model(cases, rows, kind, models, model_of)
-        part = _taken(layout, rows)
+        part = taken(layout, rows)
         work = work_of(model, part.seq)
-        part = _experts_spread(part, work, profiles[p])
+        part = interleaved(experts_spread(part, work, profiles[p]), work, profiles[p])
         # Published pairs of releases show no gain of capture for hybrids: their recurrences break the graph.
         part = replace(part, captured=part.captured * (not work.recurrent))
         check(part, work, problems, rows)
         kept = problems.ok[rows]
         if kept.any() and not kept.all():
-            rows, part = rows[kept], _taken(part, np.flatnonzero(kept))
+            rows, part = rows[kept], taken(part, np.flatnonzero(kept))
             work = work_of(_model(cases, rows, kind, models, model_of), part.seq)
         if kept.any():
             setup = _setup(chips, nodes, chip_of[rows], profiles[p], recipes[r])
+            _check_host(part, setup, problems, rows)
+            part = recomputed_as_needed(part, work, setup, unstated[rows])
             prepared.append(Group(rows, work, part, setup))
     return prepared
+
+
+def _check_host(layout: Layout, setup: Setup, problems: Problems, rows: Rows) -> None:
+    """Flag rows that offload to a host or drives whose rates the catalogue does not know."""
+    offload = np.asarray(layout.offload)
+    fix = "offload nothing, or name a chip whose node has it (`ridgeline catalogue nodes`)"
+    for kind, rate, what in (
+        (OFFLOADS.index("params"), setup.host.host_bytes_per_s, "link to its host"),
+        (OFFLOADS.index("nvme"), setup.host.nvme_bytes_per_s, "drives"),
+    ):
+        unknown = (offload >= kind) & (np.broadcast_to(np.asarray(rate, float), rows.shape) <= 0)
+        problems.flag(rows[unknown], f"offload needs the rate of the chip's {what}, which is not known; {fix}")
 
 
 def _setup(
@@ -214,13 +251,7 @@ def _regime(group: Group, fitted: Coefficients) -> NDArray[np.int32]:
 
 def _flag_negative(cases: Cases, problems: Problems) -> None:
     for name in NUMBERS:
-        problems.flag(_stated(cases, name) <= 0, f"{name} must be positive")
-
-
-def _stated(cases: Cases, name: str) -> Column:
-    """A numeric column with NaN where the case does not say."""
-    values = cases.number(name)
-    return np.where(values == 0, np.nan, values)
+        problems.flag(stated(cases, name) <= 0, f"{name} must be positive")
 
 
 def _resolved(
@@ -244,64 +275,6 @@ def _resolved(
     return values, target[labels.codes]
 
 
-def _layout(cases: Cases, profiles: Sequence[Profile], profile_of: NDArray[np.int32], problems: Problems) -> Layout:
-    """The layout columns of all rows, completed from the framework's habits."""
-    of = np.where(profile_of >= 0, profile_of, 0)
-
-    def habit(value: Callable[[Profile], float]) -> Column:
-        return np.array([value(p) for p in profiles] or [0.0])[of]
-
-    def given(name: str, default: float = 1.0) -> Column:
-        return _or(_stated(cases, name), np.full(cases.rows, default))
-
-    def flag(name: str) -> Column:
-        return flags(cases.labels(name), problems, name)
-
-    zero = zeros(cases.labels("zero"), problems)
-    matmul, attention, vector = redone(cases.labels("recompute"), profiles, of, problems)
-    fused = habit(lambda p: float(p.attention != "unfused"))
-    layout = Layout(
-        chips=given("chips", np.nan),
-        seq=given("seq", np.nan),
-        global_batch=given("global_batch", np.nan),
-        micro_batch=given("micro_batch", np.nan),
-        tp=given("tp"),
-        pp=given("pp"),
-        dp=given("dp", np.nan),
-        cp=given("cp"),
-        ep=given("ep", np.nan),
-        vp=given("vp"),
-        zero=np.where(np.isnan(zero), habit(lambda p: float(p.zero)), zero),
-        redone_matmul=matmul,
-        redone_attention=attention,
-        redone_vector=vector,
-        sequence_parallel=_or(flag("sequence_parallel"), habit(lambda p: float(p.sequence_parallel))),
-        flash=_or(flag("flash"), np.ones(cases.rows)) * fused,
-        lora=_or(flag("lora"), np.zeros(cases.rows)),
-        captured=_or(flag("captured"), _captured(cases, profiles, of)),
-        offload=offloads(cases.labels("offload"), problems),
-    )
-    problems.flag(np.isnan(np.asarray(layout.seq)), "seq is missing; give the tokens per sequence")
-    return _split_micro_batches(completed(layout), habit(lambda p: float(p.splits_micro_batch)))
-
-
-def _split_micro_batches(layout: Layout, splits: Column) -> Layout:
-    """Frameworks whose micro-batch is the local batch cut it into single sequences under a pipeline."""
-    single = (splits > 0) & (np.asarray(layout.pp) > 1)
-    return replace(layout, micro_batch=np.where(single, 1.0, layout.micro_batch))
-
-
-def _captured(cases: Cases, profiles: Sequence[Profile], of: NDArray[np.intp]) -> Column:
-    labels = cases.labels("framework_version")
-    since = [profile.captured_since for profile in profiles] or [""]
-    known = np.array([[is_release_from(text, release) for text in labels.values] for release in since], float)
-    return known[of, labels.codes]
-
-
-def _or(value: Column, other: Column) -> Column:
-    return np.where(np.isnan(value), other, value)
-
-
 def _models(
     cases: Cases, problems: Problems, catalogue: Catalogue
 ) -> tuple[NDArray[np.int32], list[Model], NDArray[np.int32]]:
@@ -316,7 +289,7 @@ def _models(
         if not text or not rows.any():
             continue
         try:
-            models.append(catalogue.model(text))
+            models.append(_named(text, catalogue))
             target[code] = len(models) - 1
         except RidgelineError as error:
             problems.flag(rows & (shapes < 0), error)
@@ -330,23 +303,24 @@ def _models(
     return kinds.astype(np.int32), models, model_of
 
 
+AROUND = re.compile(r"[\s_-]+(\d+[\s-]?nodes?|lora|sft|pre-?train(ing)?|fine-?tun(e|ing))$", re.IGNORECASE)
+"""What tables of training runs write behind a model's name: how it ran, which other columns say."""
+
+
+def _named(text: str, catalogue: Catalogue) -> Model:
+    """The model of that name, or of the name without words about the run."""
+    try:
+        return catalogue.model(text)
+    except UnknownNameError:
+        shorter = AROUND.sub("", text)
+        if shorter == text:
+            raise
+        return _named(shorter, catalogue)
+
+
 def _model(cases: Cases, rows: Rows, kind: int, models: Sequence[Model], model_of: NDArray[np.int32]) -> Model:
     if kind < 3:
         columns = {name: cases.number(name)[rows] for name in plain.COLUMNS}
         return plain.model_of(columns, kind, cases.number("seq")[rows])
     used, index = np.unique(model_of[rows], return_inverse=True)
     return stack([models[i] for i in used], index.astype(np.intp))
-
-
-def _experts_spread(layout: Layout, work: Work, framework: Profile) -> Layout:
-    """Without `ep`, experts stay where they are, or go round all ranks where the framework does that."""
-    ep = np.asarray(layout.ep, float)
-    experts = np.asarray(work.expert_count, float)
-    everywhere = np.minimum(np.asarray(layout.tp * layout.cp * layout.dp, float), experts)
-    unstated = np.where((experts > 0) & framework.experts_everywhere, everywhere, 1.0)
-    return replace(layout, ep=np.where(np.isnan(ep), unstated, ep))
-
-
-def _taken(layout: Layout, rows: Rows) -> Layout:
-    columns = {name: getattr(layout, name) for name in Layout.__dataclass_fields__}
-    return Layout(**{name: np.asarray(value)[rows] for name, value in columns.items()})

@@ -32,9 +32,15 @@ class Profile:
         zero, sequence_parallel: what it does unless the case says otherwise.
         selective: what "selective" recomputation redoes.
         weight_bytes: weights and gradients per parameter; `reduce_bytes` per gradient on the wire.
+        optimizer_bytes: master weights and moments per parameter.
+        saves_narrow: whether operands of narrow matmuls are kept in the narrow format for the backward pass.
+        unstated_recompute: what a case without `recompute` means: `none`; `as-needed`, the least of none, norms and
+            activations, everything that fits; `in-share`, the same, its time being in the fitted share of peak.
         captured_since: the release from which a whole mixture-of-experts step is one device graph ("": never).
         experts_everywhere: whether experts are spread over all ranks when the case does not say how.
         splits_micro_batch: whether a pipeline cuts the micro-batch into single sequences.
+        layers_per_stage: layers of a virtual stage where a case gives a pipeline without `vp` (0: no virtual stages).
+        recomputes_all_layers: whether recomputation is all layers or none, without steps between.
     """
 
     name: str
@@ -46,9 +52,14 @@ class Profile:
     weight_bytes: float
     reduce_bytes: float
     source: str
+    optimizer_bytes: float = 12.0
+    saves_narrow: bool = False
+    unstated_recompute: str = "none"
     captured_since: str = ""
     experts_everywhere: bool = False
     splits_micro_batch: bool = False
+    layers_per_stage: int = 0
+    recomputes_all_layers: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,14 +94,15 @@ class Coefficients:
 
     def sustained_share(self, chips: ChipColumns) -> Value:
         """Share of the 16-bit peak that large matmuls hold; a chip of less power than its generation's largest holds
-        a lower clock.
+        a lower clock, and a measured chip departs a little from its generation.
         """
 
         def one(chip: Chip) -> float:
             exponent = self.of("power_exponent", chip.generation)
             reference = self.of("power_reference_w", chip.generation)
             limit = min(1.0, chip.tdp_w / reference) if reference > 0 else 1.0
-            return float(self.of("matrix_share", chip.generation) * limit**exponent)
+            share = self.of("matrix_share", chip.generation) * self.of("chip_share", chip.name)
+            return float(min(share * limit**exponent, 1.0))
 
         return chips.gather(one)
 
@@ -108,6 +120,13 @@ def coefficients() -> Coefficients:
     data = _document("coefficients.yaml").data
     values = {name: float(entry["value"]) for name, entry in data["coefficients"].items()}
     return Coefficients(values, frozenset((str(profile), str(chip)) for profile, chip in data["calibrated"]))
+
+
+def fit_errors() -> Mapping[str, Mapping[str, Mapping[str, float]]]:
+    """Errors that the committed fit wrote down, percent: by table (fitted, left out, ...) and by group."""
+    errors: Mapping[str, Mapping[str, Mapping[str, float]]]
+    errors = _document("coefficients.yaml").data["provenance"]["errors"]
+    return errors
 
 
 @cache

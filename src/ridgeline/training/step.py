@@ -9,50 +9,30 @@ seconds, so that the largest names what bounds the step.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ridgeline.hardware.chip import ChipColumns, Value
+from ridgeline.hardware.chip import Value
+from ridgeline.training.attention import attention_s
+from ridgeline.training.communication import (
+    context_parallel_s,
+    expert_parallel_s,
+    gather_s,
+    gradients_s,
+    pipeline_transfer_s,
+    tensor_parallel_s,
+)
 from ridgeline.training.layout import OFFLOADS, Layout
-from ridgeline.training.links import Links
-from ridgeline.training.memory import Memory, memory_of
+from ridgeline.training.memory import Memory
 from ridgeline.training.power import NARROW, steady_power_w
-from ridgeline.training.profile import Coefficients, Profile, Recipe
+from ridgeline.training.schedules import bubble_of
+from ridgeline.training.setup import VALUE_BYTES, Setup, peak_rate, sixteen_bit_rate, stage_share
 from ridgeline.training.work import Work
 from ridgeline.workloads.ops import Dim
 
 Column = NDArray[np.float64]
-
-BACKWARD = 2.0
-"""Matmul operations of a backward pass in units of the forward pass: gradients of inputs and of weights."""
-
-ATTENTION_BACKWARD = 2.5
-"""A fused backward pass recomputes the scores: five products instead of two (FlashAttention-2, arXiv 2307.08691)."""
-
-VALUE_BYTES = 2.0
-"""Activations and gradients of activations are 16-bit whatever matmuls multiply."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
-    """What lies beyond the chip, per rank: host memory and local drives, bytes/s (0: not known)."""
-
-    host_bytes_per_s: Dim = 0.0
-    nvme_bytes_per_s: Dim = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """Everything that a prediction needs besides the layout: one framework and precision, chips and links by row."""
-
-    chips: ChipColumns
-    links: Links
-    profile: Profile
-    recipe: Recipe
-    coefficients: Coefficients
-    host: Host = Host()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +58,11 @@ class TrainingStep:
     chips: Column
     memory: Memory
     streaming_s: Column
+
+    def at_speed(self, share: Dim) -> TrainingStep:
+        """The same step on a stack that reaches `share` of this speed (training.stack fits it)."""
+        terms = {name: term / share for name, term in self.terms.items()}
+        return replace(self, step_s=self.step_s / share, terms=terms)
 
     @property
     def tokens_per_s(self) -> Column:
@@ -123,18 +108,20 @@ def train_step(work: Work, layout: Layout, setup: Setup) -> TrainingStep:
         setup:  chips and links by row, one framework profile and precision.
     Returns: columns of one shape, the broadcast of all inputs.
     """
+    memory = setup.memory(work, layout)
+    layout = _paid(layout)
     micro = _micro_batch_terms(work, layout, setup)
     stretch = 1.0 / setup.coefficients.of("stack_share", setup.profile.coefficients)
     busy = sum(micro.values(), start=np.zeros(1))
-    gathered = _gather_s(work, layout, setup)
+    gathered = gather_s(work, layout, setup)
     overlap = setup.coefficients.of("fsdp_overlap")
     exposed = np.maximum(gathered - busy, 0.0) + (1.0 - overlap) * np.minimum(busy, gathered)
     micro["fsdp"] = np.where(gathered > 0, exposed, 0.0)
     per_micro = busy + micro["fsdp"]
     count = np.asarray(layout.micro_batches, float)
     terms = {name: time * count for name, time in micro.items()}
-    terms["bubble"] = per_micro * (layout.pp - 1.0) / layout.vp
-    terms |= _step_terms(work, layout, setup)
+    terms["bubble"] = _bubble_s(micro, per_micro, layout)
+    terms |= _step_terms(work, layout, setup, busy * count)
     shaped = np.broadcast_arrays(*(np.atleast_1d(np.asarray(term, float) * stretch) for term in terms.values()))
     terms = dict(zip(terms, shaped, strict=True))
     step_s = np.asarray(sum(terms.values(), start=np.zeros(1)))
@@ -145,12 +132,28 @@ def train_step(work: Work, layout: Layout, setup: Setup) -> TrainingStep:
         terms=terms,
         model_flops=_shaped(model_flops, shape),
         hardware_flops=_shaped(hardware_flops, shape),
-        peak_flops_per_s=_shaped(_peak(setup, setup.recipe.compute), shape),
+        peak_flops_per_s=_shaped(peak_rate(setup, setup.recipe.compute), shape),
         tokens=_shaped(layout.global_batch * layout.seq, shape),
         chips=_shaped(layout.chips, shape),
-        memory=memory_of(work, layout, setup.profile, setup.coefficients, setup.chips),
+        memory=memory,
         streaming_s=terms["vector"] + terms["optimizer"] + _shaped(_operands_s(work, layout, setup) * count, shape),
     )
+
+
+def _bubble_s(micro: Mapping[str, Dim], per_micro: Dim, layout: Layout) -> Column:
+    """A third of the matmuls of three passes are gradients of weights, which some schedules keep for the gaps."""
+    trained = 1.0 - np.asarray(layout.lora)
+    weights = trained * (micro["matmul"] + micro["experts"]) / (3.0 - layout.lora + layout.redone_matmul)
+    forward = np.asarray(per_micro) / (3.0 + layout.redone_matmul)
+    return bubble_of(layout.schedule, forward, per_micro - forward - weights, weights, layout.pp, layout.vp)
+
+
+def _paid(layout: Layout) -> Layout:
+    """All that is computed again as shares of the whole forward pass, without what the fitted share of peak holds."""
+    layers, paid = np.asarray(layout.redone_layers), 1.0 - np.asarray(layout.redone_free)
+    shares = (layout.redone_matmul, layout.redone_attention, layout.redone_vector)
+    matmul, attention, vector = (paid * (layers + (1.0 - layers) * np.asarray(share)) for share in shares)
+    return replace(layout, redone_matmul=matmul, redone_attention=attention, redone_vector=vector)
 
 
 def step_power_w(step: TrainingStep, setup: Setup) -> Column:
@@ -163,148 +166,78 @@ def _shaped(value: Dim, shape: tuple[int, ...]) -> Column:
     return np.broadcast_to(np.asarray(value, float), shape)
 
 
-def _peak(setup: Setup, compute: str) -> Value:
-    return setup.chips.gather(lambda chip: chip.peak_flops_per_s(compute))
-
-
-def _sixteen_bit_rate(setup: Setup) -> Value:
-    return np.asarray(_peak(setup, "bf16") * setup.coefficients.sustained_share(setup.chips))
-
-
-def _stage_share(work: Work, layout: Layout) -> Dim:
-    """Share of the layers that the fullest pipeline rank holds: frameworks place whole layers."""
-    layers = np.asarray(work.layers, float)
-    return np.asarray(np.ceil(layers / layout.pp - 1e-9) / layers)
-
-
 def _micro_batch_terms(work: Work, layout: Layout, setup: Setup) -> dict[str, Dim]:
     """Seconds that the fullest rank spends on one micro-batch, forward and backward, by mechanism."""
     c, chips = setup.coefficients, setup.chips
     bandwidth = chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s)
-    share = layout.micro_batch / layout.cp * _stage_share(work, layout)
+    share = layout.micro_batch / layout.cp * stage_share(work, layout)
     sharded = share / layout.tp
     passes = 3.0 - layout.lora + layout.redone_matmul
     vector = 3.0 + layout.redone_vector
-    rate16 = _sixteen_bit_rate(setup)
-    rate = _peak(setup, setup.recipe.compute) * c.sustained_share(chips) * c.of("precision_share", setup.recipe.share)
+    rate16 = sixteen_bit_rate(setup)
+    narrow = c.of("precision_share", setup.recipe.share)
+    rate = peak_rate(setup, setup.recipe.compute) * c.sustained_share(chips) * narrow
     head = layout.micro_batch / layout.cp / layout.tp / layout.pp
     weights = work.dense_weights / (layout.tp * layout.pp)
     converted = c.of("convert_traffic") * setup.recipe.convert_passes * work.matmul_values * sharded * 3.0
     whole = np.where(np.asarray(layout.sequence_parallel) > 0, sharded, share)
     through = work.whole_values * whole + (work.sharded_values + work.expert_values) * sharded
     values = through * vector
-    matmul_s = work.matmul_flops * sharded * passes / rate + 3.0 * work.head_flops * head / rate16
+    matmul_s = work.matmul_tiles * sharded * passes / rate + 3.0 * work.head_flops * head / rate16
     return {
         "matmul": matmul_s + c.of("matmul_traffic") * _operands_s(work, layout, setup) + converted / bandwidth,
-        "experts": work.expert_flops * sharded * passes / (rate * c.of("expert_share")),
-        "attention": _attention_s(work, layout, setup, sharded),
+        "experts": work.expert_tiles * sharded * passes / (rate * c.of("expert_share")),
+        "attention": attention_s(work, layout, setup, sharded),
         "vector": c.of("vector_passes", setup.profile.coefficients) * values * VALUE_BYTES / bandwidth
         + c.of("logit_passes") * work.logit_values * head * VALUE_BYTES / bandwidth,
-        "launch": c.of("launch_s") * work.ops * _stage_share(work, layout) * vector,
+        "launch": c.of("launch_s") * work.ops * stage_share(work, layout) * vector,
         "expert_overhead": _expert_overhead_s(work, layout, setup),
-        "tensor_parallel": _tensor_parallel_s(work, layout, setup, share),
-        "expert_parallel": _expert_parallel_s(work, layout, setup, sharded),
-        "context_parallel": _context_parallel_s(work, layout, setup, sharded),
+        "tensor_parallel": tensor_parallel_s(work, layout, setup, share),
+        "expert_parallel": expert_parallel_s(work, layout, setup, sharded),
+        "context_parallel": context_parallel_s(work, layout, setup, sharded),
+        "dequantize": _dequantize_s(work, layout, bandwidth),
         "accumulate": c.of("accumulate_bytes", setup.profile.coefficients) * weights / bandwidth,
     }
 
 
+def _dequantize_s(work: Work, layout: Layout, bandwidth: Value) -> Dim:
+    """Frozen weights of few bits become 16-bit ones for every pass of every micro-batch (QLoRA, arXiv 2305.14314)."""
+    base = np.asarray(layout.base_bytes, float)
+    weights = (work.dense_weights + work.expert_weights) / (layout.tp * layout.pp)
+    passes = 2.0 + np.asarray(layout.redone_matmul)
+    return np.where(base < VALUE_BYTES, weights * (base + VALUE_BYTES) * passes / bandwidth, 0.0)
+
+
 def _operands_s(work: Work, layout: Layout, setup: Setup) -> Dim:
     """Seconds to move the operands of one micro-batch's dense matmuls once each, forward, backward and again."""
-    sharded = layout.micro_batch / (layout.cp * layout.tp) * _stage_share(work, layout)
+    sharded = layout.micro_batch / (layout.cp * layout.tp) * stage_share(work, layout)
     weights = work.dense_weights / (layout.tp * layout.pp)
     moved = (work.matmul_values * sharded + weights) * VALUE_BYTES * (3.0 - layout.lora + layout.redone_matmul)
     return np.asarray(moved / setup.chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s))
-
-
-def _attention_s(work: Work, layout: Layout, setup: Setup, sharded: Dim) -> Dim:
-    """Fused kernels redo the scores in the backward pass; unfused ones store and reload the whole score matrix."""
-    c = setup.coefficients
-    peak = _peak(setup, "bf16")
-    bandwidth = setup.chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s)
-    redone = layout.redone_attention
-    scan_s = work.scan_flops * sharded * (3.0 + redone) / (peak * c.of("scan_share"))
-    fused = work.attention_flops * sharded * (1.0 + ATTENTION_BACKWARD + redone)
-    fused_s = fused / (peak * c.by_generation(setup.chips, "attention_share", setup.profile.attention))
-    # Unfused kernels do not skip what the mask hides: twice the pairs, and the backward pass needs no third product.
-    plain_s = 2.0 * work.attention_flops * sharded * (3.0 + redone) / (peak * c.of("attention_share", "unfused"))
-    plain_s = plain_s + c.of("score_passes") * VALUE_BYTES * work.score_values * sharded * (3.0 + redone) / bandwidth
-    return np.where(np.asarray(layout.flash) > 0, fused_s, plain_s) + scan_s
-
-
-def _tensor_parallel_s(work: Work, layout: Layout, setup: Setup, share: Dim) -> Dim:
-    """Ring all-reduces of the partial sums, forward, backward and where matmuls are redone."""
-    c, tp = setup.coefficients, np.asarray(layout.tp, float)
-    sent = 2.0 * (tp - 1.0) / tp * work.reduced_values * share * VALUE_BYTES
-    link = setup.links.direct_bytes_per_s(tp, tp)
-    repeats = 2.0 + np.asarray(layout.redone_matmul)
-    return np.asarray(c.of("tensor_exposed", setup.profile.coefficients) * sent * repeats / link)
-
-
-def _expert_parallel_s(work: Work, layout: Layout, setup: Setup, sharded: Dim) -> Dim:
-    """Dispatch and combine, forward and backward: inside the link domain at its rate, beyond it at the network's."""
-    c = setup.coefficients
-    sent = 4.0 * work.routed_values * sharded * VALUE_BYTES
-    inside, outside = setup.links.exchange_s(layout.ep, 1.0, sent, work.expert_copies)
-    return np.maximum(inside / c.of("exchange_inside"), outside / c.of("exchange_outside"))
 
 
 def _expert_overhead_s(work: Work, layout: Layout, setup: Setup) -> Dim:
     """Routing, permutation and host synchronisation of each mixture layer, which do not shrink with its tokens."""
     c = setup.coefficients
     local = work.expert_count / layout.ep
-    per_layer = c.of("mixture_s") + c.of("local_expert_s") * local
+    per_layer = c.of("mixture_s", setup.profile.coefficients) + c.of("local_expert_s") * local
     captured = np.where(np.asarray(layout.captured) > 0, c.of("captured_frac"), 1.0)
-    return per_layer * work.mixtures * _stage_share(work, layout) * captured
+    return per_layer * work.mixtures * stage_share(work, layout) * captured
 
 
-def _context_parallel_s(work: Work, layout: Layout, setup: Setup, sharded: Dim) -> Dim:
-    """Ring attention passes keys and values round: what does not hide behind the attention itself."""
-    cp = np.asarray(layout.cp, float)
-    passed = work.key_values * sharded * (cp - 1.0) * VALUE_BYTES * 3.0
-    link = setup.links.direct_bytes_per_s(layout.tp * cp, cp)
-    return np.maximum(passed / link - _attention_s(work, layout, setup, sharded), 0.0)
-
-
-def _gather_s(work: Work, layout: Layout, setup: Setup) -> Column:
-    """FSDP: weights gathered for the forward and the backward pass, gradients scattered, each micro-batch."""
-    c = setup.coefficients
-    width = 2.0 * VALUE_BYTES + setup.profile.reduce_bytes * (1.0 - np.asarray(layout.lora))
-    total = sum(_sharing_s(work, layout, setup), start=np.zeros(1))
-    return np.where(_gathers_each_time(layout), c.of("gather_traffic") * width * total, 0.0)
-
-
-def _gathers_each_time(layout: Layout) -> NDArray[np.bool_]:
-    """FSDP gathers weights for every micro-batch; under a pipeline a stage keeps them until the step ends."""
-    return (np.asarray(layout.zero) >= 3) & (np.asarray(layout.pp) <= 1)
-
-
-def _sharing_s(work: Work, layout: Layout, setup: Setup) -> tuple[Column, Column]:
-    """Seconds to pass one byte per parameter through the groups that share dense weights, and experts."""
-    dense = (work.dense_weights + work.table_weights) / (layout.tp * layout.pp)
-    experts = work.expert_weights / (layout.ep * layout.pp)
-    dense_s = dense / setup.links.gather_bytes_per_s(layout.sharding_ranks, layout.tp)
-    experts_s = experts / setup.links.gather_bytes_per_s(layout.expert_sharding_ranks, layout.ep)
-    shared, experts_shared = layout.sharding_ranks > 1, layout.expert_sharding_ranks > 1
-    return np.where(shared, dense_s, 0.0), np.where(experts_shared, experts_s, 0.0)
-
-
-def _step_terms(work: Work, layout: Layout, setup: Setup) -> dict[str, Dim]:
+def _step_terms(work: Work, layout: Layout, setup: Setup, busy: Dim) -> dict[str, Dim]:
     """What happens once per step: gradients and weights of ZeRO 0-2, the optimizer, transfers between stages."""
-    c = setup.coefficients
     bandwidth = setup.chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s)
     trained = 1.0 - np.asarray(layout.lora)
-    width = setup.profile.reduce_bytes + VALUE_BYTES
-    data_s = width * sum(_sharing_s(work, layout, setup), start=np.zeros(1)) * trained
     dense = (work.dense_weights + work.table_weights) / (layout.tp * layout.pp) * trained
     experts = work.expert_weights / (layout.ep * layout.pp) * trained
     own = np.where(np.asarray(layout.zero) >= 1, 1.0, layout.sharding_ranks)
     updated = (dense / layout.sharding_ranks + experts / layout.expert_sharding_ranks) * own
     return {
-        "data_parallel": np.where(_gathers_each_time(layout), 0.0, c.of("data_exposed") * data_s),
+        "data_parallel": gradients_s(work, layout, setup),
         "optimizer": _optimizer_s(updated, layout, setup, bandwidth),
-        "offload": _offload_s(work, layout, setup),
-        "pipeline_transfer": _pipeline_transfer_s(work, layout, setup),
+        "offload": _offload_s(work, layout, setup, busy),
+        "pipeline_transfer": pipeline_transfer_s(work, layout, setup),
     }
 
 
@@ -319,24 +252,17 @@ def _optimizer_s(updated: Dim, layout: Layout, setup: Setup, bandwidth: Value) -
     return np.where(offload > 0, on_host + np.where(offload == OFFLOAD_NVME, carried, 0.0), on_device)
 
 
-def _offload_s(work: Work, layout: Layout, setup: Setup) -> Dim:
-    """Weights that live on the host cross its link for each forward and backward pass, in turn with the compute."""
-    port = np.asarray(setup.host.host_bytes_per_s, float)
+def _offload_s(work: Work, layout: Layout, setup: Setup, busy: Dim) -> Dim:
+    """Weights that live on the host, or on drives, come in for each forward and backward pass: what prefetching does
+    not hide behind the compute (ZeRO-Infinity, arXiv 2104.07857, section 6.2).
+    """
+    port, drives = (np.asarray(rate, float) for rate in (setup.host.host_bytes_per_s, setup.host.nvme_bytes_per_s))
     held = work.weights / (layout.tp * layout.pp * layout.ep) / layout.sharding_ranks
     moved = 2.0 * VALUE_BYTES * held * layout.micro_batches
-    crosses = np.asarray(layout.offload) >= OFFLOAD_PARAMS
-    return np.where(crosses, moved / np.where(port > 0, port, np.nan), 0.0)
-
-
-def _pipeline_transfer_s(work: Work, layout: Layout, setup: Setup) -> Dim:
-    """Activations and their gradients between neighbouring stages, the part that compute does not hide."""
-    c, pp = setup.coefficients, np.asarray(layout.pp, float)
-    split = np.where(np.asarray(layout.sequence_parallel) > 0, layout.tp, 1.0)
-    sent = 2.0 * layout.micro_batch * work.seq * work.hidden * VALUE_BYTES / (layout.cp * split)
-    link = setup.links.direct_bytes_per_s(np.where(pp > 1, 2.0 * layout.chips / pp, 1.0), 2.0)
-    rounds = layout.micro_batches * layout.vp + pp - 1.0
-    exposed = c.of("pipeline_exposed", setup.profile.coefficients) * sent / link * rounds
-    return np.where(pp > 1, exposed, 0.0)
+    offload = np.asarray(layout.offload)
+    slowest = np.where(offload == OFFLOAD_NVME, np.minimum(port, drives), port)
+    crossing = moved / np.where(slowest > 0, slowest, np.nan)
+    return np.where(offload >= OFFLOAD_PARAMS, np.maximum(crossing - busy, 0.0), 0.0)
 
 
 def _flops(work: Work, layout: Layout) -> tuple[Dim, Dim]:

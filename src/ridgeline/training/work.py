@@ -26,6 +26,7 @@ class Work:
         seq, hidden: tokens of the sequence and width of the residual stream.
         layers, mixtures: blocks, and those with routed experts; `ops` operations that a framework launches.
         matmul_flops: matmuls outside experts and head; `matmul_values` what enters and leaves them.
+        matmul_tiles, expert_tiles: the operations of matmuls, and of experts, with sizes rounded up to whole tiles.
         head_flops: vocabulary projections; `logit_values` what they produce.
         expert_flops: routed experts; `routed_values` what is sent to them; `expert_values` what passes through memory
             there.
@@ -35,7 +36,10 @@ class Work:
         whole_values: what norms and residuals read and write, which tensor parallelism alone does not divide;
             `sharded_values` what activations, rope and the like read and write, which it does.
         reduced_values: partial sums that a tensor-parallel group must add.
+        query_values: queries of all layers; as many values leave the attention.
         saved_whole, saved_sharded: what the backward pass needs, divided as above; `saved_layer` the block input alone.
+        normed, activated: the parts of these that redoing norms, and activations, frees.
+        saved_operands: the part of both that matmuls read, which narrow formats keep narrow.
         dense_weights, expert_weights, table_weights: parameters of blocks, routed experts, and embedding and head.
         expert_count: routed experts per layer (0: none); `expert_copies` how many of them a token goes to.
         query_heads: heads of each kind of attention.
@@ -49,9 +53,11 @@ class Work:
     ops: Dim
     matmul_flops: Dim
     matmul_values: Dim
+    matmul_tiles: Dim
     head_flops: Dim
     logit_values: Dim
     expert_flops: Dim
+    expert_tiles: Dim
     routed_values: Dim
     expert_values: Dim
     attention_flops: Dim
@@ -61,9 +67,13 @@ class Work:
     whole_values: Dim
     sharded_values: Dim
     reduced_values: Dim
+    query_values: Dim
     saved_whole: Dim
     saved_sharded: Dim
     saved_layer: Dim
+    normed: Dim
+    activated: Dim
+    saved_operands: Dim
     dense_weights: Dim
     expert_weights: Dim
     table_weights: Dim
@@ -100,9 +110,11 @@ def work_of(model: Model, seq: Dim) -> Work:
         ops=_total(graph, object, lambda op: 1.0),
         matmul_flops=_matmuls(graph, lambda op: op.flops(), head=False),
         matmul_values=_matmuls(graph, lambda op: op.batch * op.m * (op.n + op.k), head=False),
+        matmul_tiles=_matmuls(graph, lambda op: op.flops() * _tiled(op.n, op.k), head=False),
         head_flops=_matmuls(graph, lambda op: op.flops(), head=True),
         logit_values=_matmuls(graph, lambda op: op.m * op.n, head=True),
         expert_flops=_total(graph, Experts, lambda op: op.flops()),
+        expert_tiles=_total(graph, Experts, lambda op: op.flops() * _tiled(op.hidden, op.inter)),
         routed_values=_total(graph, Experts, lambda op: op.rows() * op.hidden),
         expert_values=_total(graph, Experts, lambda op: op.rows() * (4.0 * op.hidden + op.matrices * op.inter)),
         attention_flops=_total(graph, Attention, lambda op: op.flops()),
@@ -112,9 +124,13 @@ def work_of(model: Model, seq: Dim) -> Work:
         whole_values=_total(graph, Vector, lambda op: _passes(op) if _is_norm(op) else 0.0),
         sharded_values=graph.total(_sharded_values),
         reduced_values=_matmuls(graph, lambda op: op.m * op.n if op.shard == "row" else 0.0, head=False),
+        query_values=_total(graph, Attention, lambda op: op.batch * op.q_len * op.heads * op.v_head_dim),
         saved_whole=graph.total(_saved_whole),
         saved_sharded=graph.total(_saved_sharded),
         saved_layer=seq * model.hidden,
+        normed=_matmuls(graph, _normed_input, head=False),
+        activated=graph.total(_activated),
+        saved_operands=graph.total(_saved_operands),
         dense_weights=weights - experts - tables + model.extra_parameters,
         expert_weights=experts,
         table_weights=tables,
@@ -135,6 +151,22 @@ def _matmuls(graph: Graph, measure: Callable[[Matmul], Dim], *, head: bool) -> D
 
 def _weights(op: Matmul) -> Dim:
     return op.weight_elements()
+
+
+TILE = 256.0
+"""Columns of an output tile of a large matmul: what remains of the last one is computed and thrown away."""
+
+
+def _tiled(columns: Dim, inner: Dim) -> Dim:
+    """Operations with whole tiles over operations, mean of the forward pass and both gradients."""
+    wide, deep = _whole_tiles(columns), _whole_tiles(inner)
+    return np.asarray((wide + deep + wide * deep) / 3.0)
+
+
+def _whole_tiles(size: Dim) -> Dim:
+    """Sizes below one tile have tiles of their own."""
+    value = np.maximum(np.asarray(size, float), 1.0)
+    return np.where(value < TILE, 1.0, np.ceil(value / TILE) * TILE / value)
 
 
 def _is_norm(op: Vector) -> bool:
@@ -178,5 +210,23 @@ def _saved_sharded(op: Op) -> Dim:
     if isinstance(op, (Convolution, Scan)):
         return _sharded_values(op) / 2.0
     if isinstance(op, Experts):
-        return op.rows() * (2.0 * op.hidden + op.matrices * op.inter)
+        # Inputs and activations of each matmul; weights of the copies are applied inside, so outputs are not kept.
+        return op.rows() * (op.hidden + op.matrices * op.inter)
     return 0.0
+
+
+def _normed_input(op: Matmul) -> Dim:
+    return op.batch * op.m * op.k if op.part not in ("head", "router") and op.shard != "row" else 0.0
+
+
+def _activated(op: Op) -> Dim:
+    """What activations produce: inputs of the second matmul of a feed-forward, dense or routed."""
+    if isinstance(op, Vector):
+        return op.elements if op.kind == "activation" else 0.0
+    return op.rows() * op.inter if isinstance(op, Experts) else 0.0
+
+
+def _saved_operands(op: Op) -> Dim:
+    if isinstance(op, Matmul):
+        return op.batch * op.m * op.k if op.part not in ("head", "router") else 0.0
+    return op.rows() * (op.hidden + op.inter) if isinstance(op, Experts) else 0.0

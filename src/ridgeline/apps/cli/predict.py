@@ -65,6 +65,12 @@ VISION_EXAMPLES = """Examples:
 """
 
 
+PipelineOption = Annotated[
+    Path | None,
+    typer.Option("--perfetto", metavar="FILE", help="write the pipeline as a trace for ui.perfetto.dev: .json"),
+]
+
+
 @app.callback()
 def predict(context: typer.Context, cases: CasesOption = "", out: OutOption = "") -> None:
     """Evaluate a table whose columns say which task it is, or run one of the tasks below."""
@@ -134,9 +140,13 @@ def ops(request: Request, *, explain: ExplainOption = False) -> None:
 
 @app.command("training", epilog=TRAINING_EXAMPLES)
 @task_command("training")
-def training(request: Request, *, plan: PlanOption = "") -> None:
+def training(request: Request, *, plan: PlanOption = "", perfetto: PipelineOption = None) -> None:
     """A training step: time, tokens/s, utilisation, memory by kind, and whether it fits."""
-    request.answer(plan)
+    prediction = request.answer(plan)
+    if perfetto is not None:
+        from ridgeline.api.training_trace import write_pipeline
+
+        typer.echo(f"wrote {write_pipeline(prediction, perfetto)}", err=True)
 
 
 @app.command("vision", epilog=VISION_EXAMPLES)

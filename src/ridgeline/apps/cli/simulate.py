@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ridgeline.api.columns import FLEETS, LOADS
+from ridgeline.api.columns import FLEETS, LOADS, TRAINING_RUNS
 from ridgeline.apps.cli.flags import Request, task_command
 from ridgeline.apps.cli.predict import PlanOption
 from ridgeline.apps.cli.progress import progress, rows_progress
@@ -90,3 +90,27 @@ def serving(
     ):
         if path is not None:
             typer.echo(f"wrote {write(path)}", err=True)
+
+
+TRAINING_EXAMPLES = """Examples:
+
+  ridgeline simulate training --model meta-llama/Llama-3.1-405B --on "16384x h100-sxm" --tp 8 --pp 16 --seq 8192 \\
+    --global-batch 2048 --tokens 15T --spares 16
+
+  ridgeline simulate training --model meta-llama/Llama-3.1-8B --on "512x h100-sxm" --seq 8192 --global-batch 512 \\
+    --duration "30 d" --checkpoint sync --storage "100 GB/s" --json
+"""
+
+
+@app.command("training", epilog=TRAINING_EXAMPLES)
+@task_command("training", tables=False, more=TRAINING_RUNS)
+def training(request: Request, *, perfetto: PerfettoOption = None) -> None:
+    """A training run over weeks fails, checkpoints and goes on: when it ends, at what cost, and with what loss."""
+    from ridgeline.api.simulate_training import simulate_training
+
+    arguments = request.arguments()
+    arguments.pop("plan")
+    simulated = simulate_training(**arguments)
+    request.tell(simulated)
+    if perfetto is not None:
+        typer.echo(f"wrote {simulated.write_perfetto(perfetto)}", err=True)

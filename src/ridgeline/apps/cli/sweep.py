@@ -45,6 +45,7 @@ def sweep(
     """Evaluate every point of a sweep file once, here or on a cluster, into one table."""
     from ridgeline.api.sweep import sweep as start
     from ridgeline.apps.cli.flags import show
+    from ridgeline.studies.frame.swept import VERBS
 
     try:
         with counting(f"sweep {spec.name}", quiet=json) as told:
@@ -58,6 +59,7 @@ def sweep(
                 fresh=fresh,
                 retry=retry,
                 progress=told,
+                verbs=VERBS,
             )
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on where it was", err=True)

@@ -9,7 +9,6 @@ Source: Trace Event Format, Google, docs.google.com/document/d/1CvAClvFfyA5R-PhY
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -19,20 +18,15 @@ from typing import Any
 import numpy as np
 
 from ridgeline.core.errors import DomainError
-from ridgeline.core.files import atomic_path
+from ridgeline.core.trace_events import micro, named, write_events
 from ridgeline.serving.record.energy import table_of
 from ridgeline.serving.record.played import REJECTED, Lane, Played, run_ends_s
 from ridgeline.serving.record.power_table import PowerTable
 from ridgeline.serving.record.run_statistics import cache_shares
 from ridgeline.serving.record.series import queue_of
 
-MICRO = 1e6
-"""Timestamps of the format are microseconds."""
-
 REQUESTS_PROCESS = 1
 FIRST_LANE = 2
-CHUNK = 4096
-"""Events per write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,18 +78,7 @@ def write_trace(
     other = {"title": name, "note": note, "start_s": chosen.start_s, "simulated_s": played.end_s}
     if math.isfinite(chosen.end_s):
         other["end_s"] = chosen.end_s
-    head = json.dumps({"displayTimeUnit": "ms", "otherData": other}, allow_nan=False)[:-1]
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.write(head + ', "traceEvents": [\n')
-        batch: list[str] = []
-        comma = ""
-        for event in _events(played, chosen, shown, requests, powers):
-            batch.append(comma + json.dumps(event, allow_nan=False))
-            comma = ",\n"
-            if len(batch) >= CHUNK:
-                file.write("".join(batch))
-                batch.clear()
-        file.write("".join(batch) + "\n]}\n")
+    write_events(path, _events(played, chosen, shown, requests, powers), other)
     return note
 
 
@@ -129,7 +112,7 @@ def _events(
     requests: Any,
     powers: Mapping[str, PowerTable] | None,
 ) -> Iterator[dict[str, Any]]:
-    yield _named(REQUESTS_PROCESS, "process_name", "requests")
+    yield named(REQUESTS_PROCESS, "process_name", "requests")
     # What the lanes show ends somewhere; the queue is shown as far.
     last = max(
         (
@@ -159,15 +142,15 @@ def _phases(played: Played, request: int) -> Iterator[dict[str, Any]]:
             return
         stop = end if not math.isnan(end) else played.end_s
         base = {"name": name, "cat": "request", "id": request, "pid": REQUESTS_PROCESS, "tid": 0}
-        yield {**base, "ph": "b", "ts": _micro(begin), "args": told}
-        yield {**base, "ph": "e", "ts": max(_micro(stop), _micro(begin))}
+        yield {**base, "ph": "b", "ts": micro(begin), "args": told}
+        yield {**base, "ph": "e", "ts": max(micro(stop), micro(begin))}
 
 
 def _lane(
     lane: Lane, pid: int, title: str, low: int, high: int, powers: Mapping[str, PowerTable] | None
 ) -> Iterator[dict[str, Any]]:
-    yield _named(pid, "process_name", title)
-    yield _named(pid, "thread_name", "iterations")
+    yield named(pid, "process_name", title)
+    yield named(pid, "thread_name", "iterations")
     runs = lane.runs[low:high]
     used, _ = cache_shares(runs, blocks=lane.blocks, block_tokens=lane.block_tokens)
     watts = (lane.chips * table_of(powers, lane).power_w(runs)).tolist() if powers else [None] * runs.size
@@ -184,8 +167,8 @@ def _lane(
             "first_iteration_ms": first_s * 1e3,
             "rise_per_iteration_ms": rise_s * 1e3,
         }
-        begin = _micro(start)
-        slice_ = {"name": kind, "cat": "run", "ph": "X", "ts": begin, "dur": max(_micro(end) - begin, 0.0)}
+        begin = micro(start)
+        slice_ = {"name": kind, "cat": "run", "ph": "X", "ts": begin, "dur": max(micro(end) - begin, 0.0)}
         yield {**slice_, "pid": pid, "tid": 0, "args": args}
         yield _counter(pid, "batch", start, {"sequences": n})
         yield _counter(pid, "KV in use", start, {"share": share})
@@ -195,14 +178,5 @@ def _lane(
             yield _counter(pid, "batch", end, {"sequences": 0})
 
 
-def _micro(time_s: float) -> float:
-    """Microseconds, to the nanosecond."""
-    return round(time_s * MICRO, 3)
-
-
 def _counter(pid: int, name: str, time_s: float, values: dict[str, float]) -> dict[str, Any]:
-    return {"name": name, "ph": "C", "ts": _micro(time_s), "pid": pid, "tid": 0, "args": values}
-
-
-def _named(pid: int, kind: str, name: str) -> dict[str, Any]:
-    return {"name": kind, "ph": "M", "ts": 0, "pid": pid, "tid": 0, "args": {"name": name}}
+    return {"name": name, "ph": "C", "ts": micro(time_s), "pid": pid, "tid": 0, "args": values}
