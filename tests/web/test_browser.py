@@ -33,6 +33,9 @@ DESK = {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"}
 PHONE = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "has_touch": True}
 ASKED = "/predict?model=meta-llama%2FLlama-3.1-8B&on=2x+h100-sxm&tp=2&isl=512&osl=128&concurrency=16"
 FEW = "/simulate?model=meta-llama%2FLlama-3.1-8B&on=h100-sxm&arrivals=poisson(4%2Fs)&isl=256&osl=32&requests=300"
+PLANNED = (
+    "/plan?model=meta-llama%2FLlama-3.1-8B&on=4x+h100-sxm&isl=1000&osl=200&ttft=1+s&tpot=40+ms&runtime=vllm&mode=agg"
+)
 LONG = FEW.replace("requests=300", "requests=150000")
 
 
@@ -113,7 +116,7 @@ UNNAMED = """[...document.querySelectorAll("input, select, textarea, button, a, 
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_each_view_draws_on_a_desk_and_on_a_phone(chromium: Any, page: Client, repo_root: Path, view: str) -> None:
-    path = {"predict": ASKED, "simulate": FEW}.get(view, f"/{view}")
+    path = {"predict": ASKED, "simulate": FEW, "plan": PLANNED}.get(view, f"/{view}")
     for name, device in (("desk", DESK), ("phone", PHONE)):
         with window(chromium, page, **device) as opened:
             opened.goto(path)
@@ -356,6 +359,53 @@ def test_no_name_runs_in_the_page(chromium: Any, page: Client) -> None:
         assert "script" not in opened.evaluate("[...document.querySelectorAll('script')].map((s) => s.src).join()")
         blocked = ("404", "Content Security Policy")  # the browser's own lines
         opened.complaints[:] = [words for words in opened.complaints if not any(word in words for word in blocked)]
+
+
+def test_a_study_runs_from_its_row_of_the_coverage_table(chromium: Any, page: Client) -> None:
+    with window(chromium, page) as opened:
+        opened.goto("/studies")
+        settled(opened)
+        opened.get_by_role("searchbox").fill("deepseek")
+        opened.get_by_role("link", name="deepseek-v3-insights").first.click()
+        opened.wait_for_function("() => document.querySelector('#answer h2')?.innerText.startsWith('deepseek')")
+        assert "name=deepseek-v3-insights" in opened.url
+        assert "theirs" in opened.locator("figure.table", has_text="Claims").inner_text()
+
+
+def test_a_plan_from_the_question_to_the_launch_files(chromium: Any, page: Client, tmp_path: Path) -> None:
+    with window(chromium, page, accept_downloads=True) as opened:
+        opened.goto("/plan")
+        opened.fill("#field-model", "meta-llama/Llama-3.1-8B")
+        opened.fill("#field-on", "4x h100-sxm")
+        opened.fill("#field-tpot", "20 ms")
+        opened.locator("summary", has_text="More").click()
+        opened.fill("#field-mode", "agg")
+        opened.get_by_role("button", name="Run", exact=True).click()
+        opened.wait_for_selector("#answer h2")
+        assert "20.0 ms" in opened.locator("#answer h2").first.inner_text()
+        assert "winner:" in opened.locator("#answer .why").inner_text()
+        dots = opened.locator("circle.front")
+        dots.nth(0).press("Enter")  # others may lie on it
+        dots.nth(1).press("Enter")
+        cards = opened.locator(".card.pin")
+        assert cards.count() == 2
+        assert "deployment" in cards.nth(0).inner_text()
+        best = opened.locator("figure.table", has_text="Best plans")
+        best.get_by_role("button", name="TTFT").click()
+        times = [float(cell.split()[0]) for cell in best.locator("tbody td:nth-child(7)").all_inner_texts()]
+        assert times == sorted(times)
+        with opened.expect_download() as coming:
+            opened.get_by_role("button", name="Download manifest.yaml").click()
+        coming.value.save_as(tmp_path / "manifest.yaml")
+        assert "kind: Deployment" in (tmp_path / "manifest.yaml").read_text()
+        with opened.expect_download() as coming:
+            opened.get_by_role("link", name="Report").click()
+        coming.value.save_as(tmp_path / "plan.html")
+        assert "Pareto front" in (tmp_path / "plan.html").read_text()
+        opened.fill("#field-ttft", "1 us")
+        opened.get_by_role("button", name="Run", exact=True).click()
+        opened.get_by_role("alert").wait_for()
+        assert "comes nearest" in opened.get_by_role("alert").inner_text()
 
 
 def test_dots_can_be_hovered_and_two_of_them_pinned(chromium: Any, page: Client) -> None:

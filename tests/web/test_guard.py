@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from tests.web.conftest import Client, served
-from tests.web.test_server import PREDICT, SIMULATE, TRAIN
+from tests.web.test_server import IMPACT, PLAN, PREDICT, SIMULATE, TRAIN
 
 from ridgeline.apps.web import guard
 from ridgeline.apps.web.guard import HEADERS, MOST_BODY_BYTES
@@ -24,6 +24,7 @@ from ridgeline.apps.web.server import application
 from ridgeline.apps.web.views import VIEWS
 
 BASES: dict[str, dict[str, str]] = {"predict": PREDICT, "train": TRAIN, "simulate": {**SIMULATE, "requests": "100"}}
+BASES |= {"plan": PLAN, "impact": IMPACT}
 SECRET = "token with ünusual 🜁 marks".encode().hex()
 WRITE = {"method": "POST", "path": "/api/views/catalogue"}
 
@@ -295,6 +296,7 @@ def test_whatever_a_form_says_no_file_of_this_machine_is_read(page: Client, watc
     forms += [("catalogue", {"kind": "chips", "name": word}) for word in corpus[::4]]
     own = {field.name: field.default for field in VIEWS["chip"].fields if field.default}
     forms += [("chip", {**own, field: word}) for field in own for word in corpus[::20]]
+    forms += [("studies", {"name": word}) for word in corpus[::4]]
     forms += [("catalogue", {"kind": word}) for word in corpus[:20]]
     page.answer("predict", PREDICT)
     page.events(page.start("simulate", BASES["simulate"]))

@@ -23,12 +23,16 @@ from ridgeline.apps.web.views import VIEWS
 from ridgeline.core.files import parse_json, parse_yaml
 from ridgeline.hardware import load_chip_file
 from ridgeline.hardware.reading import read_chip
+from ridgeline.studies.frame.shelf import names as study_names
 
 PREDICT = {"model": "meta-llama/Llama-3.1-8B", "on": "2x h100-sxm", "tp": "2", "isl": "512", "osl": "128"}
 PREDICT |= {"concurrency": "16"}
 SIMULATE = {"model": "meta-llama/Llama-3.1-8B", "on": "h100-sxm", "arrivals": "poisson(4/s)", "isl": "256"}
 SIMULATE |= {"osl": "32", "requests": "200", "ttft_slo_s": "1 s"}
 TRAIN = {"model": "meta-llama/Llama-3.1-8B", "on": "8x h100-sxm", "seq": "4096", "global_batch": "64", "zero": "3"}
+PLAN = {"model": "meta-llama/Llama-3.1-8B", "on": "4x h100-sxm", "isl": "1000", "osl": "200", "ttft": "1 s"}
+PLAN |= {"tpot": "40 ms", "objective": "throughput, latency", "runtime": "vllm", "mode": "agg"}
+IMPACT = {**PREDICT, "site": "sweden"}
 LONG = {**SIMULATE, "requests": "100000", "osl": "512"}
 
 
@@ -69,7 +73,15 @@ def test_parts_by_resource_add_up_to_the_step(page: Client) -> None:
         assert sum(part["share"] for part in whole["parts"]) == pytest.approx(1.0, abs=1e-9)
 
 
-@pytest.mark.parametrize(("view", "values"), [("predict", PREDICT), ("train", TRAIN), ("catalogue", {"kind": "nodes"})])
+@pytest.mark.parametrize(
+    ("view", "values"),
+    [
+        ("predict", PREDICT),
+        ("train", TRAIN),
+        ("catalogue", {"kind": "nodes"}),
+        ("impact", {**IMPACT, "grid": "FR", "rented": "yes", "temperature": "12", "cooling": ""}),
+    ],
+)
 def test_the_copied_command_gives_the_same_numbers(page: Client, view: str, values: dict[str, str]) -> None:
     told = page.answer(view, values)
     words = shlex.split(told["command"])
@@ -80,11 +92,18 @@ def test_the_copied_command_gives_the_same_numbers(page: Client, view: str, valu
     if view == "catalogue":
         assert [entry["name"] for entry in printed] == [row["name"] for row in told["rows"]]
         return
+    if view == "impact":
+        (meter,) = [row["value"] for row in told["rows"] if row["part"] == "site" and row["of"] == "energy_j"]
+        assert printed["energy_j"]["site"] == meter
+        assert {row["part"]: row["value"] for row in told["rows"] if row["of"] == "money_usd"} == {
+            name: found["value"] for name, found in printed["money_usd"].items()
+        }
+        return
     key = "tpot_s" if view == "predict" else "step_s"
     assert printed["results"][key] == told["rows"][0][key]
 
 
-def test_the_copied_python_gives_the_same_numbers(page: Client, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_copied_python_gives_the_same_numbers(page: Client) -> None:
     told = page.answer("predict", PREDICT)
     found: dict[str, Any] = {}
     exec(told["python"], found)
@@ -190,6 +209,73 @@ def test_a_run_tells_how_far_it_is_and_then_answers(page: Client) -> None:
     assert json.loads(data)["traceEvents"]
     status, told = page.json("GET", f"/api/jobs/{job}/files/passwd")
     assert status == 404
+
+
+def test_a_plan_names_the_best_shows_the_front_and_how_to_launch_it(page: Client) -> None:
+    job = page.start("plan", PLAN)
+    last = page.events(job)[-1]
+    assert last["event"] == "answer", last
+    told = last["answer"]
+    again = rl.plan(**PLAN)  # type: ignore[arg-type]
+    assert told["rows"][0]["deployment"] == again.winner.name
+    assert told["rows"][0]["output_tokens_per_s"] == again.winner.values["output_tokens_per_s"]
+    (dots,) = blocks(told, "scatter")
+    assert len(dots["points"]) == len({one.key for one in (*again.best, *again.front)})
+    best = next(block for block in blocks(told, "table") if block["title"].startswith("Best plans"))
+    assert len(best["rows"]) == len(again.best)
+    assert "winner: " in next(block["text"] for block in blocks(told, "text") if block["kind"] == "why")
+    launched = {block["name"]: block["text"] for block in blocks(told, "file")}
+    assert any("vllm serve" in text for text in launched.values())
+    assert "kind: Deployment" in launched["manifest.yaml"]
+    assert last["files"] == ["Front as CSV", "Report"]
+    status, headers, data = page.ask("GET", f"/api/jobs/{job}/files/Report")
+    assert (status, headers["content-disposition"]) == (200, 'attachment; filename="plan.html"')
+    assert b"Pareto front" in data
+    words = shlex.split(told["command"])
+    ran = CliRunner().invoke(cli, [*words[1:], "--json"])
+    assert parse_json(ran.stdout, "stdout").data["winner"]["deployment"] == again.winner.name
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"ttft": "1 us"}, "comes nearest"),
+        ({"objective": "througput"}, "throughput"),
+        ({"on": "4x h100-smx"}, "h100-sxm"),
+        ({"isl": ""}, "isl"),
+        ({"model": "meta-llama/Llama-3.1-405B", "on": "1x h100-sxm"}, "fits on none"),
+        ({"on": ""}, "on is needed"),
+    ],
+)
+def test_a_plan_that_cannot_be_says_why(page: Client, change: dict[str, str], words: str) -> None:
+    last = page.events(page.start("plan", {**PLAN, **change}))[-1]
+    assert last["event"] == "error"
+    assert words in last["error"]
+
+
+def test_an_account_says_what_rl_impact_says(page: Client) -> None:
+    told = page.answer("impact", {**IMPACT, "lifetime": "5 years"})
+    found: dict[str, Any] = {}
+    exec(told["python"], found)
+    dict_of = found["result"].to_dict()
+    rows = {(row["of"], row["part"]): row["value"] for row in told["rows"]}
+    assert rows["operational_kg", "operation"] == dict_of["operational_kg"]["value"]
+    assert rows["metrics", "site_j_per_request"] == dict_of["metrics"]["site_j_per_request"]["value"]
+    (parts,) = blocks(told, "bar")
+    assert sum(part["share"] for part in parts["parts"]) == pytest.approx(1.0)
+
+
+def test_studies_are_the_coverage_page_and_each_runs(page: Client, repo_root: Path) -> None:
+    told = page.events(page.start("studies", {}))[-1]["answer"]
+    text = (repo_root / "docs" / "coverage.md").read_text()
+    assert len(told["rows"]) == len(re.findall(r"^\|", text, re.M)) - 2
+    assert {row["study"] for row in told["rows"]} <= set(study_names())
+    told = page.events(page.start("studies", {"name": "deepseek-v3-insights"}))[-1]["answer"]
+    ran = CliRunner().invoke(cli, [*shlex.split(told["command"])[1:], "--json"])
+    (printed,) = parse_json(ran.stdout, "stdout").data
+    assert [row["verdict"] for row in told["rows"]] == [claim["verdict"] for claim in printed["claims"]]
+    last = page.events(page.start("studies", {"name": "deepseek-v3-insight"}))[-1]
+    assert "deepseek-v3-insights" in last["error"]
 
 
 def test_a_bad_run_ends_with_its_error(page: Client) -> None:

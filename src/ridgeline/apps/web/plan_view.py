@@ -72,7 +72,7 @@ def _blocks(planned: Planned) -> Iterator[Block]:
     if len(planned.families) > 1:
         yield _table(planned, "Best of each kind", list(planned.families.values()))
     if planned.checks:
-        yield table("Simulated too: predicted means, then mean and p99 as played", _LOSSES, _checked(planned))
+        yield table("Simulated too: predicted means, then mean and p99 as played", _LOSSES, list(_checked(planned)))
     if planned.moved:
         head = ("assumption", "moved", "objective", "winner")
         yield table("What would change the winner: each assumption moved by a tenth", head, moved_words(planned))

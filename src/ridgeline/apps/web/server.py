@@ -25,6 +25,7 @@ from ridgeline.apps.web.views import VIEWS, View
 from ridgeline.core.dtypes import SCHEMES
 from ridgeline.core.errors import RidgelineError, SpecError, UnknownNameError, did_you_mean
 from ridgeline.core.files import parse_json
+from ridgeline.studies.frame.shelf import names as study_names
 
 STATIC = {
     "app.js": "text/javascript",
@@ -210,6 +211,8 @@ def _suggestions(kind: str) -> list[str]:
         return [f"{n}x {chip}" for chip in shelves["chips"][0]() for n in counts] + list(shelves["nodes"][0]())
     if kind == "formats":
         return sorted(SCHEMES)
+    if kind == "studies":
+        return list(study_names())
     if kind == "catalogue":
         return sorted({name for names, _ in shelves.values() for name in names()})
     if kind not in shelves:

@@ -16,6 +16,7 @@ from ridgeline.apps.web.jobs import Told
 from ridgeline.apps.web.plan_view import PLAN, plan
 from ridgeline.apps.web.predict_view import PREDICT, TRAIN, predict, train
 from ridgeline.apps.web.simulate_view import SIMULATE, simulate
+from ridgeline.apps.web.studies_view import STUDIES, studies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,7 @@ class View:
     Attributes:
         answer: from the values of its fields; a quick view answers at once, while its sliders move.
         job: answers after a while instead, told how far it is.
+        opens: the job runs when the page opens, and not only when that is asked.
     """
 
     name: str
@@ -33,6 +35,7 @@ class View:
     fields: Sequence[Field] = ()
     answer: Callable[[Mapping[str, Any]], Answer] | None = None
     job: Callable[[Mapping[str, Any], Told], Answer] | None = None
+    opens: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Its form, as JSON."""
@@ -42,6 +45,7 @@ class View:
             "about": self.about,
             "fields": [field.to_dict() for field in self.fields],
             "job": self.job is not None,
+            "opens": self.opens,
         }
 
 
@@ -58,7 +62,7 @@ VIEWS: Mapping[str, View] = {
         View(
             name="plan",
             title="Plan",
-            about="From a load and its limits to deployments: every legal choice, the best of them and why, launch files.",
+            about="From a load and its limits to deployments: all legal ones ranked, why the best wins, launch files.",
             fields=PLAN,
             job=plan,
         ),
@@ -96,6 +100,14 @@ VIEWS: Mapping[str, View] = {
             about="A chip of your own as a catalogue file: like another, but for what you say; checked, not kept.",
             fields=CHIP,
             answer=chip,
+        ),
+        View(
+            name="studies",
+            title="Studies",
+            about="Published systems, each its claim beside our number; a click runs one.",
+            fields=STUDIES,
+            job=studies,
+            opens=True,
         ),
         View(
             name="accuracy",

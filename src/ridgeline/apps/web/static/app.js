@@ -51,7 +51,7 @@ function open() {
   answer.replaceChildren();
   answer.setAttribute("aria-busy", "false");
   state.last = null;
-  if (!view.job || given.size) ask();
+  if (!view.job || view.opens || given.size) ask();
   else answer.append(element("p", { class: "empty" }, "Nothing has run yet. Change what is asked, then press Run; it takes some seconds, tells how far it is, and can be stopped."));
 }
 
