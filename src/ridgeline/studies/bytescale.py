@@ -8,13 +8,8 @@ from functools import cache
 import numpy as np
 
 from ridgeline.core.seeding import stream
-from ridgeline.hardware import machine
-from ridgeline.hardware.chip import ChipColumns
-from ridgeline.studies.frame import Assumption, Claim, Figure, Outcome, Study
-from ridgeline.training.links import links_of
+from ridgeline.studies.frame import Assumption, Claim, Figure, Outcome, Study, setup_on
 from ridgeline.training.packing import SequenceCost, balanced, cost_of, static_mesh_s
-from ridgeline.training.profile import coefficients, profile, recipe
-from ridgeline.training.setup import Setup
 from ridgeline.workloads.catalogue import model
 
 GAIN = "time of a batch, static mesh over a group per sequence, best of models and contexts"
@@ -27,16 +22,7 @@ RANKS, TENSOR = 128, 8
 @cache
 def _cost(name: str, tokens: int) -> SequenceCost:
     """Seconds of a sequence on one rank, from steps of H100."""
-    whole = machine("8x h100-sxm")
-    assert whole.node is not None, "chips of the catalogue have nodes"
-    setup = Setup(
-        chips=ChipColumns((whole.chip,)),
-        links=links_of([whole.node]),
-        profile=profile("megatron"),
-        recipe=recipe("bf16"),
-        coefficients=coefficients(),
-    )
-    return cost_of(model(name), setup, tokens=tokens, tp=TENSOR)
+    return cost_of(model(name), setup_on("8x h100-sxm"), tokens=tokens, tp=TENSOR)
 
 
 def _lengths(context: int, room: int, assumed: Mapping[str, float]) -> list[int]:
@@ -86,7 +72,7 @@ STUDY = Study(
             value=7.89,
             baseline="static mesh of data and context parallelism; up to",
             why="Under this law sequences of the whole context do most of the arithmetic, on both sides. Where they "
-            "are rare (a spread of 1.5) the same model gives eight; lengths of the paper's batches are not public.",
+            "are rare (median 2,000, spread 1.5) the same model gives eight; the paper's lengths are not public.",
         ),
     ),
     assumptions=(

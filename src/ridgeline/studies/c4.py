@@ -6,17 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ridgeline.hardware import machine
-from ridgeline.hardware.chip import ChipColumns
-from ridgeline.studies.frame import Assumption, Claim, Figure, Outcome, Study
+from ridgeline.studies.frame import Assumption, Claim, Figure, Outcome, Study, setup_on
 from ridgeline.training.checkpoint import Checkpoint
 from ridgeline.training.flows import fat_tree, ring_s
 from ridgeline.training.layout import Layout
-from ridgeline.training.links import links_of
-from ridgeline.training.profile import coefficients, profile, recipe
 from ridgeline.training.reliability import Part, Reliability
 from ridgeline.training.run import Job, play_run
-from ridgeline.training.setup import Setup
 from ridgeline.training.step import train_step
 from ridgeline.training.work import work_of
 from ridgeline.workloads.catalogue import model
@@ -52,16 +47,7 @@ def _collisions() -> float:
 
 def _step_s(slowdown: float, sequences: float) -> float:
     """A model of 22 billion parameters on 512 H800, its network slower by so much."""
-    whole = machine("8x h800")
-    assert whole.node is not None, "chips of the catalogue have nodes"
-    links = links_of([whole.node]).slowed(len(whole.node.levels) - 1, 1.0 / slowdown)
-    setup = Setup(
-        chips=ChipColumns((whole.chip,)),
-        links=links,
-        profile=profile("megatron"),
-        recipe=recipe("bf16"),
-        coefficients=coefficients(),
-    )
+    setup = setup_on("8x h800", network=1.0 / slowdown)
     layout = Layout(chips=512.0, tp=8.0, dp=64.0, seq=2048.0, global_batch=64.0 * sequences, micro_batch=1.0, zero=1.0)
     return float(np.max(train_step(work_of(model("megatron-22b"), 2048.0), layout, setup).step_s))
 

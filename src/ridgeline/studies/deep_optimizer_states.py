@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-import ridgeline as rl
-from ridgeline.studies.frame import Assumption, Claim, Figure, Outcome, Study
-from ridgeline.training.offload import HOST, Moves, laid_out
+from ridgeline.studies.frame import Assumption, Claim, Figure, Outcome, Study, setup_on
+from ridgeline.training.layout import Layout
+from ridgeline.training.offload import HOST, Moves, chain_of, laid_out
+from ridgeline.training.setup import Host
+from ridgeline.training.work import work_of
+from ridgeline.workloads.catalogue import model
 
 GAIN = "time of a step, all updates on the host over interleaved ones, best of models"
 MODELS = ("llama-7b", "llama-13b", "gpt-neox-20b")
 SHARES = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75)
 
 
-def _steps(model: str, assumed: Mapping[str, float]) -> list[float]:
+def _steps(name: str, assumed: Mapping[str, float]) -> list[float]:
     """Seconds of a step by the share of layers that the chip updates; weights stay on the chips, state in the host."""
-    plan = rl.plan_offload(
-        model,
-        on="4x h100-sxm",
-        seq=2048,
-        batch=int(assumed["sequences per chip"]),
-        host_memory="256 GiB",
-        host_link=assumed["link to the host"],
-        framework="deepspeed",
-    )
-    chain = replace(plan.chain, host_update_s=plan.chain.host_update_s * assumed["time of host updates"])
+    host = Host(host_bytes_per_s=assumed["link to the host"])
+    setup, batch = setup_on("4x h100-sxm", framework="deepspeed", host=host), assumed["sequences per chip"]
+    layout = Layout(chips=4.0, seq=2048.0, global_batch=4.0 * batch, micro_batch=batch, dp=4.0, zero=3.0)
+    # Rooms are not asked for: what is moved is given.
+    room = {"device_bytes": math.inf, "host_bytes": math.inf}
+    chain = chain_of(work_of(model(name), 2048.0), layout, setup, **room)
+    chain = replace(chain, host_update_s=chain.host_update_s * assumed["time of host updates"])
     moved = Moves(state=HOST, redone_frac=1.0, overlapped=False)
     return [laid_out(chain, replace(moved, device_updates_frac=share)).makespan_s for share in SHARES]
 
 
 def run(assumed: Mapping[str, float]) -> Outcome:
     """DeepSpeed updates on the host when the backward pass is done; then every k-th layer goes to the chip instead."""
-    steps = {model: _steps(model, assumed) for model in MODELS}
+    steps = {name: _steps(name, assumed) for name in MODELS}
     return Outcome(
         results={GAIN: max(times[0] / min(times) for times in steps.values())},
         figure=Figure(

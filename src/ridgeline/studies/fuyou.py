@@ -8,13 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from ridgeline.hardware import machine
-from ridgeline.hardware.chip import ChipColumns
-from ridgeline.studies.frame import Assumption, Claim, Figure, Outcome, Study
+from ridgeline.studies.frame import Assumption, Claim, Figure, Outcome, Study, setup_on
 from ridgeline.training.layout import Layout
-from ridgeline.training.links import links_of
 from ridgeline.training.offload import NVME, Moves, best, chain_of, laid_out
-from ridgeline.training.profile import coefficients, profile, recipe
-from ridgeline.training.setup import Host, Setup
+from ridgeline.training.setup import Host
 from ridgeline.training.work import work_of
 from ridgeline.workloads.catalogue import model
 
@@ -25,20 +22,12 @@ DRIVES = (1, 2, 4, 6, 8, 12)
 
 def _rates(name: str, batch: int, drives: int, assumed: Mapping[str, float]) -> tuple[float, float]:
     """TFLOP/s of the best moves with weights and state on drives; of ZeRO-Infinity's, which updates at the end."""
-    whole, sequence = machine("1x rtx-4090"), assumed["sequence"]
-    assert whole.node is not None, "chips of the catalogue have nodes"
+    on, sequence = "1x rtx-4090", assumed["sequence"]
     host = Host(host_bytes_per_s=assumed["link to the host"], nvme_bytes_per_s=assumed["rate of a drive"] * drives)
-    setup = Setup(
-        chips=ChipColumns((whole.chip,)),
-        links=links_of([whole.node]),
-        profile=profile("deepspeed"),
-        recipe=recipe("fp16"),
-        coefficients=coefficients(),
-        host=host,
-    )
+    setup = setup_on(on, framework="deepspeed", precision="fp16", host=host)
     work = work_of(model(name), sequence)
     layout = Layout(chips=1.0, seq=sequence, global_batch=float(batch), micro_batch=float(batch), dp=1.0, zero=3.0)
-    room = {"device_bytes": whole.chip.dram.capacity_bytes, "host_bytes": assumed["host memory"]}
+    room = {"device_bytes": machine(on).chip.dram.capacity_bytes, "host_bytes": assumed["host memory"]}
     chain = chain_of(work, layout, setup, **room)
     # One board has the host to itself.
     chain = replace(chain, host_update_s=chain.host_update_s / assumed["boards per measured host"])

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ridgeline.hardware import machine
-from ridgeline.hardware.chip import ChipColumns
-from ridgeline.studies.frame import Assumption, Claim, Figure, Outcome, Study
+from ridgeline.hardware import node
+from ridgeline.studies.frame import Assumption, Claim, Figure, Outcome, Study, setup_on
 from ridgeline.training.islands import Island, island_step
 from ridgeline.training.layout import Layout
-from ridgeline.training.links import links_of
-from ridgeline.training.profile import coefficients, profile, recipe
-from ridgeline.training.setup import Setup
 from ridgeline.training.work import work_of
 from ridgeline.workloads.catalogue import model
 
@@ -21,21 +17,6 @@ HYBRID, ETHERNET = (
 )
 ROCE = "rate, RoCE alone over InfiniBand alone"
 CHIPS, STAGES = 32.0, 2.0
-
-
-def _setup(rate: float) -> Setup:
-    """A100 nodes whose network gives each chip so many bytes/s."""
-    whole = machine("8x a100-80gb-sxm")
-    assert whole.node is not None, "chips of the catalogue have nodes"
-    outer = len(whole.node.levels) - 1
-    share = rate / whole.node.levels[outer].bandwidth_bytes_per_s
-    return Setup(
-        chips=ChipColumns((whole.chip,)),
-        links=links_of([whole.node]).slowed(outer, share),
-        profile=profile("megatron"),
-        recipe=recipe("bf16"),
-        coefficients=coefficients(),
-    )
 
 
 def _step_s(first: float, second: float, between: float, assumed: Mapping[str, float]) -> float:
@@ -51,7 +32,9 @@ def _step_s(first: float, second: float, between: float, assumed: Mapping[str, f
         micro_batch=4.0,
         zero=1.0,
     )
-    islands = [Island(stages=1, setup=_setup(rate), away_bytes_per_s=between) for rate in (first, second)]
+    card = node("dgx-a100").levels[-1].bandwidth_bytes_per_s
+    setups = (setup_on("8x a100-80gb-sxm", network=rate / card) for rate in (first, second))
+    islands = [Island(stages=1, setup=each, away_bytes_per_s=between) for each in setups]
     return island_step(work, layout, islands).step_s
 
 

@@ -61,8 +61,8 @@ STUDY = Study(
             metric=FASTER,
             value=(1.35, 3.4),
             baseline="static instances; v2",
-            why="Inside the range at instances of a whole node. Two or four chips lose little to tensor parallelism, 32 "
-            "more than in the paper: it then crosses nodes.",
+            why="Inside the range at instances of a whole node. Two or four chips lose little to tensor parallelism, "
+            "32 more than in the paper: it then crosses nodes.",
         ),
         Claim(
             metric=LONGER,

@@ -1,5 +1,6 @@
 """What all studies share: what a claim is, how it is judged, where studies are found, and how they are shown."""
 
+from ridgeline.studies.frame.cluster import setup_on
 from ridgeline.studies.frame.shelf import find, names
 from ridgeline.studies.frame.study import Assumption, Claim, Figure, Outcome, Study, Verdict
 from ridgeline.studies.frame.sweep import play, sweep, sweep_some, tail
@@ -19,6 +20,7 @@ __all__ = [
     "find",
     "names",
     "play",
+    "setup_on",
     "sweep",
     "sweep_some",
     "tail",
