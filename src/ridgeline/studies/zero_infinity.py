@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ridgeline.hardware import chip
 from ridgeline.studies.frame import Assumption, Claim, Figure, Outcome, Study, sweep
 
 RATE, PEAK = "rate of a chip, 512 V100, TFLOP/s", "share of the peak"
 LARGEST = "parameters of the largest model that one DGX-2 can hold, billions"
 CHIPS = (64, 128, 256, 512)
+CHIP = "v100-sxm2-32gb"
 
 
 def _trained(assumed: Mapping[str, float], chips: list[int]) -> dict[str, np.ndarray]:
@@ -22,7 +24,7 @@ def _trained(assumed: Mapping[str, float], chips: list[int]) -> dict[str, np.nda
         heads=256,
         vocab=50257,
         seq=1024,
-        chip="v100-sxm2-32gb",
+        chip=CHIP,
         chips=chips,
         micro_batch=assumed["sequences per chip"],
         global_batch=[count * assumed["sequences per chip"] for count in chips],
@@ -43,7 +45,7 @@ def run(assumed: Mapping[str, float]) -> Outcome:
     return Outcome(
         results={
             RATE: float(rate[-1]),
-            PEAK: float(rate[-1]) / 125.0,
+            PEAK: float(rate[-1]) * 1e12 / chip(CHIP).peak_flops_per_s("fp16"),
             LARGEST: held,
         },
         figure=Figure(
