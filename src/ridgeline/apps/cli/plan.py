@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ridgeline.api.columns import NUMBER, TEXT, Column
 from ridgeline.api.plan_columns import ASKED
 from ridgeline.apps.cli.flags import JsonOption, parameter, show
 from ridgeline.apps.cli.progress import progress
@@ -21,6 +22,9 @@ EXAMPLES = """Examples:
     --ttft 2s --tpot 50ms --objective cost,latency --explain
 
   ridgeline plan --question question.yaml --json
+
+  ridgeline plan --train --model meta-llama/Llama-3.1-70B --on "256x h100-sxm" --seq 8192 --global-batch 1024 \\
+    --tokens 1T --chips 64,128,256
 """
 
 QuestionOption = Annotated[
@@ -33,6 +37,18 @@ SimulateOption = Annotated[
 OutOption = Annotated[str, typer.Option("--out", metavar="FILE", help="best plans and front: CSV, Parquet, or -")]
 ReportOption = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="a page with plots: .html")]
 TopOption = Annotated[int, typer.Option("--top", metavar="N", help="plans that are ranked")]
+TrainOption = Annotated[bool, typer.Option("--train", help="layouts of a training run instead")]
+
+TRAINED: tuple[Column, ...] = (
+    Column(name="seq", kind=NUMBER, doc="--train: tokens per sequence", default=0.0, whole=True),
+    Column(name="global_batch", kind=NUMBER, doc="--train: sequences per step", default=0.0, whole=True),
+    Column(name="tokens", kind=TEXT, doc='--train: of the whole run ("15T"), for its days and its money', default=""),
+    Column(name="precision", kind=TEXT, doc="--train: bf16, fp8, mxfp8, nvfp4, ...; bf16 unless said", default=""),
+    Column(name="framework", kind=TEXT, doc="--train: whose training stack", default=""),
+    Column(name="chips", kind=TEXT, doc='--train: numbers of chips to try besides all: "64, 128"', default=""),
+    Column(name="choices", kind=TEXT, doc="--train: usual layouts, or all", choices=("usual", "all"), default=""),
+)
+"""What a training run is asked, beside model and machines."""
 
 
 def _own(
@@ -43,6 +59,7 @@ def _own(
     simulate: SimulateOption = None,
     out: OutOption = "",
     report: ReportOption = None,
+    train: TrainOption = False,
     json: JsonOption = False,
 ) -> None:
     """The options beside what is asked; only the signature is used."""
@@ -52,11 +69,63 @@ def plan(**given: Any) -> None:
     """Search every legal deployment at once: which serves this load best, and why."""
     own = {name: given.pop(name) for name in inspect.signature(_own).parameters}
     asked = {name: value for name, value in given.items() if value is not None}
+    if own["train"]:
+        _train(asked, own)
+        return
+    lost = sorted(column.name for column in TRAINED if column.name in asked)
+    if lost:
+        raise typer.BadParameter("these belong to a training run: add --train", param_hint=", ".join(map(_flag, lost)))
     names = [name.strip() for name in str(asked.pop("model", "")).split(",") if name.strip()]
     if len(names) > 1 and (own["out"] or own["report"]):
         raise typer.BadParameter("one model at a time with --out or --report", param_hint="--model")
     for model in names or [""]:
         _one({**asked, **({"model": model} if model else {})}, own)
+
+
+def _train(asked: dict[str, Any], own: dict[str, Any]) -> None:
+    """The best layouts of a training run, and the front of time and money."""
+    from ridgeline.api.plan_training import plan_training
+    from ridgeline.core import units
+    from ridgeline.search.layouts import Space
+
+    known = {"model", "on", *(column.name for column in TRAINED)}
+    lost = [_flag(name) for name in sorted(asked.keys() - known)]
+    lost += [f"--{name}" for name in ("question", "explain", "simulate", "out", "report") if own[name]]
+    if lost:
+        raise typer.BadParameter("these do not belong to a training run", param_hint=", ".join(lost))
+    needed = [_flag(name) for name in ("model", "on", "seq", "global_batch") if name not in asked]
+    if needed:
+        raise typer.BadParameter("a training run needs them", param_hint=", ".join(needed))
+    sizes = [units.parse(str(asked[name]), "count", at=_flag(name), bare_ok=True) for name in ("seq", "global_batch")]
+    counts = [word.strip() for word in str(asked.get("chips", "")).split(",") if word.strip()]
+    chosen = str(asked.get("choices", "usual"))
+    if chosen not in ("usual", "all"):
+        raise typer.BadParameter("usual or all", param_hint="--choices")
+    start = time.perf_counter()
+    planned = plan_training(
+        str(asked["model"]),
+        on=str(asked["on"]),
+        seq=int(sizes[0]),
+        global_batch=int(sizes[1]),
+        precision=str(asked.get("precision", "bf16")),
+        framework=str(asked.get("framework", "")),
+        tokens=str(asked.get("tokens", "")),
+        chips=[int(units.parse(word, "count", at="--chips", bare_ok=True)) for word in counts],
+        space=Space.everything() if chosen == "all" else None,
+        shown=own["top"],
+    )
+    took_s = time.perf_counter() - start
+    if own["json"]:
+        from json import dumps
+
+        typer.echo(dumps(planned.to_dict(), indent=2))
+    else:
+        show(planned)
+    typer.echo(f"{planned.legal:,} layouts, {planned.fitting:,} fit, in {took_s:.2f} s", err=True)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _one(asked: dict[str, Any], own: dict[str, Any]) -> None:
@@ -84,5 +153,5 @@ def _one(asked: dict[str, Any], own: dict[str, Any]) -> None:
 
 
 plan.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-    [*inspect.signature(_own, eval_str=True).parameters.values(), *(parameter(column) for column in ASKED)]
+    [*inspect.signature(_own, eval_str=True).parameters.values(), *(parameter(column) for column in (*ASKED, *TRAINED))]
 )
