@@ -36,6 +36,7 @@ FEW = "/simulate?model=meta-llama%2FLlama-3.1-8B&on=h100-sxm&arrivals=poisson(4%
 PLANNED = (
     "/plan?model=meta-llama%2FLlama-3.1-8B&on=4x+h100-sxm&isl=1000&osl=200&ttft=1+s&tpot=40+ms&runtime=vllm&mode=agg"
 )
+LAID = "/layouts?model=meta-llama%2FLlama-3.1-8B&on=32x+h100-sxm&seq=4096&global_batch=64&tokens=1T&chips=8%2C16"
 LONG = FEW.replace("requests=300", "requests=150000")
 
 
@@ -116,7 +117,7 @@ UNNAMED = """[...document.querySelectorAll("input, select, textarea, button, a, 
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_each_view_draws_on_a_desk_and_on_a_phone(chromium: Any, page: Client, repo_root: Path, view: str) -> None:
-    path = {"predict": ASKED, "simulate": FEW, "plan": PLANNED}.get(view, f"/{view}")
+    path = {"predict": ASKED, "simulate": FEW, "plan": PLANNED, "layouts": LAID}.get(view, f"/{view}")
     for name, device in (("desk", DESK), ("phone", PHONE)):
         with window(chromium, page, **device) as opened:
             opened.goto(path)
