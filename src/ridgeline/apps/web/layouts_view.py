@@ -71,7 +71,7 @@ def _blocks(planned: TrainingPlan) -> list[Block]:
         ("power_w_per_chip", units.si(best.power_w_per_chip, "W"), "boards alone"),
     ]
     if not math.isnan(best.run_s):
-        shown.append(("run", units.duration(best.run_s), f"{planned.case['tokens']:.3g} tokens"))
+        shown.append(("run", units.duration(best.run_s), f"{units.count(float(planned.case['tokens']))} tokens"))
     if not math.isnan(best.cost_usd):
         shown.append(("cost", f"${best.cost_usd:,.0f}", "rent of the chips over the run"))
     blocks = [text(f"Fastest: {layout_words(best)}, bound by {best.bound}.", kind="why"), numbers(shown)]

@@ -132,7 +132,11 @@ function soon(after) {
   timer = setTimeout(ask, after);
 }
 
-form.addEventListener("submit", (event) => { event.preventDefault(); ask(); });
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  ask();
+  if (answer.getBoundingClientRect().top > innerHeight * 0.7) answer.scrollIntoView();
+});
 
 // Links in tables: the same view with another value of a field.
 const follow = {
