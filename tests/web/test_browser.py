@@ -88,7 +88,7 @@ def fits(opened: Any) -> bool:
 def picture(opened: Any, repo_root: Path, name: str) -> None:
     folder = repo_root / "build" / "screenshots"
     folder.mkdir(parents=True, exist_ok=True)
-    whole = opened.evaluate("document.documentElement.scrollHeight") < 8000
+    whole = opened.evaluate("document.documentElement.scrollHeight") < 14_000
     opened.screenshot(path=str(folder / f"{name}.png"), full_page=whole)
 
 

@@ -119,7 +119,7 @@ function value(cell) {
 }
 
 // A column of numbers, each with a unit or without; words that begin with a number are words.
-const NUMBER = /^[~$+-]?[\d,]*\.?\d+(e[+-]?\d+)?\s?[%\p{L}$]{0,8}(\/[\p{L}]{1,8}){0,2}$/u;
+const NUMBER = /^[~$+-]?[\d,]*\.?\d+(e[+-]?\d+)?[kMBT]?\s?[%\p{L}$]{0,8}(\/[\p{L}]{1,8}){0,2}$/u;
 const isNumber = (cell) => NUMBER.test(cell) || cell === "-" || cell === "";
 
 function compare(a, b) {
