@@ -34,6 +34,10 @@ EXACT = 1e-11
 TINY = 1e-6
 """Lower end of the bracket: a lane that decodes a millionth of a sequence is empty."""
 
+MOST_CAME = 0.7
+"""Share of the time that prompts take, at most, when those are counted that came during a request's own: beyond it they
+wait for room in iterations, which is counted apart. Chosen, of 0.7 and 0.95, by agreement with the simulator.
+"""
 
 MOST_USED = 0.95
 """Share of the token budget that prompts use, at most, when their backlog is estimated: a closed loop bounds it."""
@@ -215,6 +219,22 @@ class Lane:
         extra_s = spread * busy_s + np.maximum(per_request - spread, 0.0) * decode_s
         return np.where(per_request > 0, extra_s, self.chunks * busy_s)
 
+    def busy_interval_s(self, n: Value, rate: Value) -> Column:
+        """Mean time between completions while `n` sequences decode, and prompts come at a rate whatever `n` is.
+
+        Prompts take the lane for a share of the time that depends on their own rate, not on that of completions; both
+        are equal where completions keep up, and so is this and `interval_s`.
+        """
+        decode_s = self.load.iterations / np.maximum(n, 1e-9) * self.times.decode(n)
+        whole_s = self.interval_s(n)
+        prompt_s = np.maximum(whole_s - decode_s, 0.0)
+        taken = np.minimum(rate * prompt_s, MOST_USED)
+        # Prompts that came during a request's own, and during theirs, are ahead of its first decode iterations.
+        share = np.minimum(rate * self.prefill_s(n), MOST_CAME)
+        came = share / (1.0 - share)
+        met_s = decode_s + came * prompt_s / np.maximum(n, 1.0)
+        return np.asarray(np.where(np.asarray(self.load.iterations) > 0, met_s / (1.0 - taken), whole_s))
+
     @cached_property
     def most_decoding(self) -> Column:
         """Sequences that can decode while prompts enter no faster than the token budget takes them."""
@@ -351,17 +371,17 @@ def arrivals(lane: Lane, n: Column, most: Column, rate: Column) -> State:
 
 
 def _mean_number(lane: Lane, n: Column, most: Column, rate: Column) -> Column:
-    """Mean of the birth and death process with births at `rate` and a death every `interval_s(n)`.
+    """Mean of the birth and death process with births at `rate` and a death every `busy_interval_s(n)`.
 
     It is summed over whole numbers around its mode `n`, or over points between them where it is wide.
     """
     near = np.maximum(n * 1.01, n + 0.01)
-    slack = np.log(lane.interval_s(n) / lane.interval_s(near)) / np.log(near / n)
+    slack = np.log(lane.busy_interval_s(n, rate) / lane.busy_interval_s(near, rate)) / np.log(near / n)
     width = 7.0 * np.sqrt(n / np.clip(slack, 0.02, 1.0)) + 8.0
     low = np.floor(np.maximum(n - width, 0.0))
     gap = np.maximum((np.minimum(n + width, np.maximum(most, 1.0)) - low) / (POINTS - 1), 1.0)
     x = low + gap * np.arange(POINTS)[:, None]
-    log = np.log(rate * lane.interval_s(np.maximum(x, TINY)))
+    log = np.log(rate * lane.busy_interval_s(np.maximum(x, TINY), rate))
     rise = gap * (log[1:] + log[:-1]) / 2.0 + (log[1:] - log[:-1]) / 2.0
     rise = np.where(x[1:] > most + 0.5, -np.inf, rise)
     weight = np.concatenate([np.zeros_like(rise[:1]), np.cumsum(rise, axis=0)])
