@@ -36,6 +36,7 @@ FEW = "/simulate?model=meta-llama%2FLlama-3.1-8B&on=h100-sxm&arrivals=poisson(4%
 PLANNED = (
     "/plan?model=meta-llama%2FLlama-3.1-8B&on=4x+h100-sxm&isl=1000&osl=200&ttft=1+s&tpot=40+ms&runtime=vllm&mode=agg"
 )
+LAID = "/layouts?model=meta-llama%2FLlama-3.1-8B&on=32x+h100-sxm&seq=4096&global_batch=64&tokens=1T&chips=8%2C16"
 LONG = FEW.replace("requests=300", "requests=150000")
 
 
@@ -49,8 +50,8 @@ def chromium() -> Iterator[Any]:
 
 
 @contextmanager
-def window(chromium: Any, client: Client, **more: Any) -> Iterator[Any]:
-    """A fresh window; whatever it complains of is a failure."""
+def window(chromium: Any, client: Client, *, forgiven: tuple[str, ...] = (), **more: Any) -> Iterator[Any]:
+    """A fresh window; whatever it complains of is a failure, but for the browser's own lines about refusals."""
     context = chromium.new_context(base_url=client.base, **{**DESK, **more})
     context.set_default_timeout(30_000)
     opened, complaints = context.new_page(), []
@@ -60,10 +61,9 @@ def window(chromium: Any, client: Client, **more: Any) -> Iterator[Any]:
     opened.on(
         "request", lambda asked: None if asked.url.startswith((client.base, "blob:")) else complaints.append(asked.url)
     )
-    opened.complaints = complaints
     yield opened
     context.close()
-    assert complaints == []
+    assert [words for words in complaints if not any(word in words for word in forgiven)] == []
 
 
 def settled(opened: Any) -> None:
@@ -88,7 +88,7 @@ def fits(opened: Any) -> bool:
 def picture(opened: Any, repo_root: Path, name: str) -> None:
     folder = repo_root / "build" / "screenshots"
     folder.mkdir(parents=True, exist_ok=True)
-    whole = opened.evaluate("document.documentElement.scrollHeight") < 8000
+    whole = opened.evaluate("document.documentElement.scrollHeight") < 14_000
     opened.screenshot(path=str(folder / f"{name}.png"), full_page=whole)
 
 
@@ -116,7 +116,7 @@ UNNAMED = """[...document.querySelectorAll("input, select, textarea, button, a, 
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_each_view_draws_on_a_desk_and_on_a_phone(chromium: Any, page: Client, repo_root: Path, view: str) -> None:
-    path = {"predict": ASKED, "simulate": FEW, "plan": PLANNED}.get(view, f"/{view}")
+    path = {"predict": ASKED, "simulate": FEW, "plan": PLANNED, "layouts": LAID}.get(view, f"/{view}")
     for name, device in (("desk", DESK), ("phone", PHONE)):
         with window(chromium, page, **device) as opened:
             opened.goto(path)
@@ -200,7 +200,7 @@ def test_files_come_down(chromium: Any, page: Client, tmp_path: Path) -> None:
 
 
 def test_bad_input_is_said_and_can_be_mended(chromium: Any, page: Client, repo_root: Path) -> None:
-    with window(chromium, page) as opened:
+    with window(chromium, page, forgiven=("422",)) as opened:
         opened.goto(ASKED)
         settled(opened)
         opened.fill("#field-on", "2x h100-smx")
@@ -211,7 +211,6 @@ def test_bad_input_is_said_and_can_be_mended(chromium: Any, page: Client, repo_r
         opened.fill("#field-on", "2x h100-sxm")
         alert.wait_for(state="detached")
         assert number(opened, "tpot_s")
-        opened.complaints[:] = [words for words in opened.complaints if "422" not in words]  # the browser's own line
 
 
 def test_a_run_tells_how_far_it_is_stops_and_gives_its_trace(chromium: Any, page: Client, tmp_path: Path) -> None:
@@ -344,7 +343,7 @@ DRAWN = (Path(__file__).parent / "drawn.js").read_text()
 
 def test_no_name_runs_in_the_page(chromium: Any, page: Client) -> None:
     assert len(PAYLOADS) >= 100
-    with window(chromium, page) as opened:
+    with window(chromium, page, forgiven=("422", "404", "Content Security Policy")) as opened:
         opened.goto("/catalogue?kind=sites")
         settled(opened)
         assert opened.evaluate(DRAWN, PAYLOADS) == [False, 0, 0]
@@ -354,11 +353,8 @@ def test_no_name_runs_in_the_page(chromium: Any, page: Client) -> None:
             settled(opened)
             assert opened.locator("#answer .error").count() == 1
             assert opened.evaluate("document.querySelectorAll('#answer *').length") == 1
-        opened.complaints[:] = [words for words in opened.complaints if "422" not in words]
         opened.goto("/none<script>")
         assert "script" not in opened.evaluate("[...document.querySelectorAll('script')].map((s) => s.src).join()")
-        blocked = ("404", "Content Security Policy")  # the browser's own lines
-        opened.complaints[:] = [words for words in opened.complaints if not any(word in words for word in blocked)]
 
 
 def test_a_study_runs_from_its_row_of_the_coverage_table(chromium: Any, page: Client) -> None:

@@ -24,7 +24,8 @@ from ridgeline.apps.web.server import application
 from ridgeline.apps.web.views import VIEWS
 
 BASES: dict[str, dict[str, str]] = {"predict": PREDICT, "train": TRAIN, "simulate": {**SIMULATE, "requests": "100"}}
-BASES |= {"plan": PLAN, "impact": IMPACT}
+BASES |= {"plan": PLAN, "impact": IMPACT, "layouts": {"model": "meta-llama/Llama-3.1-8B", "on": "8x h100-sxm"}}
+BASES["layouts"] |= {"seq": "4096", "global_batch": "64"}
 SECRET = "token with ünusual 🜁 marks".encode().hex()
 WRITE = {"method": "POST", "path": "/api/views/catalogue"}
 

@@ -265,6 +265,25 @@ def test_an_account_says_what_rl_impact_says(page: Client) -> None:
     assert sum(part["share"] for part in parts["parts"]) == pytest.approx(1.0)
 
 
+def test_layouts_are_those_of_rl_plan_training(page: Client) -> None:
+    asked = {"model": "meta-llama/Llama-3.1-8B", "on": "32x h100-sxm", "seq": "4096", "global_batch": "64"}
+    last = page.events(page.start("layouts", {**asked, "tokens": "1B", "chips": "8, 16"}))[-1]
+    assert last["event"] == "answer", last
+    told = last["answer"]
+    found: dict[str, Any] = {}
+    exec(told["python"], found)
+    best = found["result"].best[0]
+    assert told["rows"][0]["step_s"] == best.step_s
+    assert told["rows"][0]["tp"] == best.columns["tp"]
+    ran = CliRunner().invoke(cli, [*shlex.split(told["command"])[1:], "--json"])
+    assert parse_json(ran.stdout, "stdout").data["results"]["best"][0]["step_s"] == best.step_s
+    bad = [({"chips": "8, x"}, "whole numbers"), ({"chips": "999"}, "chips"), ({"on": "2x h100-sxm"}, "layout")]
+    bad += [({"seq": words}, "seq") for words in ("", "many", "0", "-1", "0.5", "1e400", "nan")]
+    for change, words in bad:
+        last = page.events(page.start("layouts", {**asked, "model": "meta-llama/Llama-3.1-70B", **change}))[-1]
+        assert words in last["error"]
+
+
 def test_studies_are_the_coverage_page_and_each_runs(page: Client, repo_root: Path) -> None:
     told = page.events(page.start("studies", {}))[-1]["answer"]
     text = (repo_root / "docs" / "coverage.md").read_text()

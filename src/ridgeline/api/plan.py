@@ -54,7 +54,7 @@ SHOWN = (
 class Unsatisfiable(PlanError):
     """No candidate keeps all limits; the message says by how much, and which comes nearest."""
 
-    code = "RL0120"
+    code = "RL0140"
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,7 +38,7 @@ DAY_S = 86_400.0
 class NothingFitsError(RidgelineError):
     """No layout of the space fits in memory."""
 
-    code = "RL0121"
+    code = "RL0141"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

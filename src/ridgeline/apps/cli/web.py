@@ -25,7 +25,7 @@ def web(
         str, typer.Option("--token", metavar="TEXT", help="what visitors bring; drawn if others can reach it")
     ] = "",
 ) -> None:
-    """Serve the web page: predict, simulate, catalogue, accuracy. Works offline; binds this machine alone."""
+    """Serve the web page: predict, plan, simulate, train, account, studies. Works offline; binds this machine alone."""
     from ridgeline.core.errors import MissingExtraError
 
     try:

@@ -13,6 +13,7 @@ from ridgeline.apps.web.chip_view import CHIP, chip
 from ridgeline.apps.web.fields import Field
 from ridgeline.apps.web.impact_view import IMPACT, impact
 from ridgeline.apps.web.jobs import Told
+from ridgeline.apps.web.layouts_view import LAYOUTS, layouts
 from ridgeline.apps.web.plan_view import PLAN, plan
 from ridgeline.apps.web.predict_view import PREDICT, TRAIN, predict, train
 from ridgeline.apps.web.simulate_view import SIMULATE, simulate
@@ -79,6 +80,13 @@ VIEWS: Mapping[str, View] = {
             about="A training step: time, tokens per second, utilisation, memory.",
             fields=TRAIN,
             answer=train,
+        ),
+        View(
+            name="layouts",
+            title="Layouts",
+            about="Ways to lay a training run on machines: the fastest that fit, and what more chips buy.",
+            fields=LAYOUTS,
+            job=layouts,
         ),
         View(
             name="impact",

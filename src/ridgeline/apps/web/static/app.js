@@ -3,7 +3,7 @@ import { draw, element } from "/static/draw.js";
 
 const form = document.getElementById("form");
 const answer = document.getElementById("answer");
-const state = { views: {}, view: null, source: null, job: null, asked: 0, asking: false, again: false, last: null };
+const state = { views: {}, view: null, source: null, job: null, asked: 0, asking: false, again: false, stopping: false, last: null };
 
 async function start() {
   theme(localStorage.getItem("theme"));
@@ -67,7 +67,11 @@ function fill(view, given) {
   if (more.childElementCount > 1) form.append(more);
   if (view.job) {
     form.append(element("div", { class: "run" }, element("button", { type: "submit" }, "Run"),
-      element("button", { type: "button", id: "stop", hidden: true, onclick: () => cancel(state.job) }, "Stop")));
+      element("button", { type: "button", id: "stop", hidden: true, onclick: () => {
+        cancel(state.job);
+        answer.querySelector("[role=status]")?.replaceChildren("stopping …");
+        state.stopping = true;
+      } }, "Stop")));
   }
 }
 
@@ -132,7 +136,11 @@ function soon(after) {
   timer = setTimeout(ask, after);
 }
 
-form.addEventListener("submit", (event) => { event.preventDefault(); ask(); });
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  ask();
+  if (answer.getBoundingClientRect().top > innerHeight * 0.7) answer.scrollIntoView();
+});
 
 // Links in tables: the same view with another value of a field.
 const follow = {
@@ -181,13 +189,14 @@ async function run(view, number) {
   const { job } = await post(`/api/views/${view.name}/jobs`, values());
   if (number !== state.asked || view !== state.view) return cancel(job);
   state.job = job;
+  state.stopping = false;
   const words = element("p", { role: "status" }, "starting"), bar = element("progress", { max: 1, value: 0, "aria-label": "Progress" });
   answer.replaceChildren(bar, words);
   document.getElementById("stop").hidden = false;
   state.source = new EventSource(`/api/jobs/${job}/events`);
   state.source.addEventListener("message", (message) => {
     const told = JSON.parse(message.data);
-    if (told.event === "progress") { bar.value = told.share; words.textContent = `${Math.round(told.share * 100)} % ${told.words}`; return; }
+    if (told.event === "progress") { bar.value = told.share; if (!state.stopping) words.textContent = `${Math.round(told.share * 100)} % ${told.words}`; return; }
     stop();
     if (told.event === "error") fail(told.error);
     else show(told.answer, told.files.map((name) => [name, `/api/jobs/${job}/files/${name}`]));

@@ -42,10 +42,10 @@ function bar(block) {
   const whole = element("div", { class: "bar", role: "img", "aria-label": block.parts.map((p) => `${p.name} ${p.words}`).join(", ") });
   const legend = element("ul", { class: "legend" });
   block.parts.forEach((part) => {
-    const piece = element("span", { class: `part p${part.tone % 7}`, title: `${part.name}: ${part.words}` });
+    const piece = element("span", { class: `part p${part.tone % 10}`, title: `${part.name}: ${part.words}` });
     piece.style.flexGrow = String(Math.max(part.share, 0));
     whole.append(piece);
-    legend.append(element("li", {}, element("span", { class: `key p${part.tone % 7}` }), `${part.name} ${part.words}`));
+    legend.append(element("li", {}, element("span", { class: `key p${part.tone % 10}` }), `${part.name} ${part.words}`));
   });
   return element("figure", {}, element("figcaption", {}, block.title), whole, legend);
 }
@@ -70,6 +70,7 @@ function picture(block) {
 
 function table(block, page) {
   const body = element("tbody");
+  const numeric = block.head.map((_, i) => block.rows.some((cells) => cells[i]) && block.rows.every((cells) => isNumber(String(cells[i] ?? "-"))));
   const rows = block.rows.map((cells) => {
     const row = element("tr");
     cells.forEach((cell, i) => {
@@ -80,14 +81,14 @@ function table(block, page) {
           event.preventDefault();
           page.follow.go({ [block.links]: shown });
         } }, shown)));
-      } else row.append(element(i === 0 ? "th" : "td", i === 0 ? { scope: "row" } : { class: isNumber(shown) ? "number" : "" }, shown));
+      } else row.append(element(i === 0 ? "th" : "td", i === 0 ? { scope: "row" } : { class: numeric[i] ? "number" : null }, shown));
     });
     return { cells, row };
   });
   body.append(...rows.map((each) => each.row));
   let order = { column: -1, up: true };
   const head = element("tr", {}, ...block.head.map((name, i) =>
-    element("th", { scope: "col", "aria-sort": "none", class: rows.length && rows.every(({ cells }) => isNumber(String(cells[i] ?? "-"))) ? "number" : "" }, element("button", { type: "button", title: "sort", "aria-label": name ? null : "what", onclick: (event) => {
+    element("th", { scope: "col", "aria-sort": "none", class: numeric[i] && i ? "number" : null }, element("button", { type: "button", title: "sort", "aria-label": name ? null : "what", onclick: (event) => {
       order = { column: i, up: order.column === i ? !order.up : true };
       rows.sort((a, b) => compare(a.cells[i], b.cells[i]) * (order.up ? 1 : -1));
       body.append(...rows.map((each) => each.row));
@@ -117,7 +118,9 @@ function value(cell) {
   return Number(found[1].replaceAll(",", "")) * scale;
 }
 
-const isNumber = (cell) => !Number.isNaN(value(cell)) || cell === "-";
+// A column of numbers, each with a unit or without; words that begin with a number are words.
+const NUMBER = /^[~$+-]?[\d,]*\.?\d+(e[+-]?\d+)?[kMBT]?\s?[%\p{L}$]{0,8}(\/[\p{L}]{1,8}){0,2}$/u;
+const isNumber = (cell) => NUMBER.test(cell) || cell === "-" || cell === "";
 
 function compare(a, b) {
   const [x, y] = [value(a), value(b)];
@@ -135,7 +138,8 @@ function ticks(values) {
   return Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step);
 }
 
-const short = (v) => Math.abs(v) >= 1e4 || (v && Math.abs(v) < 1e-3) ? v.toExponential(1) : String(Number(v.toPrecision(4)));
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 4 });
+const short = (v) => (v && Math.abs(v) < 1e-3 ? String(Number(v.toPrecision(3))) : compact.format(Number(v.toPrecision(6))));
 
 // Candidates as dots that can be hovered, chosen with the keyboard, and pinned, two at a time, to compare.
 function scatter(block) {
