@@ -142,7 +142,7 @@ def test_operations_cost_more_in_wider_formats_and_older_nodes() -> None:
     assert mac_j("bf16", 45).value > mac_j("bf16", 7).value > mac_j("bf16", 3).value
     flop = mac_j("bf16", 5) * 0.5
     assert flop.low < 0.79e-12 < flop.high
-    assert byte_j("HBM3") == pytest.approx(31.2e-12)
+    assert byte_j("HBM3") == pytest.approx(31.36e-12)
     assert byte_j("LPDDR5X") < byte_j("DDR5")
     with pytest.raises(UnknownNameError):
         byte_j("tape")

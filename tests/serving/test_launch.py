@@ -16,6 +16,7 @@ from ridgeline.api.launch import launch_case, launch_files, read_launch, write_f
 from ridgeline.api.predict import predict
 from ridgeline.core.errors import FileFormatError, RidgelineError, SpecError, UnknownNameError
 from ridgeline.core.files import parse_yaml
+from ridgeline.serving.launch.facts import chip_of_label, fact
 from ridgeline.serving.launch.flags import engine_flags, engine_names
 from ridgeline.serving.launch.shell import commands_in
 
@@ -467,3 +468,21 @@ def test_groups_charts_and_graphs_of_the_field_are_read(tmp_path: Path) -> None:
 def test_no_files_for_what_is_no_deployment(case: dict[str, Any], options: dict[str, int]) -> None:
     with pytest.raises(RidgelineError):
         launch_files(case, "vllm", **options)
+
+
+@pytest.mark.parametrize("chip", sorted(fact("products")))
+def test_a_product_label_that_we_write_is_read_back_as_the_same_chip(chip: str) -> None:
+    assert chip_of_label(fact("product_label"), fact("products")[chip]) == chip
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "chip"),
+    [
+        ("amd.com/gpu.product-name", "AMD_Instinct_MI300X_OAM", "mi300x"),
+        ("cloud.google.com/gke-accelerator", "nvidia-gb200", "gb200"),
+        ("kubernetes.io/arch", "nvidia-gb200", ""),
+        ("nvidia.com/gpu.product", "NVIDIA-NO-SUCH-CHIP", ""),
+    ],
+)
+def test_labels_of_other_makers_name_chips_too(key: str, value: str, chip: str) -> None:
+    assert chip_of_label(key, value) == chip

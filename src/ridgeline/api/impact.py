@@ -218,7 +218,7 @@ def _rent(chip: Chip, card: Mapping[str, float], *, spot: bool) -> float:
     rent = card.get("rent", chip.rent_usd_per_s)
     if rent is None:
         raise SpecError(f"no rent of {chip.name} is known", at="rented", fix="give a price card with `rent`")
-    return rent * fact("money", "spot_discount").value if spot else rent
+    return rent * fact("money", "spot_share").value if spot else rent
 
 
 def job_of(
