@@ -20,13 +20,8 @@ def counted(title: str, quiet: bool) -> Iterator[Callable[[int, int], None] | No
     if quiet:
         yield None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with _bar(title) as update:
+        yield lambda done, total: update(done, total, title)
 
 
 @contextmanager
@@ -35,16 +30,10 @@ def progress(title: str, quiet: bool) -> Iterator[Progress | None]:
     if quiet:
         yield None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
+    with _bar(title) as update:
 
         def tell(time_s: float, ended: int, total: int, so_far: str) -> None:
-            words = f"{title}, {time_s:,.0f} s simulated{', ' if so_far else ''}{so_far}"
-            bar.update(task, completed=ended, total=total, description=words)
+            update(ended, total, f"{title}, {time_s:,.0f} s simulated{', ' if so_far else ''}{so_far}")
 
         yield tell
 
@@ -55,25 +44,10 @@ def counting(title: str, quiet: bool) -> Iterator[Counted | None]:
     if quiet:
         yield None
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    seen = console.is_terminal
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not seen) as bar:
-        task = bar.add_task(title, total=None)
+    with _bar(title, watched=True) as update:
 
         def tell(done: int, total: int, failed: int) -> None:
-            words = f"{title}, {failed:,} with an error" if failed else title
-            bar.update(task, completed=done, total=total, description=words)
+            update(done, total, f"{title}, {failed:,} with an error" if failed else title)
 
         yield tell
 
@@ -81,14 +55,39 @@ def counting(title: str, quiet: bool) -> Iterator[Counted | None]:
 @contextmanager
 def rows_progress(title: str) -> Iterator[Told]:
     """A bar of the rows of a table that are done, and how far the one under way is."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
+    with _bar(title) as update:
 
         def tell(done: int, rows: int, words: str) -> None:
-            bar.update(task, completed=done, total=rows, description=f"{title}{', ' if words else ''}{words}")
+            update(done, rows, f"{title}{', ' if words else ''}{words}")
 
         yield tell
+
+
+@contextmanager
+def _bar(title: str, *, watched: bool = False) -> Iterator[Callable[[int, int, str], None]]:
+    """The bar of all of them, told how many are done, of how many, and what it says of them.
+
+    A `watched` one says how long it will take, and is drawn on a terminal only.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    columns += [TimeElapsedColumn(), *([TimeRemainingColumn()] if watched else [])]
+    console = Console(stderr=True)
+    hidden = watched and not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task(title, total=None)
+
+        def update(done: int, total: int, words: str) -> None:
+            bar.update(task, completed=done, total=total, description=words)
+
+        yield update

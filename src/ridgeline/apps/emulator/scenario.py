@@ -22,7 +22,7 @@ from ridgeline.core.forms import Place, validated
 from ridgeline.serving.engine.step_table import StepTimes
 from ridgeline.serving.fleet.fleet import Fleet
 from ridgeline.serving.fleet.members import Member
-from ridgeline.serving.fleet.upkeep import replicas_of
+from ridgeline.serving.fleet.upkeep import fail_together, replicas_of
 from ridgeline.sim import Simulation
 
 
@@ -111,12 +111,7 @@ def _happen(fleet: Fleet, control: Simulation, event: Event, replicas: dict[int,
         return
     lanes = replicas[event.number]
     if event.what == "fail":
-        up = [lane for lane in lanes if lane.up]
-        for lane in up:
-            lane.up = False  # none of them takes what the others lose
-        for lane in up:
-            lane.up = True
-            fleet.fail(lane, control.now_s)
+        fail_together(fleet, [lane for lane in lanes if lane.up], control.now_s)
         if event.for_s:
             control.schedule(event.for_s, _start, fleet, control, lanes)
         return

@@ -19,7 +19,6 @@ from ridgeline.serving.record.played import DONE
 
 _GET = {"/health", "/ping", "/version", "/metrics", "/v1/models"}
 _POST = {"/v1/completions": False, "/v1/chat/completions": True}
-SUBMITTED = -2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +73,7 @@ class Emulator:
         self._lorem, self._echo, self._seed = Lorem(seed), echo, seed
         self._answers: dict[int, Answer] = {}
         self._by_connection: dict[Connection, int] = {}
-        self._early: dict[int, int] = {}
+        self._early: set[int] = set()  # refused by the fleet before it had an answer
         self._numbered = 0
         self._allowance, self._refilled_s = max(limits.rate_per_s, 1.0), 0.0
         self._live: Live | None = None
@@ -158,14 +157,12 @@ class Emulator:
         )
         if ask.stream:
             answer.head, answer.tail = _event_of(answer)
-        self._answers[SUBMITTED] = answer
         request = live.submit(now, ask.prompt_tokens, ask.output_tokens, ask.units)
-        del self._answers[SUBMITTED]
         if request < 0:
             raise Refused(503, "the emulator holds as many requests as it can", "ServiceUnavailableError")
         self.clock.reset()
         if request in self._early:
-            del self._early[request]
+            self._early.discard(request)
             raise Refused(400, f"{ask.prompt_tokens + ask.output_tokens} tokens can never fit the KV cache")
         self._answers[request] = answer
         self._by_connection[connection] = request
@@ -214,7 +211,7 @@ class Emulator:
         """A request is complete, or will never be."""
         answer = self._answers.pop(request, None)
         if answer is None:
-            self._early[request] = how
+            self._early.add(request)
             return
         connection = answer.connection
         self._by_connection.pop(connection, None)

@@ -66,6 +66,15 @@ def replicas_of(pool: Pool) -> dict[int, list[Member]]:
     return found
 
 
+def fail_together(fleet: Fleet, lanes: Sequence[Member], time_s: float, *, retry: bool = True) -> None:
+    """These lanes are lost at once: none of them takes what the others lose."""
+    for lane in lanes:
+        lane.up = False
+    for lane in lanes:
+        lane.up = True
+        fleet.fail(lane, time_s, retry=retry)
+
+
 def arm_failures(fleet: Fleet, control: Simulation, failures: Failures) -> None:
     """From now on every replica fails and is repaired, again and again."""
     for pool in fleet.pools:
@@ -76,11 +85,7 @@ def arm_failures(fleet: Fleet, control: Simulation, failures: Failures) -> None:
 def _fail_later(fleet: Fleet, control: Simulation, failures: Failures, lanes: list[Member], name: str) -> None:
     def fail() -> None:
         if any(lane.up for lane in lanes):
-            for lane in lanes:
-                lane.up = False  # none of them takes what the others lose
-            for lane in lanes:
-                lane.up = True
-                fleet.fail(lane, control.now_s, retry=failures.retry)
+            fail_together(fleet, lanes, control.now_s, retry=failures.retry)
             control.schedule(failures.repair_s, repair)
         else:
             again()

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ridgeline.serving.launch.deployment import Launch, Note, Pool
-from ridgeline.serving.launch.flags import Value
+from ridgeline.serving.launch.flags import Value, engine_flags
+from ridgeline.serving.launch.formats import read_formats
 from ridgeline.workloads import catalogue as models
 from ridgeline.workloads.model import Model
 
@@ -95,6 +96,14 @@ class Engine(Protocol):
 def known_model(name: str) -> Model | None:
     """The model, if the catalogue has it under that name; paths and the network are not asked."""
     return models.model(name) if name in models.model_names() else None
+
+
+def read_alike(engine: str, values: Values) -> tuple[Model | None, dict[str, float | str], list[Note]]:
+    """What every engine's decisions say in one way: the published model, formats, budgets and caching, and notes."""
+    model, columns, notes = known_model(values.text("model")), common_columns(values), common_notes(values)
+    words = (values.text(use) for use in ("quantization", "dtype", "kv"))
+    formats, more = read_formats(engine_flags(engine), model, *words)
+    return model, {**columns, **formats}, [*notes, *more]
 
 
 def common_columns(values: Values) -> dict[str, float | str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ridgeline.serving.launch.deployment import Launch, Note, Pool, has_experts
-from ridgeline.serving.launch.engine import PoolRead, Values, Written, common_columns, common_notes, known_model
+from ridgeline.serving.launch.engine import PoolRead, Values, Written, read_alike
 from ridgeline.serving.launch.facts import fact
 from ridgeline.serving.launch.flags import engine_flags
-from ridgeline.serving.launch.formats import formats_of, read_formats
+from ridgeline.serving.launch.formats import formats_of
 from ridgeline.serving.launch.vllm import NO_HEADS, draft_columns
 
 
@@ -58,14 +58,7 @@ class Sglang:
 
     def read(self, values: Values) -> PoolRead:
         """The pool of a server; `--dp-size` without attention groups is whole replicas."""
-        name = values.text("model")
-        model, engine = known_model(name), engine_flags(self.name)
-        columns, notes = common_columns(values), common_notes(values)
-        formats, more = read_formats(
-            engine, model, values.text("quantization"), values.text("dtype"), values.text("kv")
-        )
-        columns |= formats
-        notes += more
+        model, columns, notes = read_alike(self.name, values)
         groups, replicas = values.number("attention_dp", 1.0), values.number("dp", 1.0)
         if values.on("dp_is_attention"):
             groups, replicas = max(groups, replicas), 1.0
@@ -83,7 +76,8 @@ class Sglang:
             columns |= {"ep": ep, "moe_tp": max(ranks // ep, 1.0)}
         columns |= self._budgets(values, groups, notes) | self._drafts(values, notes)
         mode = values.text("disaggregation")
-        return PoolRead(model=name, role="" if mode in ("", "null") else mode, columns=columns, notes=tuple(notes))
+        role = "" if mode in ("", "null") else mode
+        return PoolRead(model=values.text("model"), role=role, columns=columns, notes=tuple(notes))
 
     def _speculates(self, launch: Launch, pool: Pool, notes: list[Note]) -> list[str]:
         tree = ["--speculative-num-draft-tokens", str(pool.draft_tokens + 1)]

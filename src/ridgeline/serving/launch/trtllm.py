@@ -5,17 +5,9 @@ from __future__ import annotations
 import yaml
 
 from ridgeline.serving.launch.deployment import Launch, Note, Pool, has_experts
-from ridgeline.serving.launch.engine import (
-    PoolRead,
-    Values,
-    Written,
-    common_columns,
-    common_notes,
-    known_model,
-    overlap_note,
-)
+from ridgeline.serving.launch.engine import PoolRead, Values, Written, overlap_note, read_alike
 from ridgeline.serving.launch.flags import engine_flags
-from ridgeline.serving.launch.formats import formats_of, read_formats
+from ridgeline.serving.launch.formats import formats_of
 from ridgeline.serving.launch.vllm import NO_HEADS, draft_columns
 
 
@@ -54,12 +46,7 @@ class Trtllm:
 
     def read(self, values: Values) -> PoolRead:
         """The pool of a `trtllm-serve`."""
-        name = values.text("model")
-        model, engine = known_model(name), engine_flags(self.name)
-        columns, notes = common_columns(values), common_notes(values)
-        formats, more = read_formats(engine, model, "", values.text("dtype"), values.text("kv"))
-        columns |= formats
-        notes += more
+        model, columns, notes = read_alike(self.name, values)
         ranks, cp = values.number("tp", 1.0), values.number("cp", 1.0)
         spread = values.on("dp_is_attention")
         columns |= {"tp": 1.0 if spread else ranks, "dp": ranks if spread else 1.0, "cp": cp}
@@ -69,7 +56,7 @@ class Trtllm:
         tokens, method = values.number("spec_tokens"), values.text("spec_method")
         if method or tokens:
             columns |= draft_columns(tokens, method, values.at("spec_method"), notes)
-        return PoolRead(model=name, role=self._role(values), columns=columns, notes=tuple(notes))
+        return PoolRead(model=values.text("model"), role=self._role(values), columns=columns, notes=tuple(notes))
 
     def _options(self, launch: Launch, pool: Pool, cache: str, notes: list[Note]) -> dict[str, object]:
         options: dict[str, object] = {}

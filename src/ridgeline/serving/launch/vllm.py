@@ -6,9 +6,9 @@ import json
 
 from ridgeline.core.errors import PlanError
 from ridgeline.serving.launch.deployment import Launch, Note, Pool, expert_sizes, has_experts
-from ridgeline.serving.launch.engine import PoolRead, Values, Written, common_columns, common_notes, known_model
+from ridgeline.serving.launch.engine import PoolRead, Values, Written, read_alike
 from ridgeline.serving.launch.flags import engine_flags
-from ridgeline.serving.launch.formats import formats_of, read_formats
+from ridgeline.serving.launch.formats import formats_of
 
 _ROLES = {"kv_producer": "prefill", "kv_consumer": "decode"}
 
@@ -65,14 +65,7 @@ class Vllm:
 
     def read(self, values: Values) -> PoolRead:
         """The pool of a `vllm serve`."""
-        name = values.text("model")
-        model, engine = known_model(name), engine_flags(self.name)
-        columns, notes = common_columns(values), common_notes(values)
-        formats, more = read_formats(
-            engine, model, values.text("quantization"), values.text("dtype"), values.text("kv")
-        )
-        columns |= formats
-        notes += more
+        model, columns, notes = read_alike(self.name, values)
         degrees = {use: values.number(use, 1.0) for use in ("tp", "pp", "dp", "cp")}
         columns |= degrees
         stage = degrees["tp"] * degrees["dp"] * degrees["cp"]
@@ -81,7 +74,7 @@ class Vllm:
         elif model is not None and has_experts(model):
             columns |= {"ep": 1.0, "moe_tp": stage}
         columns |= self._drafts(values, notes)
-        return PoolRead(model=name, role=self._role(values), columns=columns, notes=tuple(notes))
+        return PoolRead(model=values.text("model"), role=self._role(values), columns=columns, notes=tuple(notes))
 
     def _experts(self, launch: Launch, pool: Pool, notes: list[Note]) -> list[str]:
         ranks = pool.stage_chips
