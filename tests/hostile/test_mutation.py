@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
+from tests.pace import PACE
 
 from ridgeline.core.errors import RidgelineError
 from ridgeline.core.files import parse_json, parse_yaml
@@ -17,7 +18,7 @@ from ridgeline.core.tables import read_table
 MUTATIONS = int(os.environ.get("RIDGELINE_MUTATIONS", "2000"))
 # The slow ones: the YAML parser in Python, and Parquet.
 FEWER = max(MUTATIONS // 5, 1)
-LONGEST_S = 5.0
+LONGEST_S = 5.0 * PACE
 
 JSON = b"""{
   "architectures": ["LlamaForCausalLM"], "hidden_size": 8192, "rope_theta": 5e5, "tie": false, "pad": null,

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.pace import PACE
 
 from ridgeline.studies.frame import find, names, trial
 from ridgeline.studies.frame.coverage import page
@@ -18,7 +19,7 @@ PLAYED = frozenset(
     {"bytescale", "fastswitch", "fuyou", "llumnix", "polca", "qmoe", "semi-pd", "sn40l-experts", "splitwise"}
 )
 """Studies that simulate loads or search codes, again for each uncertain assumption: more than three seconds each."""
-SECONDS = 20.0
+SECONDS = 20.0 * PACE
 """Of one core, for a study with its sensitivity."""
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.pace import PACE
 from tests.web.conftest import Client
 from typer.testing import CliRunner
 
@@ -117,7 +118,8 @@ def test_predict_answers_while_a_slider_moves(page: Client) -> None:
         start = time.process_time()
         page.answer("predict", {**PREDICT, "isl": str(isl)})
         spent.append(time.process_time() - start)
-    assert sorted(spent)[2] < 0.1, spent  # seconds of the processor, client included; others may disturb a few
+    # Seconds of the processor, client included. Most are 0.05; what else the machine does may disturb a few.
+    assert sorted(spent)[2] < 0.1 * PACE, spent
 
 
 @pytest.mark.parametrize(

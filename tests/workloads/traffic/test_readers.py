@@ -8,6 +8,7 @@ import duckdb
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from tests.pace import PACE
 
 from ridgeline.core.errors import FileFormatError, RidgelineError
 from ridgeline.workloads.traffic import FORMATS, Traffic, load_traffic, read_trace
@@ -279,4 +280,4 @@ def test_a_trace_of_twenty_thousand_rows_is_read_at_once(shared_data: Path) -> N
     read_trace(path)
     started = time.process_time()
     read_trace(path)
-    assert time.process_time() - started < 0.6  # measured 0.1 s; the goal is 0.3 s on an idle machine
+    assert time.process_time() - started < 0.6 * PACE  # measured 0.1 s; the goal is 0.3 s on an idle machine
