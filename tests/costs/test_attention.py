@@ -16,6 +16,7 @@ from ridgeline.costs.coefficients import coefficient_file
 from ridgeline.costs.fits.attention import attention_rows
 from ridgeline.costs.fits.mla import block_rows, latent_rows
 from ridgeline.costs.fits.tables import read_rows
+from ridgeline.costs.gemm_kernels import is_foreign
 from ridgeline.costs.mla_module import Block, measured_shape, mla_module_ops, price_mla_module
 from ridgeline.costs.price import Setting
 from ridgeline.costs.residual import tables
@@ -370,3 +371,16 @@ def test_a_chip_left_out_of_the_fit_is_still_priced_within_the_datasheet_target(
     ]
     medians, rows = np.array(found).T
     assert np.average(medians, weights=rows) < 18.0
+
+
+def test_long_caches_stream_on_chips_of_any_kind() -> None:
+    """With a few large units, as TPU cores are, or none that multiplies matrices, a cache comes near the memory rate."""
+    names = tuple(name for name in chips() if is_foreign(chip(name)) and chip(name).dram.bandwidth_bytes_per_s > 60e9)
+    assert {"tpu-v6e", "m2-ultra", "epyc-9654", "mi300x", "gaudi2"} <= set(names)
+    dims = {"batch": 64.0, "q_len": 1.0, "kv_len": 8192.0, "heads": 32.0, "kv_heads": 8.0}
+    long = Attention(
+        name="attention", part="attention", phase="decode", head_dim=128.0, v_head_dim=128.0, kv=DTYPES["bf16"], **dims
+    )
+    for name in names:
+        price = price_attention(long, on(name), Setting())
+        assert price.floor_s / price.time_s > 0.35, name

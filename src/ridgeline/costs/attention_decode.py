@@ -32,8 +32,8 @@ REFERENCE_WIDTH = 256.0
 class Streams:
     """How a decode kernel cuts its work: CTAs before splitting, cache bytes of one, key blocks of one, may they split.
 
-    `again` counts how often each cached byte is read (1 when the group of query heads shares the read); `padding` is
-    the ratio of query rows multiplied, after filling up matrix tiles, to the rows that there are.
+    `again` counts how often each cached byte is read (1 when the group of query heads shares the read); `rows` are the
+    query rows that share it, and `padding` is the ratio of rows multiplied, after filling up matrix tiles, to them.
     """
 
     count: Array
@@ -42,6 +42,7 @@ class Streams:
     splittable: NDArray[np.bool_]
     grouped: NDArray[np.bool_]
     again: Array
+    rows: Array
     padding: Array
 
 
@@ -67,6 +68,7 @@ def cut_streams(op: Attention, c: Numbers) -> Streams:
         splittable=grouped | (~windowed & (np.asarray(c["lone_splits"]) > 0)),
         grouped=grouped,
         again=np.where(grouped, 1.0, group) * tiles,
+        rows=np.maximum(rows, 1.0),
         padding=np.ceil(rows / c["pad_rows"]) * c["pad_rows"] / np.maximum(rows, 1.0),
     )
 
@@ -83,7 +85,9 @@ def split_time(op: Attention, facts: Facts, c: Numbers, resident: bool) -> dict[
     stream_s = cut.stream_bytes / (np.asarray(c["stream_bytes_per_clock"]) * facts.clock_hz)
     levels = two_level(cut.count * cut.stream_bytes / np.maximum(cut.again, 1.0), facts, c, resident)
     levels["l2"] = levels["l2"] * cut.again
-    compute_s = op.flops() * cut.padding / (facts.peak_flops_per_s * np.asarray(c["compute_share"]))
+    compute_s = np.minimum(
+        op.flops() * cut.padding / (facts.peak_flops_per_s * np.asarray(c["compute_share"])), _plain_s(op, facts, cut)
+    )
     bytes_s = pnorm(2.0, levels["memory"] + levels["l2"], compute_s)
 
     wanted = slots / np.maximum(cut.count, 1.0)
@@ -108,6 +112,13 @@ def split_time(op: Attention, facts: Facts, c: Numbers, resident: bool) -> dict[
         "compute": compute_s,
         "combine": np.where(pays, combine_s, 0.0),
     }
+
+
+def _plain_s(op: Attention, facts: Facts, cut: Streams) -> Value:
+    """Seconds of dot products in vector instructions: a load and a conversion of each value, then a product per row."""
+    rate = np.asarray(facts.plain_flops_per_s, float)
+    seconds: Value = op.flops() * (1.0 + 2.0 / cut.rows) / np.maximum(rate, 1.0)
+    return np.where(rate > 0, seconds, np.inf)
 
 
 def decode_time(terms: dict[str, Value]) -> Value:

@@ -22,6 +22,7 @@ from ridgeline.costs.gemm_kernels import Kernel, is_foreign, kernel_of, lineage,
 from ridgeline.costs.gemm_tiles import Task, evaluate, pick
 from ridgeline.costs.price import Price, Setting, work, zero_where_empty
 from ridgeline.costs.residual import Tables, factor_by, tables_of
+from ridgeline.costs.room import units_of_a_size
 from ridgeline.hardware.chip import Chip, ChipColumns, Value, spread
 from ridgeline.workloads.ops import Matmul
 
@@ -33,8 +34,6 @@ CHUNK_ROWS = 16384
 """Rows priced at a time, so that the candidates' times stay in a core's cache."""
 FEW_ROWS = 32.0
 """Below this many rows vLLM takes another block-scaled kernel (FlashInfer's instead of DeepGEMM's)."""
-UNIT_FLOPS_PER_CYCLE = 4096.0
-"""16-bit FLOPs per cycle of the unit that the tile menus were measured on (a Hopper SM)."""
 PARTIAL_BYTES = 8.0
 """A split-K partial sum is written and read once in fp32."""
 
@@ -226,7 +225,7 @@ def _per_row(values: list[float], chips: ChipColumns) -> Value:
 def _facts(op: Matmul, chips: ChipColumns) -> dict[str, Value]:
     """What the price asks of the chips."""
     asked: Mapping[str, Callable[[Chip], float]] = {
-        "units": _units,
+        "units": units_of_a_size,
         "foreign": lambda chip: float(is_foreign(chip)),
         "tdp_w": lambda chip: chip.tdp_w,
         "clock_hz": lambda chip: chip.clock_hz,
@@ -239,13 +238,6 @@ def _facts(op: Matmul, chips: ChipColumns) -> dict[str, Value]:
         "cache_bytes_per_s": _cache_bandwidth,
     }
     return {name: _per_row([ask(chip) for chip in chips.chips], chips) for name, ask in asked.items()}
-
-
-def _units(chip: Chip) -> float:
-    """Compute units of the size that tiles are cut for: a large unit (a TPU core) counts for several."""
-    of_a_size = chip.peak_flops_per_s("bf16") / (chip.clock_hz * UNIT_FLOPS_PER_CYCLE)
-    units: float = np.maximum(chip.compute_units, np.ceil(of_a_size) if is_foreign(chip) else 1.0)
-    return units
 
 
 def _peak(compute: str, chip: Chip) -> float:

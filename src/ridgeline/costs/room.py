@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.costs.coefficients import Coefficients
+from ridgeline.costs.gemm_kernels import is_foreign
 from ridgeline.costs.price import Price, Setting, work
 from ridgeline.costs.residual import factor, tables
 from ridgeline.hardware.chip import Chip, ChipColumns, Value
@@ -23,6 +24,9 @@ MANY = 64
 CHUNK = 16_384
 """Rows priced at once: an intermediate column of them takes 128 KiB."""
 
+UNIT_FLOPS_PER_CYCLE = 4096.0
+"""16-bit FLOPs per cycle of the unit that most kernels were measured on (a Hopper SM)."""
+
 
 class Numbers(Protocol):
     """Coefficients by name: `Coefficients`, or the dict of a fit in progress."""
@@ -33,9 +37,14 @@ class Numbers(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What a kernel meets: peak of one compute dtype, memory bandwidth, last-level cache, compute units, and clocks."""
+    """What a kernel meets: peak of one compute dtype, memory bandwidth, last-level cache, compute units, and clocks.
+
+    `plain_flops_per_s` is the rate of vector instructions where kernels may do without matrix tiles, else 0: those of
+    chips that were measured are known to use tiles.
+    """
 
     peak_flops_per_s: Value
+    plain_flops_per_s: Value
     bandwidth_bytes_per_s: Value
     cache_bytes: Value
     units: Value
@@ -50,14 +59,25 @@ def facts_of(chips: ChipColumns, compute: str) -> Facts:
         tier = chip.tier("l2")
         return tier.capacity_bytes if tier is not None else 0.0
 
+    def plain(chip: Chip) -> float:
+        return chip.vector_flops_per_s.get("fp32", chip.widest_vector_flops_per_s) if is_foreign(chip) else 0.0
+
     return Facts(
         peak_flops_per_s=chips.gather(lambda chip: chip.peak_flops_per_s(compute)),
+        plain_flops_per_s=chips.gather(plain),
         bandwidth_bytes_per_s=chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s),
         cache_bytes=chips.gather(cache),
-        units=chips.gather(lambda chip: chip.compute_units),
+        units=chips.gather(units_of_a_size),
         clock_hz=chips.gather(lambda chip: chip.clock_hz),
         fabric_hz=chips.gather(lambda chip: chip.fabric_hz),
     )
+
+
+def units_of_a_size(chip: Chip) -> float:
+    """Compute units of the size that kernels are cut for: a large one (a TPU core) does the work of several."""
+    of_a_size = chip.peak_flops_per_s("bf16") / (chip.clock_hz * UNIT_FLOPS_PER_CYCLE)
+    units: float = np.maximum(chip.compute_units, np.ceil(of_a_size) if is_foreign(chip) else 1.0)
+    return units
 
 
 def two_level(moved: Value, facts: Facts, c: Numbers, resident: bool) -> dict[str, Value]:
