@@ -6,7 +6,7 @@ The factors by kind of op and by chip are fitted (`vision.yaml`); names of runti
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -20,16 +20,19 @@ from ridgeline.hardware.chip import Chip
 
 @dataclass(frozen=True, slots=True)
 class Software:
-    """`style` is eager, compiled or engine; `layout` nchw or nhwc."""
+    """`style` is eager, compiled or engine; `layout` nchw or nhwc; `on_cpu` whether it runs on a processor alone."""
 
     style: str
     layout: str = "nchw"
     training: bool = False
+    on_cpu: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Names of its factors, most specific first."""
+        """Names of its factors, most specific first. Processors have one set: their libraries choose the layout."""
         mode = "training" if self.training else "inference"
+        if self.on_cpu:
+            return (f"cpu.nchw.{mode}",)
         return (f"{self.style}.{self.layout}.{mode}", f"{self.style}.nchw.{mode}")
 
 
@@ -38,7 +41,8 @@ class Factors:
     """Fitted stretches of the rooms' prices.
 
     Attributes:
-        software: by software key and kind of op; `chips` and `generations` by name and engine (matrix, memory).
+        software: by software key and kind of op; `chips` and `generations` by name and engine (matrix, memory), and
+            `default` by kind of chip (cpu, or other).
         host: seconds that the host needs per launch, by style.
         training_work: work of a training step over that of a forward pass, where a style was only fitted in inference.
         measured: pairs of software style and chip that were in the fit.
@@ -47,7 +51,7 @@ class Factors:
     software: Mapping[str, Mapping[str, float]]
     chips: Mapping[str, Mapping[str, float]]
     generations: Mapping[str, Mapping[str, float]]
-    default: Mapping[str, float]
+    default: Mapping[str, Mapping[str, float]]
     host: Mapping[str, float]
     training_work: float
     reserve_bytes: float
@@ -58,23 +62,23 @@ class Factors:
         for key in how.keys:
             if key in self.software:
                 return self.software[key][kind]
-        inference = Software(how.style, how.layout)
+        inference = replace(how, training=False)
         return self.training_work * self.of_software(inference, kind)
 
     def of_chip(self, chip: Chip, engine: str) -> float:
-        """Stretch on a chip: its own, else its generation's, else the mean of all."""
+        """Stretch on a chip: its own, else its generation's, else the mean of all that are processors, or are not."""
         for table, name in ((self.chips, chip.name), (self.generations, chip.generation)):
             if name in table:
                 return table[name][engine]
-        return self.default[engine]
+        return self.default["cpu" if chip.kind == "cpu" else "other"][engine]
 
     def host_s(self, how: Software) -> float:
-        """Host seconds per op of the forward graph."""
-        return self.host[how.style] * (self.training_work if how.training else 1.0)
+        """Host seconds per op of the forward graph that the device may hide; a processor has no other host."""
+        return 0.0 if how.on_cpu else self.host[how.style] * (self.training_work if how.training else 1.0)
 
     def knows(self, how: Software, chip: Chip) -> bool:
         """Whether this chip was in the fit under this style."""
-        return (how.style, chip.name) in self.measured
+        return ("cpu" if how.on_cpu else how.style, chip.name) in self.measured
 
 
 @cache

@@ -34,8 +34,15 @@ Column = NDArray[np.float64]
 
 MATRIX = ("conv", "group_conv", "matmul", "attention", "window_attention")
 STREAM = ("depthwise", "large_depthwise", "layer_norm", "elementwise")
-KINDS = (*MATRIX, *STREAM)
-"""Kinds of op that software treats alike: on the matrix engine, and bound by memory."""
+KINDS = (*MATRIX, *STREAM, "start")
+"""Kinds of op that software treats alike: on the matrix engine, bound by memory; and what a processor takes to start
+the threads of any of them, which no device hides."""
+
+ENGINES = tuple(0 if kind in MATRIX else 1 if kind in STREAM else 2 for kind in KINDS)
+"""What stretches each kind on a chip: its matrix engine, its memory, or neither."""
+
+CPU_START_S = 10e-6
+"""To dispatch one op and to start and join its threads on a processor (assumed; the fit stretches it)."""
 
 LARGE_TAPS = 25.0
 """Taps from which on a depthwise convolution leaves the kernels made for 3x3."""
@@ -123,6 +130,8 @@ def parts_of(drawn: Drawn, batch: Column, resolution: Column, scheme: Scheme, ch
         sums["widest"] = np.maximum(sums["widest"], folded(activations).max(axis=0))
         if not isinstance(op, Vector):
             sums["macs"] += (times * folded(op.flops())).sum(axis=0) / 2.0
+    if chips.chips[0].kind == "cpu":
+        seconds[KINDS.index("start")] = sums["launches"] * CPU_START_S
     return Parts(
         seconds=seconds,
         launches=sums["launches"],
@@ -217,7 +226,7 @@ def predict_vision(cases: Cases, problems: Problems) -> dict[str, NDArray[np.flo
                 rows=rows,
                 drawn=found_here[0] if found_here else _by_totals(cases, rows),
                 scheme=schemes.used(rows)[0][0],
-                software=software.used(rows),
+                software=placed(software.used(rows), on_cpu=chips.used(rows)[0][0].kind == "cpu"),
                 chips=ChipColumns(*chips.used(rows)),
             )
             try:
@@ -245,6 +254,12 @@ class _Group:
         """`value(software)` of each row."""
         kinds, index = self.software
         return np.array([value(how) for how in kinds])[index]
+
+
+def placed(software: tuple[tuple[Software, ...], Rows], *, on_cpu: bool) -> tuple[tuple[Software, ...], Rows]:
+    """Software and its index by row, on the kind of chip that all these rows have."""
+    kinds, index = software
+    return tuple(replace(how, on_cpu=on_cpu) for how in kinds), index
 
 
 def _described(cases: Cases) -> NDArray[np.bool_]:
@@ -315,8 +330,8 @@ def stretches(software: tuple[tuple[Software, ...], Rows], chips: ChipColumns, f
     on_matrix = chips.gather(lambda chip: fitted.of_chip(chip, "matrix"))
     on_memory = chips.gather(lambda chip: fitted.of_chip(chip, "memory"))
     shape = (index.size,)
-    matrix, memory = (np.broadcast_to(np.asarray(value, float), shape) for value in (on_matrix, on_memory))
-    return np.asarray(by_software * np.stack([matrix if kind in MATRIX else memory for kind in KINDS]))
+    by_engine = [np.broadcast_to(np.asarray(value, float), shape) for value in (on_matrix, on_memory, 1.0)]
+    return np.asarray(by_software * np.stack([by_engine[engine] for engine in ENGINES]))
 
 
 def _known(group: _Group, fitted: Factors) -> NDArray[np.int32]:

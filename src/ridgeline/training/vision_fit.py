@@ -1,6 +1,7 @@
 """Fit the factors of `vision.yaml`: `python -m ridgeline.training.vision_fit DATA/published/vision.csv`.
 
-Rows are image classifiers timed at a large batch by one benchmark script under several frameworks, layouts and chips.
+Rows are image classifiers timed by one benchmark script under several frameworks, layouts and chips, at a large batch
+on boards (at one image those wait for their host) and at any on processors.
 Each row's time is the sum over kinds of op of the rooms' price times a factor of the software times one of the chip,
 and the factors are fitted to the logarithm of that sum over the measured time (soft-L1), each pulled to its start.
 Networks are held out by a hash of their names, so that the errors written beside the factors are of networks not seen.
@@ -27,7 +28,7 @@ from ridgeline.core.tables import Labels, Table, read_table
 from ridgeline.hardware import catalogue
 from ridgeline.hardware.chip import ChipColumns
 from ridgeline.training.software import Software, scheme_of, software_of
-from ridgeline.training.vision import KINDS, MATRIX, parts_of
+from ridgeline.training.vision import ENGINES, KINDS, parts_of
 from ridgeline.workloads.vision import network
 
 Column = NDArray[np.float64]
@@ -72,8 +73,7 @@ class Fit:
     def log_error(self, rows: Rows) -> Column:
         """log(predicted / measured speed) of each row."""
         stretch = np.stack([self.software[how.keys[0]] for how in rows.software], axis=1)
-        engine = np.array([0 if kind in MATRIX else 1 for kind in KINDS])
-        by_chip = np.stack([self.chips[chip][engine] for chip in rows.chips], axis=1)
+        by_chip = np.stack([np.append(self.chips[chip], 1.0)[[*ENGINES]] for chip in rows.chips], axis=1)
         return np.asarray(-np.log((rows.seconds * stretch * by_chip).sum(axis=0) / rows.measured_s))
 
 
@@ -84,9 +84,7 @@ def read_rows(path: Path) -> Rows:
     if not all(table.has(name) for name in (*TEXTS, *NUMBERS)):
         raise FileFormatError("not a table of vision benchmarks", at=str(path), fix="give published/vision.csv")
     texts = {name: table.labels(name) for name in TEXTS}
-    rows = np.flatnonzero(
-        _is(texts["metric"], "img_s") & _is(texts["framework"], "timm benchmark.py") & (table.number("batch") > 1)
-    )
+    rows = np.flatnonzero(_is(texts["metric"], "img_s") & _is(texts["framework"], "timm benchmark.py"))
     codes = tuple(texts[name].codes for name in ("model", "gpu", "precision", "compiled", "layout", "mode"))
     resolution = np.unique(table.number("resolution"), return_inverse=True)[1].astype(np.int32)
     parts = [_priced(table, texts, members) for _, members in groups((*codes, resolution), rows)]
@@ -119,6 +117,10 @@ def _priced(table: Table, texts: Mapping[str, Labels], rows: NDArray[np.intp]) -
         scheme = scheme_of(text("precision"))
     except RidgelineError:
         return None
+    how = replace(how, on_cpu=chip.kind == "cpu")
+    rows = rows if how.on_cpu else rows[table.number("batch")[rows] > 1]
+    if not rows.size:
+        return None
     batch = table.number("batch")[rows]
     side = table.number("resolution")[rows]
     parts = parts_of(drawn, batch, side, scheme, ChipColumns((chip,), np.zeros(rows.size, dtype=np.intp)))
@@ -141,13 +143,14 @@ def fitted(rows: Rows, start: Mapping[str, Mapping[str, float]]) -> Fit:
     log_time = np.log(rows.seconds + 1e-30)
     of_software = np.array([software.index(how.keys[0]) for how in rows.software])
     of_chip = np.array([chips.index(chip) for chip in rows.chips])
-    engine = np.array([0 if kind in MATRIX else 1 for kind in KINDS])
+    engine = np.array(ENGINES)
     first = np.log(np.array([[_start(start, key)[kind] for kind in KINDS] for key in software]))
     target = np.log(rows.measured_s)
     split = first.size
 
     def unpacked(moves: Column) -> tuple[Column, Column]:
-        return first + moves[:split].reshape(first.shape), moves[split:].reshape(len(chips), 2)
+        by_chip = np.pad(moves[split:].reshape(len(chips), 2), ((0, 0), (0, 1)))
+        return first + moves[:split].reshape(first.shape), by_chip
 
     def residuals(moves: Column) -> Column:
         by_software, by_chip = unpacked(moves)
@@ -163,7 +166,8 @@ def fitted(rows: Rows, start: Mapping[str, Mapping[str, float]]) -> Fit:
         for k in range(len(KINDS)):
             places = np.arange(target.size)
             wide[places, of_software * len(KINDS) + k] += share[k]
-            wide[places, split + of_chip * 2 + engine[k]] += share[k]
+            if engine[k] < 2:
+                wide[places, split + of_chip * 2 + engine[k]] += share[k]
         spread = np.concatenate([np.full(split, SOFTWARE_SPREAD), np.full(moves.size - split, CHIP_SPREAD)])
         wide[target.size :] = np.diag(1.0 / spread)
         return wide
@@ -174,7 +178,7 @@ def fitted(rows: Rows, start: Mapping[str, Mapping[str, float]]) -> Fit:
     by_software, by_chip = unpacked(found.x)
     return Fit(
         {key: np.exp(by_software[i]) for i, key in enumerate(software)},
-        {chip: np.exp(by_chip[i]) for i, chip in enumerate(chips)},
+        {chip: np.exp(by_chip[i, :2]) for i, chip in enumerate(chips)},
     )
 
 
@@ -236,8 +240,12 @@ def _written(
         generations.setdefault(catalogue.chip(chip).generation, []).append(value)
     lines.append("generations:")
     lines += [f"  {name}: {{{_cells(_engines(_mean(values)))}}}" for name, values in sorted(generations.items())]
-    lines += [f"default: {{{_cells(_engines(_mean(list(fit.chips.values()))))}}}", "measured:"]
-    pairs = sorted({(how.style, chip) for how, chip in zip(rows.software, rows.chips, strict=True)})
+    lines.append("default:")
+    for kind in ("cpu", "other"):
+        mine = [value for chip, value in fit.chips.items() if (catalogue.chip(chip).kind == "cpu") == (kind == "cpu")]
+        lines.append(f"  {kind}: {{{_cells(_engines(_mean(mine)))}}}")
+    lines.append("measured:")
+    pairs = sorted({(how.keys[0].split(".")[0], chip) for how, chip in zip(rows.software, rows.chips, strict=True)})
     lines += [f"  - [{style}, {chip}]" for style, chip in pairs]
     return head + "\n".join(lines) + "\n"
 
