@@ -14,7 +14,7 @@ from ridgeline.workloads.families.convolutional import Tensor, Tracer, divisible
 from ridgeline.workloads.families.vision_mobile import parse
 from ridgeline.workloads.graph import Graph
 from ridgeline.workloads.ops import Attention, Convolution, Matmul, Op, Vector
-from ridgeline.workloads.vision import Network, network, networks
+from ridgeline.workloads.vision import LAYERS, PASSES, WORK_FRACS, Network, network, networks
 
 CLOSE = 0.02
 """Rounding of published counts, and parameters of heads that a checkpoint changed."""
@@ -179,3 +179,26 @@ def _agrees(one: Network, count: float, params: float, side: float) -> bool:
     ]
     near = min(abs(value - count) for value in counts) <= CLOSE * count + 5e6
     return near and abs(graph.parameters() / params - 1.0) <= CLOSE
+
+
+def test_described_networks_are_the_mean_of_the_bundled_ones() -> None:
+    """Layers, how unequal their work is, and passes of elementwise work per value, over every third network."""
+    layers, work, passes = [], [], []
+    for name in networks()[::3]:
+        cells = []
+        kinds = dict.fromkeys((kind for kind, _, _ in PASSES), 0.0)
+        for op, times in network(name).graph(1.0).walk():
+            values = float(times * sum(float(o.write_bytes) for o in op.operands())) / 2.0
+            if not isinstance(op, Vector):
+                macs = float(times * op.flops()) / 2.0
+                cells.append((macs / values, values, macs, float(times)))
+            elif op.kind in kinds:
+                kinds[op.kind] += values
+        _, values_, macs_, times_ = np.array(sorted(cells)).T
+        quarters = np.interp([0.25, 0.5, 0.75, 1.0], np.cumsum(values_) / values_.sum(), np.cumsum(macs_) / macs_.sum())
+        layers.append(times_.sum())
+        work.append(np.diff(quarters) / (1.0 - quarters[0]))
+        passes.append([kinds[kind] / values_.sum() for kind, _, _ in PASSES])
+    assert np.median(layers) == pytest.approx(LAYERS, rel=0.1)
+    np.testing.assert_allclose(np.mean(work, axis=0), WORK_FRACS, atol=0.03)
+    np.testing.assert_allclose(np.mean(passes, axis=0), [share for _, _, share in PASSES], atol=0.15)

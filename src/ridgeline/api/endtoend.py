@@ -50,6 +50,14 @@ where batch_or_concurrency = 'saturated' and metric = 'output_tok_s_total' and e
 as many, as the engine does without `ep`."""
 
 
+PUBLISHED_IMAGES = """
+select model, gpu as chip, resolution, batch, precision, coalesce(layout, '') as layout, mode, framework as runtime,
+  coalesce(compiled, '') as compiled, gmacs, macts_m, params_m, value as measured_images_per_s
+from read_csv(?) where framework = 'timm benchmark.py' and metric = 'img_s'
+  and coalesce(notes, '') not like '%SUSPECT%' order by case_id, value
+"""
+
+
 def validate_systems(data: Path) -> list[Points]:
     """Every whole-system measurement that the folder holds; none for a single table."""
     found: list[Points] = []
@@ -60,6 +68,18 @@ def validate_systems(data: Path) -> list[Points]:
     if (runs := data / "published" / "training.csv").is_file():
         found += _training(runs)
     return [each for each in found if each.predicted.size or each.refused]
+
+
+def validate_vision(data: Path) -> list[Points]:
+    """Images per second of networks that were timed under a framework; none where the table is missing."""
+    path = data / "published" / "vision.csv"
+    if not path.is_file():
+        return []
+    columns = _query(PUBLISHED_IMAGES, path)
+    results, problems = evaluate_table("vision", from_mapping(columns, columns=wanted("vision")))
+    columns |= {"weights": columns["precision"], "runtime": columns["compiled"], "concurrency": columns["batch"]}
+    everything, measured = np.ones(problems.rows, dtype=bool), columns["measured_images_per_s"]
+    return _by_regime("vision speed", columns, results, problems.column(), "images_per_s", measured, everything)
 
 
 def _serving(path: Path) -> list[Points]:

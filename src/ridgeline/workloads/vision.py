@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,20 @@ BUILDERS: Mapping[str, Callable[..., Tensor]] = {
 }
 """Builder by the name that card files use. A new kind of network is a function and a card file."""
 
+LAYERS = 88.0
+"""Convolutions and matmuls of the median bundled network."""
+
+WORK_FRACS = (0.149, 0.231, 0.620)
+"""Shares of the multiply-accumulates behind each quarter of the values that layers give, cheapest first, without the
+cheapest of all: means over the bundled networks (a test counts them again)."""
+
+TAPS, WIDTH = 3, 128.0
+"""Taps along a side, and channels, of the depthwise layers that stand for that cheapest quarter."""
+
+PASSES = (("activation", 0.75, 0.85), ("batch_norm", 0.5, 0.64), ("add", 0.2, 0.27), ("layer_norm", 0.1, 0.085))
+"""Elementwise kinds, how many there are per layer, and the values that they pass over per value that layers give:
+means over the bundled networks."""
+
 SMALLEST, LARGEST = 8.0, 65536.0
 """Pixels along a side that a network may be asked for."""
 
@@ -72,8 +86,8 @@ class Described:
     """Networks of which only totals are known, one per row: multiply-accumulates and values given by convolutions and
     matmuls, per image; parameters.
 
-    Such a network stands for one whose layers all have the mean intensity: one dense layer of as many inputs as each
-    value needs multiply-accumulates; a norm, an activation and a residual sum after each value.
+    Such a network stands for the mean of those that are bundled: as many layers, in four groups that give equally many
+    values but differ in the multiply-accumulates behind each, and as many passes of elementwise work over the values.
     """
 
     name: str
@@ -83,11 +97,21 @@ class Described:
 
     def graph(self, batch: Dim, resolution: Dim = 0.0, scheme: Scheme = SCHEMES["fp16"]) -> Graph:
         """The forward graph of `batch` images. The totals hold for one resolution, so `resolution` changes nothing."""
-        net = Tracer(batch, scheme)
-        depth = self.macs / self.activations
-        pixels = self.activations / depth
-        net.add(net.conv(Tensor(depth, pixels, 1.0), depth, 1))
-        net.parameters(np.maximum(self.params - depth * depth - 2.0 * depth, 0.0))
+        net, repeats, values = Tracer(batch, scheme), LAYERS / 4.0, self.activations / LAYERS
+        cheap = Tensor(WIDTH, values / WIDTH, 1.0)
+        with net.repeat(repeats):
+            net.conv(cheap, WIDTH, TAPS, groups=WIDTH, norm=False, act=False)
+        left = np.maximum(self.macs - TAPS**2 * self.activations / 4.0, self.macs / 4.0)
+        weights: Dim = 0.0
+        for frac in WORK_FRACS:
+            depth = frac * left / (self.activations / 4.0)
+            with net.repeat(repeats):
+                net.conv(Tensor(depth, values / depth, 1.0), depth, norm=False, act=False)
+            weights = weights + repeats * depth * depth
+        for kind, count, share in PASSES:
+            with net.repeat(LAYERS * count):
+                net.norm(replace(cheap, height=cheap.height * share / count), kind)
+        net.parameters(np.maximum(self.params - weights, 0.0))
         return net.graph(self.name)
 
 

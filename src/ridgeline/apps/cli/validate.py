@@ -85,9 +85,9 @@ def validate(
 
 
 def _systems(folder: Path) -> list[Points]:
-    from ridgeline.api.endtoend import validate_systems
+    from ridgeline.api.endtoend import validate_systems, validate_vision
 
-    return validate_systems(folder) if folder.is_dir() else []
+    return [*validate_systems(folder), *validate_vision(folder)] if folder.is_dir() else []
 
 
 def _energy(folder: Path) -> list[Points]:
