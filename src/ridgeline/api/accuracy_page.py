@@ -113,10 +113,10 @@ How these were mapped, and how far to trust them:
   slow); AutoModel's mixtures on H100 (three rows, up to 35 % too slow); DeepSeek-V4 Flash (one row, 46 % too fast: its
   sparse attention and widened residual are priced as kernels that no run of it has told of); two LoRA runs of 70B that
   fit only with recomputation.
-- **Vision speed**: images per second of networks that one script timed in PyTorch, a third of them at one image. Factors
-  by kind of op were fitted on the bundled networks among them (7 % in the median on networks left out; `vision.yaml`
-  has them by chip); a half are not bundled and are described by their totals alone, as a mean network of as much work
-  (15 % on boards, 26 % on processors).
+- **Vision speed**: images per second of networks that one script timed in PyTorch, on boards at large batches and on
+  processors one by one. Factors by kind of op were fitted on the bundled networks among them (7 % in the median on
+  networks left out; `vision.yaml` has them by chip). Half of the rows are of networks that are not bundled and are
+  described by their totals alone, as a mean network of as much work (15 % on boards, 26 % on processors).
 """
 
 TRAINING_WORDS = """
