@@ -103,6 +103,7 @@ def test_a_processor_pays_for_every_op_it_starts() -> None:
         ({"resolution": 10**6}, "resolution must lie in"),
         ({"batch": 0}, "batch must lie in"),
         ({"mode": "dreaming"}, "unknown mode"),
+        ({"model": "FLUX.1-dev", "mode": "training"}, "in inference only"),
         ({"model": "absent.onnx"}, "no such file"),
         ({"model": "absent.pt2"}, "no such file"),
     ],
@@ -179,6 +180,23 @@ def test_images_per_s_of_published_benchmarks(shared_data: Path) -> None:
     assert error.size > 200
     assert np.median(error) <= MEDIAN
     assert np.quantile(error, 0.9) <= P90
+
+
+@pytest.mark.shared_data
+def test_pictures_and_videos_take_the_time_that_was_published(shared_data: Path) -> None:
+    """Nothing was fitted on these: text to image and to video, one chip, a half of the rows."""
+    with (shared_data / "published" / "vision.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["framework"] == "xDiT" and row["n_gpus"] == "1"][::2]
+    columns = {name: [row[name] for row in rows] for name in ("model", "gpu", "batch")}
+    columns["precision"] = ["bf16"] * len(rows)
+    cases, problems = intake("vision", from_mapping(columns, columns=wanted("vision")))
+    found = predict_vision(cases, problems)["latency_s"]
+    assert isinstance(found, np.ndarray)
+    assert problems.ok.all()
+    error = found / np.array([float(row["value"]) for row in rows]) - 1.0
+    assert error.size > 20
+    assert np.median(np.abs(error)) <= 0.25
+    assert np.abs(np.median(error)) <= 0.25
 
 
 def _is_scored(row: dict[str, str]) -> bool:

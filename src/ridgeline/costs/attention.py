@@ -7,6 +7,8 @@ for what a benchmark loop may keep in the last-level cache).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ridgeline.costs.attention_decode import decode_time, split_time
@@ -19,6 +21,10 @@ from ridgeline.costs.price import Price, Setting, zero_where_empty
 from ridgeline.costs.room import corrected, facts_of, fastest, ideal, in_chunks, price_by_kernel, priced
 from ridgeline.hardware.chip import ChipColumns
 from ridgeline.workloads.ops import Attention
+
+WARP_FLOPS_PER_CYCLE = 2580.0
+"""16-bit FLOPs per cycle and SM of matrix instructions of one warp, which FlashAttention 2 is written in: 0.63 of a
+Hopper SM's peak (arXiv 2402.13499, table of `mma` throughput); no more is known to be had after Hopper."""
 
 PREFILL, DECODE = "attention_prefill", "attention_decode"
 
@@ -71,6 +77,9 @@ def _by_menu(op: Attention, chips: ChipColumns, setting: Setting, kind: str) -> 
 
 def _price_prefill(op: Attention, chips: ChipColumns, setting: Setting, kernel: str) -> Price:
     facts = facts_of(chips, engine(op, kernel))
+    if kernel == "fa2":
+        by_warps = np.asarray(facts.units) * facts.clock_hz * WARP_FLOPS_PER_CYCLE
+        facts = replace(facts, peak_flops_per_s=np.minimum(facts.peak_flops_per_s, by_warps))
     c = Coefficients(PREFILL, kernel, chips)
     terms = tiled_time(op, facts, c, packed=_flag(c, "packs_group"))
     total = sum(terms.values(), start=np.float64(0.0))

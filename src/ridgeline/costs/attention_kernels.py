@@ -65,7 +65,7 @@ def prefill_menu(op: Attention, chip: Chip, setting: Setting) -> Menu:
     if kind == "other":
         return _all(("generic",))
     narrow = is_narrow(op.kv)
-    if kind == "next":
+    if kind == "next" and setting.runtime != "torch":
         wide = ("fmha",) if narrow and not is_narrow(op.dtype) else ()
         flash = () if setting.runtime == "trtllm" else ("fa3-kv8" if narrow else "fa3",)
         return _all((_fmha(op, kind), *flash, *wide))
@@ -82,7 +82,7 @@ def decode_menu(op: Attention, chip: Chip, setting: Setting) -> Menu:
     narrow = is_narrow(op.kv)
     tail = "-kv8" if narrow else ""
     group = np.asarray(op.heads, float) / np.maximum(op.kv_heads, 1.0)
-    if kind == "next":
+    if kind == "next" and setting.runtime != "torch":
         codes = np.where(group > 1.0, 1, 0).astype(np.intp)
         lone, grouped = ((f"{family}{tail}", f"fa3{tail}", *([family] if narrow else [])) for family in ("mmha", "gen"))
         return Menu(codes, (lone, grouped))

@@ -28,11 +28,11 @@ from ridgeline.workloads.graph import Graph
 from ridgeline.workloads.importers.onnx import OnnxNetwork, read_onnx
 from ridgeline.workloads.importers.torch_export import ExportedNetwork, read_exported
 from ridgeline.workloads.ops import Attention, Convolution, Dim, Matmul, Op, Vector
-from ridgeline.workloads.vision import LARGEST, SMALLEST, Described, network
+from ridgeline.workloads.vision import LARGEST, SMALLEST, Described, Network, network
 
 Column = NDArray[np.float64]
 
-MATRIX = ("conv", "group_conv", "matmul", "attention", "window_attention")
+MATRIX = ("conv", "group_conv", "matmul", "attention", "long_attention", "window_attention")
 STREAM = ("depthwise", "large_depthwise", "layer_norm", "elementwise")
 KINDS = (*MATRIX, *STREAM, "start")
 """Kinds of op that software treats alike: on the matrix engine, bound by memory; and what a processor takes to start
@@ -43,6 +43,9 @@ ENGINES = tuple(0 if kind in MATRIX else 1 if kind in STREAM else 2 for kind in 
 
 CPU_START_S = 10e-6
 """To dispatch one op and to start and join its threads on a processor (assumed; the fit stretches it)."""
+
+LONG = 2048.0
+"""Keys from which on attention is bound by its arithmetic, and no longer by how its small tiles are started."""
 
 LARGE_TAPS = 25.0
 """Taps from which on a depthwise convolution leaves the kernels made for 3x3."""
@@ -182,7 +185,9 @@ def kind_of(op: Op) -> str:
             return "large_depthwise" if float(np.max(np.asarray(op.kernel))) >= LARGE_TAPS else "depthwise"
         return "group_conv" if groups_ > 1 else "conv"
     if isinstance(op, Attention):
-        return "window_attention" if op.name == "window_attention" else "attention"
+        if op.name == "window_attention":
+            return "window_attention"
+        return "long_attention" if float(np.min(np.asarray(op.kv_len))) >= LONG else "attention"
     if isinstance(op, Matmul):
         return "matmul"
     return "layer_norm" if isinstance(op, Vector) and op.kind in ("layer_norm", "shift") else "elementwise"
@@ -208,6 +213,10 @@ def predict_vision(cases: Cases, problems: Problems) -> dict[str, NDArray[np.flo
     software = Resolved(problems, cases, ("runtime", "compiled", "layout", "mode"), software_of)
     found = {name: np.full(cases.rows, np.nan) for name in RESULTS}
     bound, regime = (np.full(cases.rows, -1, dtype=np.int32) for _ in range(2))
+    samples = [isinstance(one, Network) and one.samples for one in drawn.values]
+    trains = [how is not None and how.training for how in software.values]
+    both = np.array(samples, dtype=np.bool_)[drawn.of] & np.array(trains, dtype=np.bool_)[software.of]
+    problems.flag(both, "a network that makes images in steps is predicted in inference only: leave mode out")
     # A file fixes its shapes for one resolution at a time; bundled networks take a column of them.
     sides = np.unique(resolution, return_inverse=True)[1].astype(np.int32) + 1
     files = [isinstance(value, OnnxNetwork | ExportedNetwork) for value in drawn.values]

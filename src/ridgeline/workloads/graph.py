@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,11 +13,12 @@ from ridgeline.workloads.ops import Dim, Op
 @dataclass(frozen=True, slots=True)
 class Repeat:
     """`graph` executed `count` times in a row. The count may be an array and may be fractional (a pipeline stage's
-    share).
+    share). Runs have weights of their own, unless it is the same graph `again` (the steps of a sampler).
     """
 
     graph: Graph
     count: Dim
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,16 @@ class Graph:
             else:
                 yield item, 1.0
 
+    def held(self, measure: Callable[[Op], Dim]) -> Dim:
+        """Sum of `measure(op)` over what has weights of its own."""
+        result: Dim = 0.0
+        for item in self.items:
+            if isinstance(item, Repeat):
+                result = result + item.graph.held(measure) * (1.0 if item.again else item.count)
+            else:
+                result = result + measure(item)
+        return result
+
     def total(self, measure: Callable[[Op], Dim]) -> Dim:
         """Sum of `measure(op)` over all executions."""
         result: Dim = 0.0
@@ -49,11 +60,11 @@ class Graph:
 
     def parameters(self) -> Dim:
         """Weight elements held."""
-        return self.total(lambda op: op.weight_elements())
+        return self.held(lambda op: op.weight_elements())
 
     def weight_bytes(self) -> Dim:
         """Bytes of the weights held."""
-        return self.total(lambda op: op.weight_bytes())
+        return self.held(lambda op: op.weight_bytes())
 
     def moved_bytes(self, role: str | None = None) -> Dim:
         """Bytes read and written by all operands, or by those of one role."""
@@ -72,7 +83,7 @@ def rewrite(graph: Graph, rule: Rewrite) -> Graph:
     items: list[Op | Repeat] = []
     for item in graph.items:
         if isinstance(item, Repeat):
-            items.append(Repeat(rewrite(item.graph, rule), item.count))
+            items.append(replace(item, graph=rewrite(item.graph, rule)))
         else:
             items.extend(rule(item))
     return Graph(graph.name, tuple(items))
@@ -81,7 +92,7 @@ def rewrite(graph: Graph, rule: Rewrite) -> Graph:
 def scale_repeats(graph: Graph, factor: Callable[[str], Dim]) -> Graph:
     """The graph with each repeated block's count multiplied by `factor(block name)` (pipeline stages hold a share)."""
     items = tuple(
-        Repeat(item.graph, item.count * factor(item.graph.name)) if isinstance(item, Repeat) else item
+        replace(item, count=item.count * factor(item.graph.name)) if isinstance(item, Repeat) else item
         for item in graph.items
     )
     return Graph(graph.name, items)

@@ -20,7 +20,7 @@ from ridgeline.core.dtypes import SCHEMES, Scheme
 from ridgeline.core.errors import SpecError, UnknownNameError, did_you_mean
 from ridgeline.core.files import load_yaml
 from ridgeline.core.names import Names, fold
-from ridgeline.workloads.families import vision_mobile, vision_modern, vision_residual
+from ridgeline.workloads.families import vision_diffusion, vision_mobile, vision_modern, vision_residual
 from ridgeline.workloads.families.convolutional import Tensor, Tracer
 from ridgeline.workloads.graph import Graph
 from ridgeline.workloads.ops import Dim
@@ -41,6 +41,7 @@ BUILDERS: Mapping[str, Callable[..., Tensor]] = {
     "res_mlp": vision_modern.res_mlp,
     "vovnet": vision_residual.vovnet,
     "xcit": vision_modern.xcit,
+    "diffusion": vision_diffusion.diffusion,
 }
 """Builder by the name that card files use. A new kind of network is a function and a card file."""
 
@@ -71,6 +72,11 @@ class Network:
     numbers: Mapping[str, Any]
     resolution: float
     source: str
+
+    @property
+    def samples(self) -> bool:
+        """Whether an image is made in steps, so that the graph runs one network again and again."""
+        return self.builder == "diffusion"
 
     def graph(self, batch: Dim, resolution: Dim = 0.0, scheme: Scheme = SCHEMES["fp16"]) -> Graph:
         """The forward graph of `batch` square RGB images; both may be columns. Resolution 0 is the network's own."""
@@ -134,6 +140,9 @@ def network(name: str, *, at: str = "model") -> Network:
     """The network of that name. Raises UnknownNameError with the nearest names; there is no default network."""
     cards = _cards()
     plain = name.strip().split(".", 1)[0] if not name.strip().startswith(".") else name.strip()
+    for stem in _without_prefixes(name.strip(), cards):
+        if fold(stem) in cards.networks:  # versions with a point in the name itself
+            return cards.networks[fold(stem)]
     for stem in _without_prefixes(plain, cards):
         found = _tagged(stem, cards)
         if found is not None:
@@ -147,7 +156,7 @@ def _without_prefixes(name: str, cards: _Cards) -> list[str]:
     prefixes = {prefix for listed in cards.prefixes.values() for prefix in listed}
     found = [name]
     for stem in found:
-        found += [stem[len(prefix) :] for prefix in sorted(prefixes) if stem.lower().startswith(prefix)]
+        found += [stem[len(prefix) :] for prefix in sorted(prefixes) if stem.lower().startswith(prefix.lower())]
     return found
 
 

@@ -200,12 +200,12 @@ class Tracer:
         return replace(x, channels=heads * width)
 
     @contextmanager
-    def repeat(self, count: Dim) -> Iterator[None]:
-        """What is written inside runs `count` times in a row."""
+    def repeat(self, count: Dim, *, again: bool = False) -> Iterator[None]:
+        """What is written inside runs `count` times in a row, with weights of their own unless it is the same again."""
         outer, self._items = self._items, []
         yield
         inner, self._items = self._items, outer
-        self._items.append(Repeat(Graph("block", tuple(inner)), count))
+        self._items.append(Repeat(Graph("block", tuple(inner)), count, again))
 
     def _vector(
         self, kind: str, values: Dim, *, reads: float = 1.0, writes: float = 1.0, weights: Dim = 0.0, flops: float = 4.0
