@@ -117,8 +117,8 @@ How these were mapped, and how far to trust them:
   processors one by one. Factors by kind of op were fitted on the bundled networks among them (7 % in the median on
   networks left out; `vision.yaml` has them by chip). Half of the rows are of networks that are not bundled and are
   described by their totals alone, as a mean network of as much work (15 % on boards, 26 % on processors). Pictures and
-  videos from diffusion transformers are predicted without any fit; linear attention (SANA) and Hunyuan-DiT are two times
-  too fast, since their float32 passes are not drawn.
+  videos from diffusion transformers are predicted without any fit; linear attention (SANA) and Hunyuan-DiT are two
+  times too fast, since their float32 passes are not drawn.
 """
 
 TRAINING_WORDS = """

@@ -39,6 +39,9 @@ NUMBERS = ("resolution", "batch", "n_gpus", "value")
 NOISE, SOFTWARE_SPREAD, CHIP_SPREAD = 0.1, 0.1, 0.1
 """Log errors up to which the loss is quadratic; how far factors of software and of chips may stray from their start."""
 
+SOFTWARE_SPREADS = np.array([1e-3 if kind == "long_attention" else SOFTWARE_SPREAD for kind in KINDS])
+"""By kind: a fused kernel over thousands of keys is all arithmetic, and leaves software nothing to stretch."""
+
 MOST_FASTER = np.log(2.0)
 """No kind of op may end up more than twice as fast as it starts: where two kinds always occur together (attention and
 norms in transformers), the data alone would trade one against the other beyond what kernels can do."""
@@ -146,7 +149,7 @@ def fitted(rows: Rows, start: Mapping[str, Mapping[str, float]]) -> Fit:
     engine = np.array(ENGINES)
     first = np.log(np.array([[_start(start, key)[kind] for kind in KINDS] for key in software]))
     target = np.log(rows.measured_s)
-    split = first.size
+    split, spreads = first.size, np.tile(SOFTWARE_SPREADS, len(software))
 
     def unpacked(moves: Column) -> tuple[Column, Column]:
         by_chip = np.pad(moves[split:].reshape(len(chips), 2), ((0, 0), (0, 1)))
@@ -155,7 +158,7 @@ def fitted(rows: Rows, start: Mapping[str, Mapping[str, float]]) -> Fit:
     def residuals(moves: Column) -> Column:
         by_software, by_chip = unpacked(moves)
         total = np.exp(log_time + by_software[of_software].T + by_chip[of_chip][:, engine].T).sum(axis=0)
-        pulls = (moves[:split] / SOFTWARE_SPREAD, moves[split:] / CHIP_SPREAD)
+        pulls = (moves[:split] / spreads, moves[split:] / CHIP_SPREAD)
         return np.concatenate([(np.log(total) - target) / NOISE, *pulls])
 
     def jacobian(moves: Column) -> Column:
@@ -168,7 +171,7 @@ def fitted(rows: Rows, start: Mapping[str, Mapping[str, float]]) -> Fit:
             wide[places, of_software * len(KINDS) + k] += share[k]
             if engine[k] < 2:
                 wide[places, split + of_chip * 2 + engine[k]] += share[k]
-        spread = np.concatenate([np.full(split, SOFTWARE_SPREAD), np.full(moves.size - split, CHIP_SPREAD)])
+        spread = np.concatenate([spreads, np.full(moves.size - split, CHIP_SPREAD)])
         wide[target.size :] = np.diag(1.0 / spread)
         return wide
 

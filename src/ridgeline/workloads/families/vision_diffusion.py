@@ -6,8 +6,10 @@ classifier-free guidance each step evaluates it with and without the text (2207.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from ridgeline.core.errors import SpecError, did_you_mean
 from ridgeline.workloads.families.convolutional import Tensor, Tracer
 from ridgeline.workloads.ops import Dim
 
@@ -21,119 +23,183 @@ def diffusion(
     *,
     width: float,
     heads: float,
+    blocks: Mapping[str, float],
     steps: float,
     passes: float,
     text: Mapping[str, float],
     decoder: Mapping[str, Sequence[float] | float],
-    joint: float = 0.0,
-    single: float = 0.0,
-    crossed: float = 0.0,
-    linear: float = 0.0,
-    twice: float = 0.0,
-    skips: float = 0.0,
     ffn: float = 0.0,
-    modulation: float = 6.0,
-    modulation_from: float = 0.0,
+    modulation: Sequence[float] = (6.0, 0.0),
     rotary: bool = False,
-    squeeze: float = 8.0,
-    patch: float = 2.0,
-    channels: float = 16.0,
+    latent: Sequence[float] = (16.0, 8.0, 2.0),
     aspect: float = 1.0,
-    frames: float = 1.0,
-    frame_squeeze: float = 4.0,
-    frame_patch: float = 1.0,
+    clip: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> Tensor:
-    """Images (or videos of `frames`) sampled by a diffusion transformer from one text each.
+    """Images or videos sampled by a diffusion transformer, from one text each.
 
     Args:
         net: writes the ops.
         x: the picture: its height counts, its width is `aspect` times that.
         width: of the denoiser; `heads` of its attention, `ffn` its inner width (0: four times the width).
         heads: see width.
+        blocks: how many of each kind (methods of `_Block`), and `skips` that concatenate earlier outputs.
         steps: evaluations of the denoiser for a picture, each in `passes` (2 with classifier-free guidance).
         passes: see steps.
         text: of the encoder: `tokens`, `width`, `depth`, `ffn` (gated).
-        decoder: channels of its levels from the latent to the pixels (`levels`), `blocks` of each, and `taps`.
-        joint: blocks in which text and picture have weights of their own and attend together (arXiv 2403.03206), the
-            first `twice` of which attend a second time within the picture.
-        single: blocks of one stream of both, its feed-forward part beside the attention (FLUX, HunyuanVideo), or, where
-            there are no joint ones, after it (CogVideoX).
-        crossed: blocks that attend to the picture, then to the text (PixArt, Wan); `linear` ones without softmax and
-            with a convolution in the feed-forward part (SANA, arXiv 2410.10629); `skips` concatenate earlier outputs.
-        linear: see crossed.
-        twice: see joint.
-        skips: see crossed.
+        decoder: channels of its levels from the latent to the pixels (`levels`), `blocks` of each, `taps`, and for a
+            video the levels after which frames double.
         ffn: see width.
-        modulation: widths that scale and shift a block by the step, computed in each block from `modulation_from`
-            values (0: from the width).
-        modulation_from: see modulation.
+        modulation: widths that scale and shift a block by the step, and the values that each block computes them from
+            (0: its width).
         rotary: whether positions are turned into queries and keys in every block.
-        squeeze: pixels along a side of a latent value, `patch` of which along a side make a token of `channels`.
-        patch: see squeeze.
-        channels: see squeeze.
+        latent: its channels, the pixels along a side of one of its values, and the values along a side of a token.
         aspect: see x.
-        frames: of a video, `frame_squeeze` to a latent frame after the first, `frame_patch` of those to a token.
-        frame_squeeze: see frames.
-        frame_patch: see frames.
+        clip: of a video: frames, frames to a latent frame after the first, latent frames to a token.
     """
+    (channels, squeeze, patch), (frames, frame_squeeze, frame_patch) = latent, clip
     high, wide = x.height / squeeze, x.height * aspect / squeeze
     latents = 1.0 + (frames - 1.0) / frame_squeeze
     picture = Tensor(width, high * wide / patch**2, latents / frame_patch)
     words = Tensor(width, text["tokens"], 1.0)
-    ffn = ffn or 4.0 * width
+    block = _Block(net, heads, ffn or 4.0 * width, *modulation, rotary)
     _encode(net, text)
-    sampler, batch = net, net.batch
-    with sampler.repeat(steps, again=True):
+    batch = net.batch
+    with net.repeat(steps, again=True):
         net.batch = batch * passes
-        inner = Tensor(channels * patch**2 * frame_patch, picture.height, picture.width)
-        net.linear(inner, width, part="patches")
+        values = channels * patch**2 * frame_patch
+        net.linear(Tensor(values, picture.height, picture.width), width, part="patches")
         net.linear(Tensor(text["width"], text["tokens"], 1.0), width, part="words")
-        with net.repeat(joint):
-            for stream in (picture, words):
-                _modulate(net, stream, modulation, modulation_from)
-                net.linear(stream, 3.0 * width)
-            _attend(net, picture, heads, words.positions, rotary=rotary)
-            for stream in (picture, words):
-                _gate(net, net.linear(stream, width))
-                _feed(net, stream, ffn)
-        with net.repeat(twice):
-            _modulate(net, picture, modulation / 2.0, modulation_from)
-            net.linear(picture, 3.0 * width)
-            _attend(net, picture, heads, rotary=rotary)
-            _gate(net, net.linear(picture, width))
-        both = Tensor(width, picture.positions + words.positions, 1.0)
-        with net.repeat(single):
-            _modulate(net, both, modulation if not joint else modulation / 2.0, modulation_from)
-            net.linear(both, 3.0 * width)
-            _attend(net, picture, heads, words.positions, rotary=rotary)
-            if not joint:
-                _gate(net, net.linear(both, width))
-                _feed(net, both, ffn)
-            else:
-                net.act(net.linear(both, ffn))
-                _gate(net, net.linear(Tensor(width + ffn, both.positions, 1.0), width))
-        with net.repeat(crossed + linear):
-            _modulate(net, picture, 0.0, 0.0)
-            net.linear(picture, 3.0 * width)
-            if linear:
-                net.product(picture, width / heads, width / heads, picture.positions, heads)
-                net.product(picture, picture.positions, width / heads, width / heads, heads)
-            else:
-                _attend(net, picture, heads, rotary=rotary)
-            _gate(net, net.linear(picture, width))
-            net.linear(picture, width)
-            net.linear(words, 2.0 * width)
-            net.attention(picture, heads, width / heads, keys=words.positions)
-            net.add(net.linear(picture, width))
-            if linear:
-                _mix(net, picture, high, wide, ffn)
-            else:
-                _feed(net, picture, ffn)
-        with net.repeat(skips):
-            net.linear(net.concat(picture, width), width, part="skip")
-        net.linear(picture, inner.channels, part="pixels")
+        for kind, count in blocks.items():
+            with net.repeat(count):
+                block.write(kind, picture, words, Tensor(values, high / patch, wide / patch))
+        net.linear(picture, values, part="pixels")
         net.batch = batch
     return _decode(net, Tensor(channels, high, wide), latents, decoder)
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Writes the blocks of a denoiser, whose numbers are as `diffusion` has them."""
+
+    net: Tracer
+    heads: float
+    ffn: float
+    modulation: float
+    modulation_from: float
+    rotary: bool
+
+    def write(self, kind: str, picture: Tensor, words: Tensor, grid: Tensor) -> None:
+        """A block of that kind. Raises SpecError for a kind that there is not."""
+        kinds: dict[str, Callable[[], None]] = {
+            "joint": lambda: self.joint(picture, words),
+            "within": lambda: self.within(picture),
+            "beside": lambda: self.single(picture, words, beside=True),
+            "single": lambda: self.single(picture, words, beside=False),
+            "crossed": lambda: self.crossed(picture, words),
+            "linear": lambda: self.linear(picture, words, grid),
+            "skips": lambda: self.skip(picture),
+        }
+        if kind not in kinds:
+            raise SpecError(f"unknown block {kind!r}", at="blocks", fix=did_you_mean(kind, kinds))
+        kinds[kind]()
+
+    def joint(self, picture: Tensor, words: Tensor) -> None:
+        """Text and picture with weights of their own, attending together (arXiv 2403.03206)."""
+        for stream in (picture, words):
+            self._modulate(stream, self.modulation)
+            self.net.linear(stream, 3.0 * stream.channels)
+        self._attend(picture, words.positions)
+        for stream in (picture, words):
+            self._gate(self.net.linear(stream, stream.channels))
+            self._feed(stream)
+
+    def within(self, picture: Tensor) -> None:
+        """A second attention, within the picture."""
+        self._modulate(picture, self.modulation / 2.0)
+        self.net.linear(picture, 3.0 * picture.channels)
+        self._attend(picture)
+        self._gate(self.net.linear(picture, picture.channels))
+
+    def single(self, picture: Tensor, words: Tensor, *, beside: bool) -> None:
+        """One stream of both; the feed-forward part beside the attention (FLUX, HunyuanVideo), or after it (CogVideoX)."""
+        net, width = self.net, picture.channels
+        both = Tensor(width, picture.positions + words.positions, 1.0)
+        self._modulate(both, self.modulation / 2.0 if beside else self.modulation)
+        net.linear(both, 3.0 * width)
+        self._attend(both)
+        if beside:
+            net.act(net.linear(both, self.ffn))
+            self._gate(net.linear(Tensor(width + self.ffn, both.positions, 1.0), width))
+        else:
+            self._gate(net.linear(both, width))
+            self._feed(both)
+
+    def crossed(self, picture: Tensor, words: Tensor) -> None:
+        """Attention within the picture, then to the text (PixArt, Wan)."""
+        self._modulate(picture, 0.0)
+        self.net.linear(picture, 3.0 * picture.channels)
+        self._attend(picture)
+        self._gate(self.net.linear(picture, picture.channels))
+        self._to_words(picture, words)
+        self._feed(picture)
+
+    def skip(self, picture: Tensor) -> None:
+        """The output of an earlier block beside that of the last."""
+        width = picture.channels
+        self.net.linear(self.net.concat(picture, width), width, part="skip")
+
+    def linear(self, picture: Tensor, words: Tensor, grid: Tensor) -> None:
+        """As crossed, without softmax in the picture, and with a depthwise convolution in the feed-forward part (SANA)."""
+        net, width, inner = self.net, picture.channels, self.ffn
+        self._modulate(picture, 0.0)
+        net.linear(picture, 3.0 * width)
+        net.product(picture, width / self.heads, width / self.heads, picture.positions, self.heads)
+        net.product(picture, picture.positions, width / self.heads, width / self.heads, self.heads)
+        self._gate(net.linear(picture, width))
+        self._to_words(picture, words)
+        self._modulate(picture, 0.0)
+        net.act(net.linear(picture, 2.0 * inner))
+        net.conv(
+            replace(grid, channels=2.0 * inner), 2.0 * inner, 3, groups=2.0 * inner, norm=False, act=False, bias=True
+        )
+        gated = Tensor(inner, picture.positions, 1.0)
+        net.act(gated, "scale")
+        self._gate(net.linear(gated, width))
+
+    def _modulate(self, x: Tensor, widths: float) -> None:
+        """A norm, scaled and shifted; what scales it may be computed in the block from a vector of the step."""
+        if widths:
+            inputs = Tensor(self.modulation_from or x.channels, 1.0, 1.0)
+            self.net.linear(inputs, widths * x.channels, part="modulation")
+        self.net.norm(x, "layer_norm")
+        self.net.act(x, "scale")
+        self.net.act(x, "scale")
+
+    def _attend(self, x: Tensor, more: Dim = 0.0) -> None:
+        """Norms of queries and keys, their positions, then attention among all tokens."""
+        whole = Tensor(x.channels, x.positions + more, 1.0)
+        both = Tensor(2.0 * x.channels, whole.positions, 1.0)
+        self.net.norm(both, "layer_norm")
+        if self.rotary:
+            self.net.act(both, "rope")
+        self.net.attention(whole, self.heads, x.channels / self.heads)
+
+    def _to_words(self, picture: Tensor, words: Tensor) -> None:
+        net, width = self.net, picture.channels
+        net.linear(picture, width)
+        net.linear(words, 2.0 * width)
+        net.attention(picture, self.heads, width / self.heads, keys=words.positions)
+        net.add(net.linear(picture, width))
+
+    def _feed(self, x: Tensor) -> None:
+        self._modulate(x, 0.0)
+        self.net.act(self.net.linear(x, self.ffn))
+        self._gate(self.net.linear(Tensor(self.ffn, x.positions, 1.0), x.channels))
+
+    def _gate(self, x: Tensor) -> None:
+        """What a block adds to its input, scaled by the step."""
+        self.net.act(x, "scale")
+        self.net.add(x)
 
 
 def _encode(net: Tracer, text: Mapping[str, float]) -> None:
@@ -148,46 +214,6 @@ def _encode(net: Tracer, text: Mapping[str, float]) -> None:
         net.act(net.linear(words, text["ffn"]))
         net.linear(words, text["ffn"])
         net.add(net.linear(Tensor(text["ffn"], words.positions, 1.0), words.channels))
-
-
-def _modulate(net: Tracer, x: Tensor, widths: float, inputs: float) -> None:
-    """A norm, scaled and shifted; what scales it may be computed in the block from a vector of the step."""
-    if widths:
-        net.linear(Tensor(inputs or x.channels, 1.0, 1.0), widths * x.channels, part="modulation")
-    net.norm(x, "layer_norm")
-    net.act(x, "scale")
-    net.act(x, "scale")
-
-
-def _attend(net: Tracer, x: Tensor, heads: float, more: Dim = 0.0, *, rotary: bool = False) -> None:
-    """Norms of queries and keys, their positions, then attention among all tokens."""
-    whole = Tensor(x.channels, x.positions + more, 1.0)
-    both = Tensor(2.0 * x.channels, whole.positions, 1.0)
-    net.norm(both, "layer_norm")
-    if rotary:
-        net.act(both, "rope")
-    net.attention(whole, heads, x.channels / heads)
-
-
-def _feed(net: Tracer, x: Tensor, inner: float) -> None:
-    _modulate(net, x, 0.0, 0.0)
-    net.act(net.linear(x, inner))
-    _gate(net, net.linear(Tensor(inner, x.positions, 1.0), x.channels))
-
-
-def _gate(net: Tracer, x: Tensor) -> None:
-    """What a block adds to its input, scaled by the step."""
-    net.act(x, "scale")
-    net.add(x)
-
-
-def _mix(net: Tracer, x: Tensor, high: Dim, wide: Dim, inner: float) -> None:
-    """A gated feed-forward part with a depthwise convolution between its matmuls."""
-    net.norm(x, "layer_norm")
-    net.act(net.linear(x, 2.0 * inner))
-    net.conv(Tensor(2.0 * inner, high, wide), 2.0 * inner, 3, groups=2.0 * inner, norm=False, act=False, bias=True)
-    net.act(Tensor(inner, x.positions, 1.0), "scale")
-    net.add(net.linear(Tensor(inner, x.positions, 1.0), x.channels))
 
 
 def _decode(net: Tracer, x: Tensor, frames: Dim, decoder: Mapping[str, Sequence[float] | float]) -> Tensor:
