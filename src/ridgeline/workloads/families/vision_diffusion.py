@@ -61,7 +61,7 @@ def diffusion(
     latents = 1.0 + (frames - 1.0) / frame_squeeze
     picture = Tensor(width, high * wide / patch**2, latents / frame_patch)
     words = Tensor(width, text["tokens"], 1.0)
-    block = _Block(net, heads, ffn or 4.0 * width, *modulation, rotary)
+    block = _Block(net, heads, ffn or 4.0 * width, modulation[0], modulation[1], rotary)
     _encode(net, text)
     batch = net.batch
     with net.repeat(steps, again=True):
@@ -121,7 +121,7 @@ class _Block:
         self._gate(self.net.linear(picture, picture.channels))
 
     def single(self, picture: Tensor, words: Tensor, *, beside: bool) -> None:
-        """One stream of both; the feed-forward part beside the attention (FLUX, HunyuanVideo), or after it (CogVideoX)."""
+        """One stream of both; what feeds forward is beside the attention (FLUX, HunyuanVideo), or after it (CogVideoX)."""
         net, width = self.net, picture.channels
         both = Tensor(width, picture.positions + words.positions, 1.0)
         self._modulate(both, self.modulation / 2.0 if beside else self.modulation)
@@ -149,7 +149,7 @@ class _Block:
         self.net.linear(self.net.concat(picture, width), width, part="skip")
 
     def linear(self, picture: Tensor, words: Tensor, grid: Tensor) -> None:
-        """As crossed, without softmax in the picture, and with a depthwise convolution in the feed-forward part (SANA)."""
+        """As crossed, without softmax in the picture, and with a depthwise convolution in what feeds forward (SANA)."""
         net, width, inner = self.net, picture.channels, self.ffn
         self._modulate(picture, 0.0)
         net.linear(picture, 3.0 * width)
@@ -159,9 +159,8 @@ class _Block:
         self._to_words(picture, words)
         self._modulate(picture, 0.0)
         net.act(net.linear(picture, 2.0 * inner))
-        net.conv(
-            replace(grid, channels=2.0 * inner), 2.0 * inner, 3, groups=2.0 * inner, norm=False, act=False, bias=True
-        )
+        both = replace(grid, channels=2.0 * inner)
+        net.conv(both, both.channels, 3, groups=both.channels, norm=False, act=False, bias=True)
         gated = Tensor(inner, picture.positions, 1.0)
         net.act(gated, "scale")
         self._gate(net.linear(gated, width))
