@@ -121,7 +121,7 @@ class _Block:
         self._gate(self.net.linear(picture, picture.channels))
 
     def single(self, picture: Tensor, words: Tensor, *, beside: bool) -> None:
-        """One stream of both; what feeds forward is beside the attention (FLUX, HunyuanVideo), or after it (CogVideoX)."""
+        """One stream of both; what feeds forward is beside the attention (FLUX), or after it (CogVideoX)."""
         net, width = self.net, picture.channels
         both = Tensor(width, picture.positions + words.positions, 1.0)
         self._modulate(both, self.modulation / 2.0 if beside else self.modulation)
