@@ -45,12 +45,12 @@ class Streams:
     padding: Array
 
 
-def cut_streams(op: Attention, c: Numbers) -> Streams:
+def cut_streams(op: Attention, c: Numbers, pads: Value = 1.0) -> Streams:
     """Streams by the habits of a kernel family.
 
     `group_limit`: with more query heads per key-value head than this, each query head reads the cache for itself.
     `windowed_groups`, `lone_splits`: 0 for kernels (FlashAttention 2) that neither group nor split under a window, nor
-    split when heads are not grouped.
+    split when heads are not grouped. `pads`: as in `Facts`.
     """
     q, heads = np.asarray(op.q_len, float), np.asarray(op.heads, float)
     kv_heads = np.ones(()) if op.is_latent else np.maximum(np.asarray(op.kv_heads, float), 1.0)
@@ -60,6 +60,7 @@ def cut_streams(op: Attention, c: Numbers) -> Streams:
     grouped = (group > 1.0) & (group <= c["group_limit"]) & (~windowed | (np.asarray(c["windowed_groups"]) > 0))
     rows = np.where(grouped, group, 1.0) * q
     tiles = np.ceil(rows / c["tile_rows"])
+    instruction = np.where(np.asarray(pads) > 0, c["pad_rows"], 1.0)
     return Streams(
         count=np.asarray(op.batch, float) * np.where(grouped, kv_heads, heads) * tiles,
         stream_bytes=reads * np.asarray(op.kv_values_per_token()) / kv_heads * op.kv.element_bytes,
@@ -67,7 +68,7 @@ def cut_streams(op: Attention, c: Numbers) -> Streams:
         splittable=grouped | (~windowed & (np.asarray(c["lone_splits"]) > 0)),
         grouped=grouped,
         again=np.where(grouped, 1.0, group) * tiles,
-        padding=np.ceil(rows / c["pad_rows"]) * c["pad_rows"] / np.maximum(rows, 1.0),
+        padding=np.ceil(rows / instruction) * instruction / np.maximum(rows, 1.0),
     )
 
 
@@ -77,7 +78,7 @@ def split_time(op: Attention, facts: Facts, c: Numbers, resident: bool) -> dict[
     Streams are split over idle SMs where that about pays for the combine. `resident` says that the cache may lie in the
     last-level cache (a benchmark loop); a real step streams it.
     """
-    cut = cut_streams(op, c)
+    cut = cut_streams(op, c, facts.pads)
     slots = np.asarray(c["slots_per_unit"]) * facts.units
     start_s = c["start_us"] * 1e-6 * _wider(op, c)
     stream_s = cut.stream_bytes / (np.asarray(c["stream_bytes_per_clock"]) * facts.clock_hz)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.costs.coefficients import Coefficients
+from ridgeline.costs.gemm_kernels import is_foreign
 from ridgeline.costs.price import Price, Setting, work
 from ridgeline.costs.residual import factor, tables
 from ridgeline.hardware.chip import Chip, ChipColumns, Value
@@ -19,6 +20,9 @@ Dims = TypeVar("Dims")
 
 MANY = 64
 """More kernels than any menu has."""
+
+UNIT_FLOPS_PER_CYCLE = 4096.0
+"""16-bit FLOPs per cycle of the unit that kernels are cut for (a Hopper SM)."""
 
 CHUNK = 16_384
 """Rows priced at once: an intermediate column of them takes 128 KiB."""
@@ -33,7 +37,10 @@ class Numbers(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What a kernel meets: peak of one compute dtype, memory bandwidth, last-level cache, compute units, and clocks."""
+    """What a kernel meets: peak of one compute dtype, memory bandwidth, last-level cache, compute units, and clocks.
+
+    `pads` is 1 where rows are filled up to those of a matrix instruction, 0 on chips that have none.
+    """
 
     peak_flops_per_s: Value
     bandwidth_bytes_per_s: Value
@@ -41,6 +48,14 @@ class Facts:
     units: Value
     clock_hz: Value
     fabric_hz: Value
+    pads: Value = 1.0
+
+
+def units_of(chip: Chip) -> float:
+    """Compute units of the size that kernels are cut for: another maker's large unit (a TPU core) counts for more."""
+    of_a_size = chip.peak_flops_per_s("bf16") / (chip.clock_hz * UNIT_FLOPS_PER_CYCLE)
+    units: float = np.maximum(chip.compute_units, np.ceil(of_a_size) if is_foreign(chip) else 1.0)
+    return units
 
 
 def facts_of(chips: ChipColumns, compute: str) -> Facts:
@@ -54,7 +69,8 @@ def facts_of(chips: ChipColumns, compute: str) -> Facts:
         peak_flops_per_s=chips.gather(lambda chip: chip.peak_flops_per_s(compute)),
         bandwidth_bytes_per_s=chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s),
         cache_bytes=chips.gather(cache),
-        units=chips.gather(lambda chip: chip.compute_units),
+        units=chips.gather(units_of),
+        pads=chips.gather(lambda chip: float(bool(chip.matrix_flops_per_s))),
         clock_hz=chips.gather(lambda chip: chip.clock_hz),
         fabric_hz=chips.gather(lambda chip: chip.fabric_hz),
     )
