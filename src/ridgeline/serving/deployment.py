@@ -346,14 +346,15 @@ def report(d: Deployment, pool: Pool, load: Load, state: Steady, step: Step) -> 
         clock_frac_held=d.machines.gather(lambda machine: machine.chip.clock_frac),
         energy_j_per_output_token=power * pool.chips / output_per_s,
         cost_usd_per_1m_output_tokens=rent_usd_per_s(d, pool) * pool.chips / output_per_s * 1e6,
-        bound=bound_of(d, step, state),
+        bound=bound_of(pool.stepper, step, state),
         regime=np.where(np.asarray(step.calibrated()) > 0.5, "calibrated", "datasheet"),
     )
 
 
-def bound_of(d: Deployment, step: Step, state: Steady) -> NDArray[np.str_]:
+def bound_of(stepper: Stepper, step: Step, state: Steady) -> NDArray[np.str_]:
     """What holds most of the time between tokens: a resource of the decode step, the host, or the prompts of others."""
-    host_s = d.runtime.host_step_s + d.runtime.host_sequence_s * state.batch
+    step_s, sequence_s = stepper.host_rates_s
+    host_s = step_s + sequence_s * np.asarray(state.batch)
     shares = dict(step.time_by_bound())
     shares["host"] = shares.get("host", 0.0) + host_s
     shares["prefill interference"] = np.maximum(state.tpot_s - step.time_s - host_s, 0.0)

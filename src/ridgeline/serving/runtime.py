@@ -51,6 +51,8 @@ class Runtime:
         reserve_bytes: activations and buffers per chip.
         admission_lag_steps: iterations that a request sent at the end of another misses (asynchronous scheduling).
         host_step_s, host_sequence_s: host time per iteration, and per sequence in it, that the device does not hide.
+        stage_host_s, stage_sequence_s: host time that each stage of a pipeline spends on a batch before it takes the next
+            one, and per sequence in it (0: hidden behind the device, as without a pipeline).
         front_end_token_s: time per token of the single front-end process (0: no limit seen).
         front_end_before: first version that no longer has that limit ("": all have it).
         fused_from: version from which ops leave their results in the format that the next matmul takes, so that no
@@ -87,6 +89,8 @@ class Runtime:
     fused_from: str = ""
     kernels: str = ""
     host_block_s: float = 0.0
+    stage_host_s: float = 0.0
+    stage_sequence_s: float = 0.0
     own_kernels: OwnKernels | None = None
     cache_formats: Mapping[str, str] = field(default_factory=dict)
     captured_tokens: tuple[float, ...] = ()
@@ -190,11 +194,18 @@ def runtime(name: str) -> Runtime:
         facts=facts,
         fused_from=str(facts["fused_quantisation_from"]["value"]),
         kernels=str(facts.get("kernels", {}).get("value", "")),
-        host_block_s=parse(facts["host_block"]["value"], "s", at="host_block") if "host_block" in facts else 0.0,
+        host_block_s=_seconds(facts, "host_block"),
+        stage_host_s=_seconds(facts, "stage_host"),
+        stage_sequence_s=_seconds(facts, "stage_sequence"),
         own_kernels=OwnKernels(**facts["own_kernels"]["value"]) if "own_kernels" in facts else None,
         cache_formats=dict(facts.get("cache_formats", {}).get("value", {})),
         captured_tokens=_captured(facts.get("captured_tokens", {}).get("value", ())),
     )
+
+
+def _seconds(facts: Mapping[str, Mapping[str, Any]], key: str) -> float:
+    """A time, 0 where the file is silent."""
+    return parse(facts[key]["value"], "s", at=key) if key in facts else 0.0
 
 
 def _captured(ranges: Sequence[Sequence[int]]) -> tuple[float, ...]:

@@ -110,7 +110,15 @@ class Stepper:
 
     def host_s(self, batch: Batch) -> Value:
         """Host time that the device waits for: per iteration and per sequence in it."""
-        return self.runtime.host_step_s + self.runtime.host_sequence_s * (batch.decode_seqs + batch.prefill_seqs)
+        step_s, sequence_s = self.host_rates_s
+        return step_s + sequence_s * (batch.decode_seqs + batch.prefill_seqs)
+
+    @property
+    def host_rates_s(self) -> tuple[Value, Value]:
+        """Host time of an iteration, and of each sequence in it; every stage of a pipeline may add its own."""
+        r, pp = self.runtime, np.asarray(self.plan.pp, float)
+        stages = np.where(pp > 1, pp, 0.0) if r.stage_host_s + r.stage_sequence_s > 0 else 0.0
+        return r.host_step_s + stages * r.stage_host_s, r.host_sequence_s + stages * r.stage_sequence_s
 
     def time_s(self, batch: Batch) -> Value:
         """Seconds of one iteration. Rows that differ in nothing but the lengths of their contexts share most prices."""
