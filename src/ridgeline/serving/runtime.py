@@ -51,8 +51,10 @@ class Runtime:
         reserve_bytes: activations and buffers per chip.
         admission_lag_steps: iterations that a request sent at the end of another misses (asynchronous scheduling).
         host_step_s, host_sequence_s: host time per iteration, and per sequence in it, that the device does not hide.
-        stage_host_s, stage_sequence_s: host time that each stage of a pipeline spends on a batch before it takes the next
-            one, and per sequence in it (0: hidden behind the device, as without a pipeline).
+        stage_host_s, stage_sequence_s: host time that each stage of a pipeline spends on a batch before it takes the
+            next one, and per sequence in it (0: hidden behind the device, as without a pipeline).
+        host_rank_s: host time per iteration that every further rank of tensor parallelism adds.
+        older: numbers that releases before one have instead, by that release.
         front_end_token_s: time per token of the single front-end process (0: no limit seen).
         front_end_before: first version that no longer has that limit ("": all have it).
         fused_from: version from which ops leave their results in the format that the next matmul takes, so that no
@@ -91,6 +93,8 @@ class Runtime:
     host_block_s: float = 0.0
     stage_host_s: float = 0.0
     stage_sequence_s: float = 0.0
+    host_rank_s: float = 0.0
+    older: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     own_kernels: OwnKernels | None = None
     cache_formats: Mapping[str, str] = field(default_factory=dict)
     captured_tokens: tuple[float, ...] = ()
@@ -103,8 +107,12 @@ class Runtime:
 
     def of_version(self, version: str) -> Runtime:
         """The runtime as that version has it ("" is the newest)."""
-        newer = not _older(version, self.front_end_before)
-        return replace(self, front_end_token_s=0.0) if self.front_end_before and newer else self
+        changes: dict[str, float] = {}
+        for before, numbers in self.older.items():
+            changes |= numbers if _older(version, before) else {}
+        if self.front_end_before and not _older(version, self.front_end_before):
+            changes["front_end_token_s"] = 0.0
+        return replace(self, **changes) if changes else self  # type: ignore[arg-type]
 
     def fuses(self, version: str) -> bool:
         """Whether that version ("" is the newest) quantises activations inside the op before a matmul."""
@@ -197,6 +205,11 @@ def runtime(name: str) -> Runtime:
         host_block_s=_seconds(facts, "host_block"),
         stage_host_s=_seconds(facts, "stage_host"),
         stage_sequence_s=_seconds(facts, "stage_sequence"),
+        host_rank_s=_seconds(facts, "host_rank"),
+        older={
+            str(one["before"]): {f"{key}_s": _seconds(one, key) for key in one if key != "before"}
+            for one in document.data.get("older", ())
+        },
         own_kernels=OwnKernels(**facts["own_kernels"]["value"]) if "own_kernels" in facts else None,
         cache_formats=dict(facts.get("cache_formats", {}).get("value", {})),
         captured_tokens=_captured(facts.get("captured_tokens", {}).get("value", ())),

@@ -118,7 +118,8 @@ class Stepper:
         """Host time of an iteration, and of each sequence in it; every stage of a pipeline may add its own."""
         r, pp = self.runtime, np.asarray(self.plan.pp, float)
         stages = np.where(pp > 1, pp, 0.0) if r.stage_host_s + r.stage_sequence_s > 0 else 0.0
-        return r.host_step_s + stages * r.stage_host_s, r.host_sequence_s + stages * r.stage_sequence_s
+        ranks = r.host_rank_s * (np.asarray(self.plan.tp) - 1.0) if r.host_rank_s > 0 else 0.0
+        return r.host_step_s + ranks + stages * r.stage_host_s, r.host_sequence_s + stages * r.stage_sequence_s
 
     def time_s(self, batch: Batch) -> Value:
         """Seconds of one iteration. Rows that differ in nothing but the lengths of their contexts share most prices."""
