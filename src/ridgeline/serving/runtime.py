@@ -25,7 +25,7 @@ FOLDER = "runtimes"
 Column = NDArray[np.float64]
 
 _NUMBERS = re.compile(r"\d+(?:\.\d+)*")
-_VERSIONED = re.compile(r"(?P<name>.*?[^\s(@:=_-])[\s(@:=_-]+v?(?P<version>\d[\w.+]*)\b.*")
+_VERSIONED = re.compile(r"(?P<name>.*?[^\s(@:=_-])[\s(@:=_-]+[vb]?(?P<version>\d[\w.+]*)\b.*")
 """A name, then a version that begins with a digit, then whatever else is said of the build."""
 
 _TIMES = ("host_step", "host_sequence", "host_token_rate_limit")

@@ -123,7 +123,8 @@ class Step:
             parts.append(Part(kind=kind, time_s=time_s, low_s=time_s * low, high_s=time_s * high))
         low_s, high_s = total(parts)
         shorter = self.time_s / self._serial_s if self.half or self.turn else 1.0
-        return np.maximum(low_s, self.floor_s) * shorter, np.maximum(high_s, self._serial_s) * shorter
+        low_s, high_s = np.maximum(low_s, self.floor_s) * shorter, np.maximum(high_s, self._serial_s) * shorter
+        return np.maximum(low_s, self.least_s), np.maximum(high_s, self.least_s)
 
     def calibrated(self) -> Value:
         """Share of the time priced with coefficients of this very chip."""
