@@ -96,8 +96,10 @@ SERVING: tuple[Column, ...] = (
         for name in _POOL
     ),
     _text("trace", "requests that are simulated (a trace or a traffic file), instead of isl, osl and concurrency"),
-    _count("isl", "mean prompt tokens per request", None),
-    _count("osl", "mean output tokens per request", None),
+    *(
+        Column(name=name, kind=NUMBER, doc=f"mean {side} tokens per request", lowest=1.0)
+        for name, side in (("isl", "prompt"), ("osl", "output"))
+    ),
     Column(name="concurrency", kind=NUMBER, doc="requests in flight over the deployment", default=0.0),
     Column(
         name="request_rate_per_s", kind=NUMBER, doc="arrivals per second", default=0.0, unit="1/s", aliases=("rate",)
@@ -166,7 +168,7 @@ OPS: tuple[Column, ...] = (
     _text("kv_dtype", "number format of the cache", ""),
     _text("gemm_dtype", "number format of an MLA module's linear layers", ""),
     _text("op", "variant: attention, mla, mla_module; or the collective", ""),
-    _text("distribution", "skew of expert loads: balanced or power_law_ALPHA", "balanced"),
+    _text("distribution", "skew of expert loads: balanced, random or power_law_ALPHA", "balanced"),
     _NODE,
     *(
         _count(name, doc, default, lowest=0)

@@ -55,6 +55,21 @@ def _dtype(name: str, bits: float, compute: str, scale_bits: float = 0.0) -> DTy
     return DType(name=name, bits=bits, compute=compute, scale_bits=scale_bits)
 
 
+GGUF: Mapping[str, tuple[int, float]] = {
+    "q2_k": (2, 3.16),
+    "q3_k_m": (3, 4.0),
+    "q4_0": (4, 4.5),
+    "q4_k_s": (4, 4.67),
+    "q4_k_m": (4, 4.89),
+    "q5_k_s": (5, 5.57),
+    "q5_k_m": (5, 5.7),
+    "q6_k": (6, 6.56),
+    "q8_0": (8, 8.5),
+}
+"""Formats of GGUF files: bits of most elements, and bits per weight over a whole 8B model, whose embedding and some
+matrices are kept wider (ggml-org/llama.cpp, tools/quantize/README.md, table of Llama 3.1 8B, as recalled; q4_0 and q8_0
+by their blocks of 32)."""
+
 DTYPES: Mapping[str, DType] = {
     d.name: d
     for d in (
@@ -77,6 +92,7 @@ DTYPES: Mapping[str, DType] = {
         _dtype("int2_g32", 2, "int8", scale_bits=32 / 32),
         _dtype("ternary", 1.6, "int8", scale_bits=0.0),
         _dtype("int1", 1, "int8", scale_bits=0.0),
+        *(_dtype(name, bits, "int8", scale_bits=mean - bits) for name, (bits, mean) in GGUF.items()),
         _dtype("int32", 32, "fp32"),
         _dtype("int64", 64, "fp64"),
     )
@@ -90,7 +106,7 @@ DTYPE_NAMES = Names(
         "fp64": ("float64", "double"),
         "fp32": ("float32", "float", "f32"),
         "tf32": ("tensorfloat32",),
-        "bf16": ("bfloat16", "amp_bf16"),
+        "bf16": ("bfloat16", "amp_bf16", "bf16/fp16", "fp16/bf16"),
         "fp16": ("float16", "half", "f16"),
         "fp8": ("float8", "fp8_e4m3", "e4m3", "float8_e4m3fn", "fp8_tensor", "fp8_static", "fp8_dynamic"),
         "fp8_e5m2": ("e5m2", "float8_e5m2"),
@@ -106,6 +122,7 @@ DTYPE_NAMES = Names(
         "int2_g32": ("kivi2",),
         "ternary": ("1.58bit", "b1.58"),
         "int1": ("1bit", "binary", "bool"),
+        **{name: (name.removesuffix("_m"),) if name.endswith("_k_m") else () for name in GGUF},
         "int32": ("i32",),
         "int64": ("i64", "long"),
     },
@@ -161,6 +178,7 @@ SCHEMES: Mapping[str, Scheme] = {
         _scheme("ternary_wo", "ternary", "bf16", "bf16"),
         _scheme("ternary", "ternary", "int8", "int8", quantises=True),
         _scheme("int1_wo", "int1", "bf16", "bf16"),
+        *(_scheme(name, name, "fp16", "fp16", block=32) for name in GGUF),
     )
 }
 """What matmuls do, by the names that the case tables use in their `dtype` column."""
@@ -171,7 +189,7 @@ SCHEME_NAMES = Names(
         **dict.fromkeys(SCHEMES, ()),
         "fp64": ("float64", "double"),
         "fp32": ("float32", "float"),
-        "bf16": ("bfloat16",),
+        "bf16": ("bfloat16", "bf16/fp16", "fp16/bf16"),
         "fp16": ("float16", "half"),
         "fp8": ("float8", "fp8_e4m3", "e4m3", "float8_e4m3fn", "w8a8_fp8", "fp8_static", "fp8_tensor"),
         "fp8_block": ("fp8_blockwise",),
@@ -180,7 +198,7 @@ SCHEME_NAMES = Names(
         "mxfp4": ("w4a4_mxfp4",),
         "fp8_wo": ("w8a16_fp8",),
         "int8_wo": ("w8a16", "int8_weight_only"),
-        "int4_wo": ("w4a16", "int4_weight_only", "awq", "gptq", "int4_awq", "int4_gptq"),
+        "int4_wo": ("w4a16", "int4_weight_only", "awq", "gptq", "int4_awq", "int4_gptq", "int4 (gptq)", "int4 (awq)"),
         "nvfp4_wo": ("w4a16_nvfp4",),
         "w4a16_mxfp4": ("mxfp4_wo",),
         "w4a8_mxfp4": ("w4a8_mxfp4_mxfp8", "w4a8_mxfp4_fp8"),

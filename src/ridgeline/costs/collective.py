@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError, did_you_mean
-from ridgeline.costs.coefficients import Coefficients
+from ridgeline.costs.coefficients import Coefficients, own_calibrations
 from ridgeline.costs.machine_columns import BUS_KINDS, LevelColumns, MachineColumns
 from ridgeline.costs.price import Price, Setting, pnorm, work, zero_where_empty
 from ridgeline.costs.room import Numbers
@@ -42,6 +43,12 @@ RINGS = frozenset({"all_reduce", "all_gather", "reduce_scatter"})
 
 FRAMEWORK: Mapping[str, str] = {"vllm": "vllm", "sglang": "vllm", "trtllm": "trtllm"}
 """Serving runtimes that bring all-reduce kernels of their own; any other runtime calls the library."""
+
+DEPLOYED_BUS_EXPONENT = 0.4
+"""How ranks on PCIe wait for each other in deployed servers: by this power of the pairs that share the bus. Rings over
+switches meet on few links: published rates of four and eight L40S (TensorRT-LLM 0.17, 19 rows) lie between 0.2 and 0.4,
+attention data parallelism of eight RTX PRO 6000 (1.0, 6 rows) between 0.4 and 0.8. The host of the measured tables is
+far slower (2.1)."""
 
 ONE = np.ones(())
 
@@ -67,17 +74,33 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class ByTransport:
-    """Coefficients of the library per row: one set where chips talk over a host bus, another where links are direct."""
+    """Coefficients of the library per row: one set where chips talk over a host bus, another where links are direct.
+
+    `deployed`: how ranks share the bus is that of servers that people deploy on, not that of the host of the tables.
+    """
 
     machines: MachineColumns
+    deployed: bool = False
 
     def __getitem__(self, name: str) -> Value:
         """The value for each row."""
-        return self.machines.gather(lambda machine: float(_library_of(machine)[name]))
+
+        def of(machine: Machine) -> float:
+            other_host = self.deployed and name == "bus_exponent" and not _measured_by_user(machine.chip.name)
+            return DEPLOYED_BUS_EXPONENT if other_host else float(_library_of(machine)[name])
+
+        return self.machines.gather(of)
 
     def calibrated(self) -> NDArray[np.bool_]:
         """Whether the chip of each row was measured over that transport."""
         return np.asarray(self.machines.gather(lambda machine: float(_library_of(machine).calibrated))) > 0
+
+
+@cache
+def _measured_by_user(chip: str) -> bool:
+    """Whether a calibration of one's own holds the chip: its host is then the one that counts."""
+    documents = (document for _, document in own_calibrations("collective"))
+    return any(chip in (family.get("chips") or {}) for one in documents for family in one.data["kernels"].values())
 
 
 def _library_of(machine: Machine) -> Coefficients:
@@ -93,7 +116,7 @@ def price_collective(op: Collective, machines: MachineColumns, setting: Setting)
     if op.kind not in PASSES:
         raise DomainError("unknown collective", at="kind", got=op.kind, fix=did_you_mean(op.kind, PASSES))
     kernel = kernel_of(op, setting)
-    library = ByTransport(machines)
+    library = ByTransport(machines, deployed=setting.sustained)
     own = Coefficients("collective", kernel, machines.chips) if kernel in FRAMEWORK.values() else None
     ideal = setting.runtime == "ideal"
     time, floor, terms = collective_s(op, machines, library, own, eager=not setting.captured)

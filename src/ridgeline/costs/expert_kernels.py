@@ -12,7 +12,7 @@ import numpy as np
 
 from ridgeline.core.dtypes import Scheme
 from ridgeline.costs.attention_kernels import Menu, era
-from ridgeline.costs.power_runs import suffix_of
+from ridgeline.costs.power_runs import power_runs, suffix_of
 from ridgeline.costs.price import Setting
 from ridgeline.hardware.chip import Chip
 from ridgeline.workloads.ops import Experts
@@ -27,6 +27,8 @@ def expert_menu(op: Experts, chip: Chip, setting: Setting) -> Menu:
     if kind == "other":
         return _all("generic")
     form = _format(op.scheme)
+    if kind == "next" and op.scheme.weight.compute == "fp4":
+        form = "fp8"  # multiplied as they are, beside 8-bit activations: nothing is widened on the way in
     if setting.runtime == "trtllm":
         return _all(f"cutlass-{form}" if op.gated or form not in ("16", "fp8") else f"cutlass-plain-{form}")
     if kind == "next":
@@ -48,7 +50,8 @@ def _vllm(op: Experts, setting: Setting, kind: str, form: str) -> Menu:
     if kind == "fa2" or form == "16":
         return _all(f"triton-{form}")
     if form == "fp8":
-        return _all("flashinfer-fp8")
+        # FlashInfer's kernel, which the newest tables hold, takes twice as long as Triton's, which deployments run.
+        return _all("flashinfer-fp8", *([f"triton-fp8{power_runs()[0].suffix}"] if setting.sustained else []))
     spread = np.asarray(np.asarray(op.ep) > 1)
     return Menu(np.where(spread, 1, 0).astype(np.intp), (("triton-fp8-block",), ("flashinfer-fp8-block",)))
 

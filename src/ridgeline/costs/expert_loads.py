@@ -1,8 +1,11 @@
 """Loads of routed experts: how many rows the busiest rank computes, over how many experts, in how many row tiles.
 
-`balanced` deals rows evenly. `power_law_A` draws each expert's load from a density x**-A on [1, 0.8 tokens], scales
-the draws to tokens x topk, rounds them, deals what rounding lost one by one, and caps each at `tokens`; the rank with
-most rows sets the time. This is how the measured tables were made (ai-dynamo/aiconfigurator, collector/helper.py).
+`balanced` deals rows evenly. `random` draws the experts of every token anew, all equally likely, so that some see none
+and others several: what a router does at best. `power_law_A` draws each expert's load from a density x**-A on [1, 0.8
+tokens], scales the draws to tokens x topk, rounds them, deals what rounding lost one by one, and caps each at `tokens`;
+the rank with most rows sets the time. This is how the measured tables were made (ai-dynamo/aiconfigurator,
+collector/helper.py).
+
 Nothing is drawn here: the busiest rank's share is the expected largest of `ep` sums of loads, each sum taken as a
 gamma variable (Wilson and Hilferty, PNAS 1931) with the first two moments of the power law, and the spread of loads
 within the rank follows the law's own quantiles. Against drawn loads the share is 3 % off in the median and 8 % at the
@@ -20,6 +23,8 @@ from ridgeline.core.errors import SpecError
 from ridgeline.workloads.ops import Experts
 
 Array = NDArray[np.float64]
+
+RANDOM = "random"
 
 REACH, FEW_LOW, FEW_HIGH = 0.8, 0.01, 2.0
 """Upper end of the law as a share of tokens; its ends where there are fewer rows than experts."""
@@ -63,6 +68,8 @@ class Loads:
 
 def loads_of(op: Experts) -> Loads:
     """Loads of the busiest rank, per row of the op. Raises SpecError for an unknown distribution."""
+    if op.distribution == RANDOM:
+        return _random(op)
     alpha = _alpha(op.distribution)
     tokens, topk, experts = (np.asarray(d, float) for d in (op.tokens, op.topk, op.experts))
     ep = np.maximum(np.asarray(op.ep, float), 1.0)
@@ -91,6 +98,26 @@ def loads_of(op: Experts) -> Loads:
     )
 
 
+def _random(op: Experts) -> Loads:
+    """Independent draws: the busiest rank's rows are the largest of `ep` binomials, taken as normal ones."""
+    ep = np.maximum(np.asarray(op.ep, float), 1.0)
+    mean, local = np.asarray(op.rows(), float), np.asarray(op.experts, float) / ep
+    rows = np.minimum(mean + _score(ep) * np.sqrt(mean * (1.0 - 1.0 / ep)), mean * ep)
+    active = np.asarray(op.active_experts(), float) * rows / np.maximum(mean, 1e-300)
+    active = np.clip(active, np.minimum(rows, 1.0), local)
+    one = np.ones_like(rows)
+    return Loads(
+        rows=np.maximum(rows, np.minimum(active, 1.0)), active=active, local=local, least=one, span=one, alpha=0.0
+    )
+
+
+def _score(ep: Array) -> Array:
+    """Expected largest of `ep` standard normal draws (Blom's plotting position)."""
+    place = (ep - 0.375) / (ep + 0.25)
+    score: Array = SCORE_SCALE * (place**SCORE_POWER - (1.0 - place) ** SCORE_POWER)
+    return score
+
+
 def _alpha(distribution: str) -> float:
     """The exponent; 0 for even loads. Exponents at the law's poles are nudged off them."""
     if distribution == "balanced":
@@ -102,7 +129,7 @@ def _alpha(distribution: str) -> float:
         alpha = -1.0
     if head != "power_law" or not 0.0 < alpha < 10.0:
         raise SpecError("unknown distribution of expert loads", at="distribution", got=distribution,
-                        fix="balanced, or power_law_ALPHA such as power_law_1.2")  # fmt: skip
+                        fix="balanced, random, or power_law_ALPHA such as power_law_1.2")  # fmt: skip
     return alpha + 1e-4 if alpha in (1.0, 2.0, 3.0) else alpha
 
 
@@ -116,8 +143,7 @@ def _moments(span: Array, alpha: float) -> tuple[Array, Array]:
 
 def _busiest_share(ep: Array, local: Array, variation: Array, cap: Array) -> Array:
     """Rows of the busiest of `ep` ranks over the mean rank's."""
-    place = (ep - 0.375) / (ep + 0.25)
-    score = GAMMA_SCORE * SCORE_SCALE * (place**SCORE_POWER - (1.0 - place) ** SCORE_POWER)
+    score = GAMMA_SCORE * _score(ep)
     spread = GAMMA_SPREAD * variation / (9.0 * np.maximum(local, 1.0))
     largest = np.maximum(1.0 - spread + score * np.sqrt(spread), 0.0) ** 3
     largest = 1.0 + (largest - 1.0) * (1.0 - 1.0 / ep) ** SHARED_SUM

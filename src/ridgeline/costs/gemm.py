@@ -22,7 +22,7 @@ from ridgeline.costs.gemm_kernels import Kernel, is_foreign, kernel_of, lineage,
 from ridgeline.costs.gemm_tiles import Task, evaluate, pick
 from ridgeline.costs.price import Price, Setting, work, zero_where_empty
 from ridgeline.costs.residual import Tables, factor_by, tables_of
-from ridgeline.costs.room import units_of_a_size
+from ridgeline.costs.room import units_of
 from ridgeline.hardware.chip import Chip, ChipColumns, Value, spread
 from ridgeline.workloads.ops import Matmul
 
@@ -72,6 +72,11 @@ KERNEL = (
     "host_odd_s",
 )
 """Coefficients of a kernel family on a chip."""
+CODED_SHARE = 0.88
+"""Of the bandwidth of GDDR boards, where codes of inline error correction take the rest: 16-bit decode by llama.cpp
+moves 0.86 to 0.90 of it on six boards without (RTX 4000, 5000, 6000 Ada, A6000, 3090, 4090) and 0.78 on L40S
+(XiongjieDai/GPU-Benchmarks-on-LLM-Inference@aa72e0e, published/inference_llm.csv)."""
+SIXTEEN_BITS = ("fp16", "bf16")
 LOOP = ("weight_buffers", "fills_cache", "output_buffers")
 """How a runtime's benchmark loop was written, for `weights_cache: hot`."""
 
@@ -116,7 +121,7 @@ def price_with(
     row: dict[str, Value] = {}
     for name in DIMS:
         row[name] = np.ravel(np.broadcast_to(np.asarray(getattr(op, name), np.float64), shape))
-    for name, value in {**_facts(op, chips), **numbers}.items():
+    for name, value in {**_facts(op, chips, setting), **numbers}.items():
         row[name] = float(value) if np.ndim(value) == 0 else np.broadcast_to(value, shape).ravel()
     if tables and chips.index is not None:
         row["chip_index"] = np.ravel(np.broadcast_to(chips.index, shape))
@@ -222,18 +227,20 @@ def _per_row(values: list[float], chips: ChipColumns) -> Value:
     return spread(values, chips.index)
 
 
-def _facts(op: Matmul, chips: ChipColumns) -> dict[str, Value]:
+def _facts(op: Matmul, chips: ChipColumns, setting: Setting) -> dict[str, Value]:
     """What the price asks of the chips."""
+    half = setting.own is not None and setting.own.half_accumulation and op.compute in SIXTEEN_BITS
     asked: Mapping[str, Callable[[Chip], float]] = {
-        "units": units_of_a_size,
+        "units": units_of,
         "foreign": lambda chip: float(is_foreign(chip)),
         "tdp_w": lambda chip: chip.tdp_w,
         "clock_hz": lambda chip: chip.clock_hz,
         "fabric_hz": lambda chip: chip.fabric_hz,
-        "bound_flops_per_s": lambda chip: chip.peak_flops_per_s(op.compute),
-        "peak_flops_per_s": lambda chip: _peak(op.compute, chip),
+        "bound_flops_per_s": lambda chip: chip.peak_flops_per_s(op.compute) * _half_speed(chip, half),
+        "peak_flops_per_s": lambda chip: _peak(op.compute, chip) * _half_speed(chip, half),
         "peak_16bit_flops_per_s": lambda chip: chip.peak_flops_per_s("bf16"),
         "dram_bytes_per_s": lambda chip: chip.dram.bandwidth_bytes_per_s,
+        "uncoded": _uncoded,
         "cache_bytes": lambda chip: tier.capacity_bytes if (tier := chip.tier("l2")) else 0.0,
         "cache_bytes_per_s": _cache_bandwidth,
     }
@@ -245,6 +252,21 @@ def _peak(compute: str, chip: Chip) -> float:
     if compute == "fp32" and "fp32" not in chip.matrix_flops_per_s and "fp32" in chip.vector_flops_per_s:
         return chip.vector_flops_per_s["fp32"]
     return chip.peak_flops_per_s(compute)
+
+
+def _uncoded(chip: Chip) -> float:
+    """Share of bandwidth that a graphics board without inline error correction reaches, over one with it.
+
+    The measured board of that kind (L40S) has it, and its share is what others inherit (`lineage`).
+    """
+    plain = chip.vendor.casefold() == "nvidia" and chip.dram.technology.upper().startswith("GDDR")
+    return 1.0 / CODED_SHARE if plain and not chip.dram.inline_ecc else 1.0
+
+
+def _half_speed(chip: Chip, half: bool) -> float:
+    """Rate of 16-bit sums over that of 32-bit ones: half of that of 8-bit products, whose sums are never slowed."""
+    rates = chip.matrix_flops_per_s
+    return max(rates["int8"] / 2.0 / rates["fp16"], 1.0) if half and "int8" in rates and "fp16" in rates else 1.0
 
 
 def _cache_bandwidth(chip: Chip) -> float:
@@ -321,7 +343,7 @@ def _traffic_s(op: Matmul, kernel: Kernel, row: Row, *, hot: bool) -> tuple[Valu
         b_cold = 1.0
     c_cold = _cold(row["output_buffers"] * c + a + b, cache)
     dram = a * together + b * b_cold + c * c_cold / row["write_share"]
-    return dram / (row["dram_bytes_per_s"] * row["dram_share"]), total / _cache_rate(row)
+    return dram / (row["dram_bytes_per_s"] * row["dram_share"] * row["uncoded"]), total / _cache_rate(row)
 
 
 def _buffers(weight_bytes: Value, row: Row) -> Value:

@@ -18,6 +18,29 @@ from ridgeline.workloads.ops import Op
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnKernels:
+    """How the kernels that an engine brings differ from those of the libraries that are priced.
+
+    Attributes:
+        unit_weight_rate: bytes of weights per cycle and compute unit that its matrix-vector kernels stream at most (0:
+            no bound of their own).
+        score_bytes: bytes that it moves for each attention score, because scores lie in memory between its kernels (0:
+            scores never leave the compute units).
+        passes, kernels: bytes and launches of elementwise work and norms over those of fused kernels in 16 bits.
+        widens_above: rows of a matmul above which weights of fewer bits are first written out in 16 bits (0: they are
+            widened on the way into the compute units).
+        half_accumulation: whether 16-bit products are summed in 16 bits, which graphics boards do at twice the rate.
+    """
+
+    unit_weight_rate: float = 0.0
+    score_bytes: float = 0.0
+    passes: float = 1.0
+    kernels: float = 1.0
+    widens_above: float = 0.0
+    half_accumulation: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """Under which software and conditions an op runs.
 
@@ -29,6 +52,7 @@ class Setting:
         captured: whether launches are captured in a device graph, so that host launch time is hidden.
         fused: whether activations leave the op before in the format in which a matmul takes them, as in a compiled
             engine; a bare matmul converts them by a kernel of its own.
+        own: in what the engine's kernels differ from those of `runtime`, None for in nothing.
     """
 
     runtime: str = "vllm"
@@ -37,6 +61,7 @@ class Setting:
     sustained: bool = False
     captured: bool = True
     fused: bool = False
+    own: OwnKernels | None = None
 
     def __post_init__(self) -> None:
         """Refuse a cache state that no room knows."""

@@ -13,6 +13,7 @@ from ridgeline.costs.convolution import price_convolution
 from ridgeline.costs.experts import price_experts
 from ridgeline.costs.gemm import price_matmul
 from ridgeline.costs.machine_columns import MachineColumns, alone
+from ridgeline.costs.own_kernels import scored, streamed, widened
 from ridgeline.costs.power import kernel_power
 from ridgeline.costs.price import Price, Setting
 from ridgeline.costs.scan import price_scan
@@ -50,11 +51,12 @@ def price(op: Op, on: MachineColumns | ChipColumns, setting: Setting) -> Price:
     chips = machines.chips
     match op:
         case Matmul():
-            return price_matmul(op, chips, setting)
+            matmul = streamed(op, price_matmul(op, chips, setting), chips, setting)
+            return widened(op, matmul, chips, setting)
         case Attention():
-            return price_attention(op, chips, setting)
+            return scored(op, price_attention(op, chips, setting), chips, setting)
         case Experts():
-            return price_experts(op, chips, setting)
+            return streamed(op, price_experts(op, chips, setting), chips, setting)
         case Vector():
             return price_vector(op, chips, setting)
         case Embedding():

@@ -21,11 +21,11 @@ Dims = TypeVar("Dims")
 MANY = 64
 """More kernels than any menu has."""
 
+UNIT_FLOPS_PER_CYCLE = 4096.0
+"""16-bit FLOPs per cycle of the unit that kernels are cut for (a Hopper SM)."""
+
 CHUNK = 16_384
 """Rows priced at once: an intermediate column of them takes 128 KiB."""
-
-UNIT_FLOPS_PER_CYCLE = 4096.0
-"""16-bit FLOPs per cycle of the unit that most kernels were measured on (a Hopper SM)."""
 
 
 class Numbers(Protocol):
@@ -52,6 +52,13 @@ class Facts:
     fabric_hz: Value
 
 
+def units_of(chip: Chip) -> float:
+    """Compute units of the size that kernels are cut for: another maker's large unit (a TPU core) counts for more."""
+    of_a_size = chip.peak_flops_per_s("bf16") / (chip.clock_hz * UNIT_FLOPS_PER_CYCLE)
+    units: float = np.maximum(chip.compute_units, np.ceil(of_a_size) if is_foreign(chip) else 1.0)
+    return units
+
+
 def facts_of(chips: ChipColumns, compute: str) -> Facts:
     """Facts of every row; a chip without a last-level cache has one of 0 bytes."""
 
@@ -60,24 +67,18 @@ def facts_of(chips: ChipColumns, compute: str) -> Facts:
         return tier.capacity_bytes if tier is not None else 0.0
 
     def plain(chip: Chip) -> float:
-        return chip.vector_flops_per_s.get("fp32", chip.widest_vector_flops_per_s) if is_foreign(chip) else 0.0
+        rate = chip.vector_flops_per_s.get("fp32", chip.widest_vector_flops_per_s)
+        return rate if is_foreign(chip) or not chip.matrix_flops_per_s else 0.0
 
     return Facts(
         peak_flops_per_s=chips.gather(lambda chip: chip.peak_flops_per_s(compute)),
         plain_flops_per_s=chips.gather(plain),
         bandwidth_bytes_per_s=chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s),
         cache_bytes=chips.gather(cache),
-        units=chips.gather(units_of_a_size),
+        units=chips.gather(units_of),
         clock_hz=chips.gather(lambda chip: chip.clock_hz),
         fabric_hz=chips.gather(lambda chip: chip.fabric_hz),
     )
-
-
-def units_of_a_size(chip: Chip) -> float:
-    """Compute units of the size that kernels are cut for: a large one (a TPU core) does the work of several."""
-    of_a_size = chip.peak_flops_per_s("bf16") / (chip.clock_hz * UNIT_FLOPS_PER_CYCLE)
-    units: float = np.maximum(chip.compute_units, np.ceil(of_a_size) if is_foreign(chip) else 1.0)
-    return units
 
 
 def two_level(moved: Value, facts: Facts, c: Numbers, resident: bool) -> dict[str, Value]:

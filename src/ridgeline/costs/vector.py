@@ -36,6 +36,8 @@ def price_vector(op: Vector, chips: ChipColumns, setting: Setting) -> Price:
     c = Coefficients("vector", kernel, chips)
     several = op.kind in UNFUSED_KINDS
     kernels, passes = (c["kernels"], c["passes"]) if several else (1.0, 1.0)
+    if setting.own is not None:
+        kernels, passes = np.asarray(kernels) * setting.own.kernels, np.asarray(passes) * setting.own.passes
     _, reads, writes = work(op)
     moved = (np.asarray(reads) + writes) * passes
     flops = np.asarray(op.flops())

@@ -20,6 +20,9 @@ Item = TypeVar("Item", Chip, Node, Site)
 TEMPLATES = {"scale_up": "generic-linked", "host": "generic-pcie", "": "generic-standalone"}
 """Which template joins chips that no node of the catalogue holds, by the widest port they have."""
 
+MAKERS = frozenset({"amd", "apple", "aws", "google", "huawei", "intel", "nvidia", "qualcomm", "tenstorrent"})
+"""What may stand before a chip's name without being part of it."""
+
 
 def chips() -> tuple[str, ...]:
     """Canonical names of all chips, sorted."""
@@ -70,7 +73,10 @@ def _spellings(kind: str, names: tuple[str, ...]) -> dict[str, list[str]]:
 
 def chip(name: str, *, at: str = "chip") -> Chip:
     """The chip of that name. Raises UnknownNameError with the nearest names; there is no default chip."""
-    return _chip(chip_names().resolve(name, at=at))
+    known = chip_names()
+    maker, _, rest = name.partition(" ")
+    bare = rest if name not in known and maker.casefold() in MAKERS and rest in known else name
+    return _chip(known.resolve(bare, at=at))
 
 
 def node(name: str, *, at: str = "node") -> Node:

@@ -29,13 +29,17 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryTier:
-    """One level of memory. `name` is registers, shared, l2 (last-level cache), dram, host or nvme."""
+    """One level of memory. `name` is registers, shared, l2 (last-level cache), dram, host or nvme.
+
+    `inline_ecc`: codes for error correction share its data lines, so that they take some of the bandwidth.
+    """
 
     name: str
     technology: str
     capacity_bytes: float
     bandwidth_bytes_per_s: float
     latency_s: float = 0.0
+    inline_ecc: bool = False
 
     def __post_init__(self) -> None:
         """Refuse capacities and bandwidths that cannot be."""

@@ -183,6 +183,7 @@ def _tier(reader: _Reader, name: Tier, model: TierModel) -> MemoryTier:
         capacity_bytes=reader.number(model.capacity, f"capacity.{name}", *at, "capacity"),
         bandwidth_bytes_per_s=reader.number(model.bandwidth, f"bandwidth.{name}", *at, "bandwidth"),
         latency_s=reader.optional(model.latency, "latency", *at, "latency") or 0.0,
+        inline_ecc=reader.flag(model.inline_ecc, *at, "inline_ecc"),
     )
 
 

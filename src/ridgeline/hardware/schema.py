@@ -71,6 +71,7 @@ class TierModel(_Strict):
     capacity: FactModel
     bandwidth: FactModel
     latency: FactModel | None = None
+    inline_ecc: FactModel | None = None
 
 
 class PortModel(_Strict):

@@ -57,7 +57,9 @@ class Deployment:
     def setting(self) -> Setting:
         """Kernels of the runtime: its graph is compiled, weights stream, and the load lasts."""
         fused = self.runtime.fuses(self.version)
-        return Setting(runtime=self.runtime.name, version=self.version, sustained=True, fused=fused)
+        kernels = self.runtime.kernels or self.runtime.name
+        own = self.runtime.own_kernels
+        return Setting(runtime=kernels, version=self.version, sustained=True, fused=fused, own=own)
 
     def rows(self, chosen: NDArray[np.intp]) -> Deployment:
         """Some of the rows: every column in it, those of models and machines included."""
@@ -215,8 +217,8 @@ def away_of(d: Deployment, plan: Plan, machines: MachineColumns) -> Away:
     return Away(machines=machines, bytes_per_s=slower, latency_s=np.maximum(*delays))
 
 
-def lane_load(d: Deployment, lanes: Value) -> Load:
-    """The load of one lane, with the mean lengths that the procedure really sends."""
+def lane_load(d: Deployment, lanes: Value, stages: Value = 1.0) -> Load:
+    """The load of one lane, with the mean lengths that the procedure really sends; `stages` of its pipeline."""
     c, length = d.cases, d.procedure.length_frac
     per_lane = np.where(c["concurrency"] > 0, np.maximum(c["concurrency"] / lanes, 1.0), 0.0)
     rate = np.where(d.saturated | (per_lane > 0), 0.0, c["request_rate_per_s"])
@@ -228,6 +230,7 @@ def lane_load(d: Deployment, lanes: Value) -> Load:
         rate_per_s=rate / lanes,
         prefix_hit_frac=c["prefix_hit_frac"],
         tokens_per_step=speculated_tokens(c["draft_tokens"], c["acceptance_frac"]),
+        idle_stages=np.where(per_lane > 0, np.clip(lanes / np.maximum(c["concurrency"], 1.0), 1.0, stages), 1.0),
     )
 
 
@@ -268,7 +271,7 @@ def evaluate(d: Deployment, problems: Problems, rows: Rows) -> Outcome:
     plan = plan_of(d)
     check(d, plan, problems, rows)
     lanes = c["replicas"] * plan.dp * plan.pp
-    load = lane_load(d, lanes)
+    load = lane_load(d, lanes, plan.pp)
     pool = make_pool(d, plan, load, c["replicas"], batch=c["max_batch"], prompts_only=False)
     flag_unfit(pool, problems, rows)
     state = solve(pool.stepper, load, pool.limits, d.procedure)
@@ -343,14 +346,15 @@ def report(d: Deployment, pool: Pool, load: Load, state: Steady, step: Step) -> 
         clock_frac_held=d.machines.gather(lambda machine: machine.chip.clock_frac),
         energy_j_per_output_token=power * pool.chips / output_per_s,
         cost_usd_per_1m_output_tokens=rent_usd_per_s(d, pool) * pool.chips / output_per_s * 1e6,
-        bound=bound_of(d, step, state),
+        bound=bound_of(pool.stepper, step, state),
         regime=np.where(np.asarray(step.calibrated()) > 0.5, "calibrated", "datasheet"),
     )
 
 
-def bound_of(d: Deployment, step: Step, state: Steady) -> NDArray[np.str_]:
+def bound_of(stepper: Stepper, step: Step, state: Steady) -> NDArray[np.str_]:
     """What holds most of the time between tokens: a resource of the decode step, the host, or the prompts of others."""
-    host_s = d.runtime.host_step_s + d.runtime.host_sequence_s * state.batch
+    step_s, sequence_s = stepper.host_rates_s
+    host_s = step_s + sequence_s * np.asarray(state.batch)
     shares = dict(step.time_by_bound())
     shares["host"] = shares.get("host", 0.0) + host_s
     shares["prefill interference"] = np.maximum(state.tpot_s - step.time_s - host_s, 0.0)

@@ -44,7 +44,7 @@ def _phase(d: Deployment, name: str, pool_prefix: str) -> Phase:
     c = d.cases
     plan = plan_of(d, pool_prefix)
     workers = c[f"{pool_prefix}workers"] if pool_prefix else c["replicas"]
-    load = lane_load(d, workers * plan.dp * plan.pp)
+    load = lane_load(d, workers * plan.dp * plan.pp, plan.pp)
     limit = c[f"{pool_prefix}batch"] if pool_prefix else c["max_batch"]
     pool = make_pool(d, plan, load, workers, batch=limit, prompts_only=name == "prefill")
     if name == "decode":

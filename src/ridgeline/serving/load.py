@@ -39,6 +39,8 @@ class Load:
         rate_per_s: arrivals per lane (0 where concurrency is given).
         prefix_hit_frac: share of the prompt found in the cache.
         tokens_per_step: output tokens that one decode iteration yields per sequence (above 1 under speculation).
+        idle_stages: stages of a pipeline per request in flight, where there are more stages than requests: as many
+            chunks of one prompt are under way at once.
     """
 
     isl: Value
@@ -47,6 +49,7 @@ class Load:
     rate_per_s: Value
     prefix_hit_frac: Value
     tokens_per_step: Value
+    idle_stages: Value = 1.0
 
     @cached_property
     def prompt(self) -> Value:

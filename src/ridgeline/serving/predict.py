@@ -20,7 +20,7 @@ from ridgeline.serving.clocks import hold_power, locked
 from ridgeline.serving.deployment import Deployment, Outcome, evaluate
 from ridgeline.serving.disaggregated import evaluate_pools
 from ridgeline.serving.load import procedure
-from ridgeline.serving.runtime import runtime
+from ridgeline.serving.runtime import named_runtime, runtime
 from ridgeline.serving.step_work import NARROW_BITS
 from ridgeline.workloads.catalogue import model as find_model
 from ridgeline.workloads.families.size import parameters
@@ -155,7 +155,7 @@ def grouped(cases: Cases, problems: Problems) -> Iterator[Group]:
     machines = Resolved(problems, cases, ("chip", "node"), _machine_finder(cases))
     attention = Resolved(problems, cases, ("attention_chip",), _attention_finder(cases))
     _check_attention(cases, problems)
-    engines = Resolved(problems, cases, ("runtime",), lambda name: runtime(name).name)
+    engines = Resolved(problems, cases, ("runtime", "runtime_version"), _engine)
     measured = Resolved(problems, cases, ("procedure",), lambda name: procedure(name).name)
     rows = np.flatnonzero(problems.ok).astype(np.intp)
     keys = [
@@ -164,21 +164,27 @@ def grouped(cases: Cases, problems: Problems) -> Iterator[Group]:
         attention.codes(lambda found: found[0].chip.generation if found else ""),
         engines.codes(str),
         measured.codes(str),
-        cases.labels("runtime_version").codes,
         cases.labels("mode").codes,
     ]
     for _, members in groups(keys, rows):
         first = int(members[0])
+        name, version = _engine(cases.text("runtime", first), cases.text("runtime_version", first))
         yield Group(
             rows=members,
             models=models,
             machines=machines,
             attention=attention,
-            runtime=runtime(cases.text("runtime", first)).name,
-            version=cases.text("runtime_version", first),
+            runtime=name,
+            version=version,
             mode=cases.text("mode", first),
             procedure=cases.text("procedure", first),
         )
+
+
+def _engine(name: str, version: str) -> tuple[str, str]:
+    """Runtime and version; the version may stand in the name."""
+    known, written = named_runtime(name)
+    return known, version or written
 
 
 def _model(name: str, weights: str, activations: str, kv: str, moe_weights: str, engine: str, measured: str) -> Model:

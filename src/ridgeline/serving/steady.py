@@ -141,7 +141,8 @@ def sample_times(stepper: Stepper, load: Load, limits: Limits) -> Times:
     context = np.asarray(load.isl + np.asarray(load.osl) / 2.0)
     prompt, cached = np.asarray(load.prompt, float), np.asarray(load.cached, float)
     slots = np.maximum(np.asarray(limits.slots, float), 1.0) + 0.0 * (prompt + context)
-    room = np.maximum(limits.token_budget - slots, 1.0)
+    # Beside a prompt, all others of a full batch decode.
+    room = np.maximum(limits.token_budget - (slots - 1.0), 1.0)
     chunk = np.minimum(prompt, room)
     beside = slots / np.maximum(load.iterations, 1.0)
     merged = np.clip((1.0 + beside) * prompt, chunk, np.maximum(room, chunk))
@@ -184,7 +185,8 @@ class Lane:
     """The mean-field equations of a lane; every method takes the number of decoding sequences.
 
     `group` is how many requests are prefilled together; `others` the share of prompts that a request meets while it
-    decodes: in a closed loop all but its own.
+    decodes: in a closed loop all but its own. `stages` of a pipeline work on chunks of one prompt at once: those that
+    other requests leave idle.
     """
 
     times: Times
@@ -193,6 +195,7 @@ class Lane:
     runtime: Runtime
     group: Value
     others: Value
+    stages: Value = 1.0
 
     @cached_property
     def chunks(self) -> Column:
@@ -246,7 +249,8 @@ class Lane:
 
     def prefill_s(self, n: Value) -> Column:
         """Time that one prompt's chunks take in the lane, decodes beside it where they share iterations."""
-        return self.chunks * (self.times.alone_s if self.separate else self.times.mixed(n, self.times.chunk))
+        passes = 1.0 + (self.chunks - 1.0) / self.stages
+        return passes * (self.times.alone_s if self.separate else self.times.mixed(n, self.times.chunk))
 
     def tpot_s(self, n: Value) -> Column:
         """Time per output token after the first: decode iterations, stretched by the prompts of other requests."""
@@ -268,9 +272,9 @@ class Lane:
         arriving = n / np.maximum(self.load.iterations, 1.0)  # requests per decode iteration
         beside = met * np.maximum(arriving * (1.0 - 1.0 / np.maximum(n, 1.0)), self.group - 1.0)
         beside = np.minimum(beside, np.maximum(n - 1.0, 0.0))
-        room = np.maximum(self.limits.token_budget - (0.0 if self.separate else n), self.times.chunk)
-        tokens = (1.0 + beside) * self.load.prompt
         decoding = np.zeros_like(n) if self.separate else n
+        room = np.maximum(self.limits.token_budget - decoding * self.others, self.times.chunk)
+        tokens = (1.0 + beside) * self.load.prompt
         rounds = self.load.prompt / room
         full_s = self.times.mixed(decoding, room)
         own_s = np.where(
@@ -313,7 +317,8 @@ def settle(times: Times, runtime: Runtime, load: Load, limits: Limits, measured:
     concurrency, rate = np.asarray(load.concurrency, float), np.asarray(load.rate_per_s, float)
     resident = np.minimum(np.where(concurrency > 0, concurrency, np.inf), times.slots)
     others = np.where(rate > 0, 1.0, 1.0 - 1.0 / np.maximum(resident, 1.0))
-    lane = Lane(times=times, load=load, limits=limits, runtime=runtime, group=group, others=others)
+    stages = load.idle_stages
+    lane = Lane(times=times, load=load, limits=limits, runtime=runtime, group=group, others=others, stages=stages)
 
     def excess(n: Column) -> Column:
         interval_s = lane.interval_s(n)

@@ -21,7 +21,7 @@ from ridgeline.plans import Plan, parallelise
 from ridgeline.serving.runtime import Runtime
 from ridgeline.steps import Away, Step, alike, price_step, step_time_s
 from ridgeline.workloads.families.transformer import forward
-from ridgeline.workloads.graph import Graph
+from ridgeline.workloads.graph import Graph, Repeat
 from ridgeline.workloads.model import Batch, Model, is_zero
 
 
@@ -88,7 +88,13 @@ class Stepper:
         return replace(whole, half=self._priced(_share(batch, 2.0)).ops, splits=np.asarray(self.nano_batches) > 1)
 
     def _priced(self, batch: Batch) -> Step:
-        return price_step(self._graph(batch), self.machines, self.setting, self.away)
+        graph = self._graph(batch)
+        return replace(price_step(graph, self.machines, self.setting, self.away), least_s=self._least_s(graph))
+
+    def _least_s(self, graph: Graph) -> Value:
+        """What the engine takes at least: its host issues the layers one after another."""
+        layers = (np.asarray(item.count, float) for item in graph.items if isinstance(item, Repeat))
+        return self.runtime.host_block_s * sum(layers, start=np.float64(0.0)) if self.runtime.host_block_s > 0 else 0.0
 
     @property
     def _rotates(self) -> bool:
@@ -104,7 +110,16 @@ class Stepper:
 
     def host_s(self, batch: Batch) -> Value:
         """Host time that the device waits for: per iteration and per sequence in it."""
-        return self.runtime.host_step_s + self.runtime.host_sequence_s * (batch.decode_seqs + batch.prefill_seqs)
+        step_s, sequence_s = self.host_rates_s
+        return step_s + sequence_s * (batch.decode_seqs + batch.prefill_seqs)
+
+    @property
+    def host_rates_s(self) -> tuple[Value, Value]:
+        """Host time of an iteration, and of each sequence in it; every stage of a pipeline may add its own."""
+        r, pp = self.runtime, np.asarray(self.plan.pp, float)
+        stages = np.where(pp > 1, pp, 0.0) if r.stage_host_s + r.stage_sequence_s > 0 else 0.0
+        ranks = r.host_rank_s * (np.asarray(self.plan.tp) - 1.0) if r.host_rank_s > 0 else 0.0
+        return r.host_step_s + ranks + stages * r.stage_host_s, r.host_sequence_s + stages * r.stage_sequence_s
 
     def time_s(self, batch: Batch) -> Value:
         """Seconds of one iteration. Rows that differ in nothing but the lengths of their contexts share most prices."""
@@ -112,7 +127,9 @@ class Stepper:
             return self.step(batch).time_s + self.host_s(batch)
         without = replace(batch, decode_context=0.0, prefill_prefix=0.0)
         shared = alike((self.model, self.plan, self.machines.index, self.drafts, without))
-        return step_time_s(self._graph(batch), self.machines, self.setting, shared) + self.host_s(batch)
+        graph = self._graph(batch)
+        device_s = step_time_s(graph, self.machines, self.setting, shared)
+        return np.maximum(device_s, self._least_s(graph)) + self.host_s(batch)
 
     def _cut_prompts(self, batch: Batch) -> Batch:
         """One rank of `cp` computes 1/cp of a prompt's rows, spread so that all ranks see equally many keys: the share

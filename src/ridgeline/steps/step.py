@@ -32,6 +32,7 @@ class Step:
         half: those of half the batch, if the step may run as two nano-batches.
         splits: whether it may, per configuration.
         turn, turns: the ops of one of `turns` batches that rotate between two kinds of chips, if they may (`away`).
+        least_s: what the engine takes for a pass whatever the ops cost (its host issues them one by one, say).
     """
 
     ops: tuple[OpCost, ...]
@@ -39,11 +40,12 @@ class Step:
     splits: Value | NDArray[np.bool_] = False
     turn: tuple[OpCost, ...] = ()
     turns: Value = 1.0
+    least_s: Value = 0.0
 
     @cached_property
     def time_s(self) -> Value:
         """Device time of one pass."""
-        return self._serial_s - self.hidden_s
+        return np.maximum(self._serial_s - self.hidden_s, self.least_s)
 
     @cached_property
     def _serial_s(self) -> Value:
@@ -67,7 +69,7 @@ class Step:
         ops, half, turn = (
             tuple(cost for cost in costs if chosen(cost.op)) for costs in (self.ops, self.half, self.turn)
         )
-        return Step(ops, half, self.splits, turn, self.turns)
+        return Step(ops, half, self.splits, turn, self.turns, self.least_s)
 
     @cached_property
     def communication_s(self) -> Value:
@@ -121,7 +123,8 @@ class Step:
             parts.append(Part(kind=kind, time_s=time_s, low_s=time_s * low, high_s=time_s * high))
         low_s, high_s = total(parts)
         shorter = self.time_s / self._serial_s if self.half or self.turn else 1.0
-        return np.maximum(low_s, self.floor_s) * shorter, np.maximum(high_s, self._serial_s) * shorter
+        low_s, high_s = np.maximum(low_s, self.floor_s) * shorter, np.maximum(high_s, self._serial_s) * shorter
+        return np.maximum(low_s, self.least_s), np.maximum(high_s, self.least_s)
 
     def calibrated(self) -> Value:
         """Share of the time priced with coefficients of this very chip."""

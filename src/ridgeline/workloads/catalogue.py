@@ -3,14 +3,43 @@
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+from ridgeline.core.dtypes import SCHEMES
 from ridgeline.core.names import Names, fold
 from ridgeline.workloads import cards
 from ridgeline.workloads.importers.hub import from_hub
 from ridgeline.workloads.importers.huggingface import from_config
 from ridgeline.workloads.model import Model
+
+FORMAT_OF = {
+    "awq": "int4_wo",
+    "awq-int4": "int4_wo",
+    "gptq": "int4_wo",
+    "gptq-int4": "int4_wo",
+    "int4": "int4_wo",
+    "w4a16": "int4_wo",
+    "quantized.w4a16": "int4_wo",
+    "gptq-int8": "int8_wo",
+    "w8a16": "int8_wo",
+    "quantized.w8a16": "int8_wo",
+    "int8": "int8",
+    "w8a8": "int8",
+    "quantized.w8a8": "int8",
+    "fp8": "fp8",
+    "fp8-dynamic": "fp8",
+    "fp8-kv": "fp8",
+    "nvfp4": "nvfp4",
+    "fp4": "nvfp4",
+}
+"""Ends of names of converted checkpoints, and what their matmuls then do."""
+
+_ENDS = "|".join(re.escape(one).replace(r"\-", "[-_]") for one in sorted(FORMAT_OF, key=len, reverse=True))
+QUANTISED = re.compile(rf"(?P<name>.+?)[-_](?P<format>{_ENDS})", re.IGNORECASE)
 
 LISTING = "`ridgeline catalogue models` lists them"
 HUB = "hub:"
@@ -57,7 +86,23 @@ def model(name: str | os.PathLike[str], *, at: str = "model") -> Model:
     path = Path(spelling).expanduser()
     if spelling.endswith(".json") or spelling.startswith((".", "~", "/")) or _exists(path):
         return _from_path(str(path), _stamp(path))
-    return _bundled(model_names().resolve(spelling, at=at))
+    return _quantised(spelling) or _bundled(model_names().resolve(spelling, at=at))
+
+
+def _quantised(spelling: str) -> Model | None:
+    """A bundled model in the format that the end of an unknown name says, whoever converted it; None if there is none.
+
+    `RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8-dynamic` is Llama 3.1 8B with 8-bit weights, say.
+    """
+    found = QUANTISED.fullmatch(spelling.rpartition("/")[2])
+    if found is None or found["name"] not in model_names():
+        return None
+    base = _bundled(model_names().resolve(found["name"]))
+    how = SCHEMES[FORMAT_OF[found["format"].casefold().replace("_", "-")]]
+    own = base.precision
+    parts = [part for part in ("attention", "ffn", "experts") if not getattr(own, part).weight_only]
+    changes: dict[str, Any] = dict.fromkeys(parts, how)
+    return replace(base, precision=replace(own, **changes, shared_experts=how if own.shared_experts else None))
 
 
 @lru_cache(maxsize=64)

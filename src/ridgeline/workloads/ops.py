@@ -124,8 +124,9 @@ class Experts:
 
     `tokens` are offered to the layer by all ranks of the expert group; the rank computes those routed to its
     `experts / ep` local experts, each expert's inner width cut by `tp`. `distribution` is the skew of expert loads:
-    balanced, or power_law_ALPHA (density x**-ALPHA). `bias` counts one vector per matmul and expert. `seen_frac` is the
-    share of the token-expert pairs that the rank sorts: 1 where it holds all tokens and takes its own from among them,
+    balanced, random (every token draws its experts anew), or power_law_ALPHA (density x**-ALPHA). `bias` counts one
+    vector per matmul and expert. `seen_frac` is the share of the token-expert pairs that the rank sorts: 1 where it
+    holds all tokens and takes its own from among them,
     1/ep where a dispatch brought it only those that it computes.
     """
 

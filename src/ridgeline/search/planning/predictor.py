@@ -113,7 +113,7 @@ class _Replicas:
 
 def _priced(d: Deployment, at: Index) -> _Replicas:
     c, plan = d.cases, plan_of(d)
-    load = lane_load(d, c["replicas"] * plan.dp * plan.pp)
+    load = lane_load(d, c["replicas"] * plan.dp * plan.pp, plan.pp)
     pool = make_pool(d, plan, load, c["replicas"], batch=c["max_batch"], prompts_only=False)
     with np.errstate(all="ignore"):
         steps = sample_times(pool.stepper, load, pool.limits)

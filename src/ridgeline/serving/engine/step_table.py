@@ -197,10 +197,10 @@ def sample(
     extra, prefix = _extras(stepper, rows, chunks, high, np.array(tokens, float), np.array(body))
     columns = [np.array(x).T.tolist() for x in (body, base, slopes[0], extra, prefix)]
     bends = np.moveaxis(np.diff(slopes, axis=0), 2, 0).tolist()
-    r = stepper.runtime
+    host_s, host_sequence_s = (np.broadcast_to(np.asarray(x, float), (rows,)) for x in stepper.host_rates_s)
     # Which experts the rows of padding visit, and so how many weights they read, is not known.
     routed = any(isinstance(block.ffn, MixtureOfExperts) for block in stepper.model.blocks)
-    captured = () if routed else r.captured_tokens
+    captured = () if routed else stepper.runtime.captured_tokens
     return [
         StepTimes(
             tokens=tokens,
@@ -213,8 +213,8 @@ def sample(
             prefix_s=columns[4][i],
             launch_s=max(min(columns[3][i][0], columns[3][i][1]), 0.0),
             width=float(width[i]),
-            host_s=r.host_step_s,
-            host_sequence_s=r.host_sequence_s,
+            host_s=float(host_s[i]),
+            host_sequence_s=float(host_sequence_s[i]),
             marks=tuple(marks),
             bends_s=bends[i],
             captured=captured,

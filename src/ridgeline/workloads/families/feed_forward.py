@@ -57,6 +57,7 @@ def mixture(ffn: MixtureOfExperts, hidden: Dim, tokens: Dim, precision: Precisio
         experts=ffn.experts,
         scheme=precision.experts,
         gated=ffn.gated,
+        distribution="random",
         bias=ffn.bias,
     )
     if not is_zero(ffn.latent):
