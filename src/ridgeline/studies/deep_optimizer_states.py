@@ -15,7 +15,7 @@ from ridgeline.workloads.catalogue import model
 
 GAIN = "time of a step, all updates on the host over interleaved ones, best of models"
 MODELS = ("llama-7b", "llama-13b", "gpt-neox-20b")
-SHARES = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75)
+SHARES = (0.0, 0.25, 0.5, 0.625, 0.75, 0.8125, 0.875, 1.0)
 
 
 def _steps(name: str, assumed: Mapping[str, float]) -> list[float]:
@@ -74,9 +74,9 @@ STUDY = Study(
         ),
         Assumption(
             name="time of host updates",
-            value=1.0,
+            value=0.5,
             uncertain=True,
-            source="of what a chip's share takes where eight share a host (training/coefficients.yaml, host_adam_s)",
+            source="four chips share a host; training/coefficients.yaml (host_adam_s) has an update on one that eight share",
         ),
     ),
     run=run,
