@@ -74,8 +74,8 @@ STUDY = Study(
     area="llm-serving",
     paper="Zuo et al., Serving Large Language Models on Huawei CloudMatrix384 (arXiv 2506.12708)",
     idea="With all-to-all links over 384 NPUs every die can hold one expert; decoding runs at expert parallelism "
-    "320, prefill at 32. Here int8 DeepSeek-V3 on the catalogue's dies; of their kernels only rates of latent attention "
-    "are published (its table of MLA operators), others are known by datasheet.",
+    "320, prefill at 32. Here int8 DeepSeek-V3 on the catalogue's dies; rates of latent attention are published (table "
+    "of MLA operators), other kernels are known by datasheet.",
     claims=(
         Claim(
             metric=DECODE.format("50 ms"),

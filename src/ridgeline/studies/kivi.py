@@ -13,7 +13,7 @@ from ridgeline.hardware import machine
 from ridgeline.plans import Plan
 from ridgeline.steps import Eager, eager_time_s
 from ridgeline.steps.memory import weight_bytes
-from ridgeline.studies.frame import HOST_PER_LAYER, Assumption, Claim, Figure, Outcome, Study
+from ridgeline.studies.frame import HOST_PER_KERNEL, Assumption, Claim, Figure, Outcome, Study
 from ridgeline.workloads import Batch, Model, cache_bytes, forward
 from ridgeline.workloads.catalogue import model
 
@@ -44,7 +44,7 @@ def _held(of: Model, context: float) -> float:
 
 def _tokens_per_s(of: Model, seqs: float, assumed: Mapping[str, float]) -> float:
     """Generation of a batch from start to end: one prefill, then a step per token."""
-    eager = Eager(host_block_s=assumed[HOST_PER_LAYER.name], cache_copies=assumed["cache copies"])
+    eager = Eager(host_kernel_s=assumed[HOST_PER_KERNEL.name], cache_copies=assumed["cache copies"])
     contexts = PROMPT + np.arange(1.0, OUTPUT)
     decode = np.sum(eager_time_s(forward(of, Batch(decode_seqs=seqs, decode_context=contexts)), ON, eager))
     prompts = Batch(prefill_seqs=seqs, prefill_tokens=PROMPT)
@@ -104,7 +104,7 @@ STUDY = Study(
         Claim(metric=MEMORY, value=2.6, baseline="16-bit caches; best of both tails"),
     ),
     assumptions=(
-        HOST_PER_LAYER,
+        HOST_PER_KERNEL,
         Assumption(
             name="cache copies",
             value=1,

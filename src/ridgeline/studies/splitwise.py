@@ -106,8 +106,8 @@ def run(assumed: Mapping[str, float]) -> Outcome:
         ),
         notes=(
             "Caches move layer by layer while prompts run; the paper hides all but a few milliseconds of it.",
-            f"With the coding trace the same A100 serve {same['coding']['AA']:.1f} times as much in two pools: of 28 tokens "
-            "per request, one prompt in between breaks the objective of whole machines.",
+            f"With the coding trace the same A100 serve {same['coding']['AA']:.1f} times as much in two pools: of 28 "
+            "tokens per request, one prompt in between breaks the objective of whole machines.",
         ),
     )
 

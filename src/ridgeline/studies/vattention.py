@@ -107,8 +107,9 @@ STUDY = Study(
         Assumption(
             name="repeated reads",
             value=(2.85 - 1.0) / 7.0,
-            source="section 7.2: FlashAttention's kernel is up to 2.85 times as fast as vLLM's, on Yi-6B with 16 sequences "
-            "of 16K, whose groups are eight query heads; the last-level cache serves the rest of the seven further reads",
+            source="section 7.2: FlashAttention's kernel is up to 2.85 times as fast as vLLM's, on Yi-6B with 16 "
+            "sequences of 16K, whose groups are eight query heads; of seven further reads the last-level cache serves "
+            "the rest",
             uncertain=True,
         ),
         Assumption(
