@@ -120,8 +120,8 @@ STUDY = Study(
             value=11,
             unit="per layer",
             whole=True,
-            source="of eager code: sum of recent attention (2), largest ones (1), keys and values picked (2) and joined "
-            "with recent ones (2), and made 16 bits wide again (4)",
+            source="of eager code: sum of recent attention (2), largest ones (1), keys and values picked (2) and "
+            "joined with recent ones (2), and made 16 bits wide again (4)",
         ),
         Assumption(
             name="host gathering",
