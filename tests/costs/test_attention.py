@@ -14,7 +14,7 @@ from ridgeline.costs.attention import price_attention
 from ridgeline.costs.attention_prefill import count_blocks
 from ridgeline.costs.coefficients import coefficient_file
 from ridgeline.costs.fits.attention import attention_rows
-from ridgeline.costs.fits.mla import block_rows, latent_rows
+from ridgeline.costs.fits.mla import PUBLISHED, block_rows, latent_rows
 from ridgeline.costs.fits.tables import read_rows
 from ridgeline.costs.mla_module import Block, measured_shape, mla_module_ops, price_mla_module
 from ridgeline.costs.price import Setting
@@ -370,3 +370,10 @@ def test_a_chip_left_out_of_the_fit_is_still_priced_within_the_datasheet_target(
     ]
     medians, rows = np.array(found).T
     assert np.average(medians, weights=rows) < 18.0
+
+
+def test_the_shares_that_vendors_publish_are_those_of_the_file() -> None:
+    kernels = coefficient_file("mla")["kernels"]
+    for kernel, shares in PUBLISHED.items():
+        for generation, numbers in shares.items():
+            assert kernels[kernel]["generations"][generation] == numbers
