@@ -112,8 +112,8 @@ STUDY = Study(
             metric=RATE,
             value=(2.35, 3.47),
             baseline="16-bit caches",
-            why="2.2 with the short tail, 1.5 with the long one, of which KIVI's code copies values twice a step. The rest "
-            "would ask that the baseline's attention in plain PyTorch uses less of the bandwidth than KIVI's own "
+            why="2.2 with the short tail, 1.5 with the long one, of which KIVI's code copies values twice a step. The "
+            "rest would ask that the baseline's attention in plain PyTorch uses less of the bandwidth than KIVI's own "
             "kernels do; neither is among the measurements here, and both are priced alike.",
         ),
         Claim(metric=BATCH, value=4.0, baseline="16-bit caches; up to, best of both tails"),
