@@ -14,7 +14,7 @@ from ridgeline.costs.attention import price_attention
 from ridgeline.costs.attention_prefill import count_blocks
 from ridgeline.costs.coefficients import coefficient_file
 from ridgeline.costs.fits.attention import attention_rows
-from ridgeline.costs.fits.mla import block_rows, latent_rows
+from ridgeline.costs.fits.mla import PUBLISHED, block_rows, latent_rows
 from ridgeline.costs.fits.tables import read_rows
 from ridgeline.costs.gemm_kernels import is_foreign
 from ridgeline.costs.mla_module import Block, measured_shape, mla_module_ops, price_mla_module
@@ -384,3 +384,10 @@ def test_long_caches_stream_on_chips_of_any_kind() -> None:
     for name in names:
         price = price_attention(long, on(name), Setting())
         assert price.floor_s / price.time_s > 0.3, name
+
+
+def test_the_shares_that_vendors_publish_are_those_of_the_file() -> None:
+    kernels = coefficient_file("mla")["kernels"]
+    for kernel, shares in PUBLISHED.items():
+        for generation, numbers in shares.items():
+            assert kernels[kernel]["generations"][generation] == numbers

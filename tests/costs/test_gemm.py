@@ -16,6 +16,7 @@ from ridgeline.costs.coefficients import coefficient_file
 from ridgeline.costs.fits.gemm_cells import cells
 from ridgeline.costs.fits.gemm_scores import scored_cells
 from ridgeline.costs.gemm import price_matmul
+from ridgeline.costs.gemm_tiles import Menu
 from ridgeline.costs.measurements import read
 from ridgeline.costs.price import Setting, hardware_floor_s
 from ridgeline.costs.residual import tables
@@ -154,6 +155,18 @@ def test_activation_products_may_stay_in_cache_where_weights_stream() -> None:
         for weights in (False, True)
     )
     assert held < 0.2 * streamed
+
+
+def test_a_library_of_fewer_tiles_is_never_faster() -> None:
+    chips, setting = on("l40s"), Setting(runtime="torch")
+    ops = [gemm(float(m), 4096.0, 4096.0, "fp32") for m in (64, 512, 1024, 4096)]
+    many = Menu(tile_m=(64.0, 128.0, 256.0), tile_n=(64.0, 128.0, 128.0), max_splits=4.0, split_tiles=3)
+    few = Menu(tile_m=(128.0, 256.0), tile_n=(128.0, 128.0))
+    slower = [
+        price_matmul(op, chips, setting, menu=few).time_s / price_matmul(op, chips, setting, menu=many).time_s
+        for op in ops
+    ]
+    assert min(slower) >= 1.0 - FLOAT32 and max(slower) > 1.0
 
 
 def test_ideal_is_the_floor_itself() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -127,6 +128,9 @@ def test_caps_hold_low_priority_first_and_keep_the_breaker_closed(seed: int) -> 
     run = play_row(demand, high, limit_w=limit, idle_w=100, most_w=700, policy=default_policy())
     assert np.isnan(run.opened_s)
     assert run.capped_frac[0] >= run.capped_frac[1]
+    assert 0.0 <= run.hard_frac <= run.capped_frac[0]
+    gentle = replace(default_policy(), second_threshold=1.0, brake_cap=1.0)
+    assert play_row(demand * 0.9, high, limit_w=limit, idle_w=100, most_w=700, policy=gentle).hard_frac == 0.0
     assert run.lost_frac[0] > run.lost_frac[1]
     assert run.power_w[200:].mean() < demand.sum(0)[200:].mean()
 

@@ -12,7 +12,7 @@ from ridgeline.costs.machine_columns import MachineColumns
 from ridgeline.costs.price import Setting
 from ridgeline.hardware import machine
 from ridgeline.plans import copied_cache
-from ridgeline.steps import Eager, eager_time_s, price_step
+from ridgeline.steps import Eager, eager_kernels, eager_time_s, price_step
 from ridgeline.workloads import Batch, cache_bytes, forward
 from ridgeline.workloads.catalogue import model
 
@@ -38,14 +38,27 @@ def test_prompts_copy_nothing() -> None:
 def test_eager_code_is_no_faster_than_its_kernels_or_its_host(seqs: int, context: int, host_us: float) -> None:
     of = model("llama-2-7b")
     graph = forward(of, Batch(decode_seqs=float(seqs), decode_context=float(context)))
-    eager = eager_time_s(graph, A100, Eager(host_block_s=host_us * 1e-6))
+    eager = eager_time_s(graph, A100, Eager(host_kernel_s=host_us * 1e-6))
     assert eager >= price_step(graph, A100, Setting(runtime="torch", captured=False)).time_s
-    assert eager >= of.layers * host_us * 1e-6
-    assert eager >= eager_time_s(graph, A100, Eager(host_block_s=host_us * 1e-6, cache_copies=0.0))
+    assert eager >= of.layers * host_us * 1e-6 * 40.0
+    assert eager >= eager_time_s(graph, A100, Eager(host_kernel_s=host_us * 1e-6, cache_copies=0.0))
+
+
+def test_kernels_are_those_of_the_blocks_that_code_runs_one_by_one() -> None:
+    """Layer norm is one kernel where RMS norm is eight, and a block without rotary positions has none of theirs."""
+
+    def per_layer(name: str) -> float:
+        of, batch = model(name), Batch(decode_seqs=2.0, decode_context=100.0)
+        return float(eager_kernels(forward(of, batch)) // of.layers)
+
+    assert per_layer("llama-2-7b") == 51
+    assert per_layer("mpt-7b") == per_layer("opt-6.7b") == 18
+    once, twice = (eager_kernels(forward(model("mpt-7b"), Batch(decode_seqs=1.0)), cache_copies=n) for n in (1, 2))
+    assert twice - once == 2 * 32
 
 
 def test_costs_below_nothing_are_refused() -> None:
     with pytest.raises(DomainError, match="nothing or more"):
-        Eager(host_block_s=-1e-6)
+        Eager(host_kernel_s=-1e-6)
     with pytest.raises(DomainError, match="nothing or more"):
-        Eager(host_block_s=np.array([1e-6]), cache_copies=-1.0)
+        Eager(host_kernel_s=np.array([1e-6]), cache_copies=-1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,6 +53,15 @@ def test_the_integer_program_is_brute_force_and_no_worse_than_greedy(sizes: list
     exact = optimal(sizes, 4, 16384, COST)
     assert exact.time_s == pytest.approx(best, rel=1e-3)
     assert exact.time_s <= balanced(sizes, 4, 16384, COST).time_s * (1 + 1e-3)
+
+
+def test_a_long_sequence_hides_what_goes_round_and_a_short_one_does_not() -> None:
+    behind = replace(COST, hidden=True)
+    tokens = np.array([100.0, 1e6])
+    attention, passing = COST.square * tokens**2 / 8, COST.turn * tokens * 7 / 8
+    shown, hidden = COST.of(tokens, 8.0), behind.of(tokens, 8.0)
+    assert shown - hidden == pytest.approx([attention[0], passing[1]])
+    assert behind.of(tokens, 1.0) == pytest.approx(COST.of(tokens, 1.0))
 
 
 def test_groups_per_sequence_beat_a_mesh_that_is_cut_for_the_longest() -> None:

@@ -318,3 +318,8 @@ def test_the_cost_of_a_sequence_is_that_of_its_step() -> None:
     terms = step(llama(), layout, setup).terms
     whole = sum(float(terms[name][0]) for name in ("matmul", "attention", "vector"))
     assert float(cost.of(np.array([32768.0]), 1.0)[0]) == pytest.approx(whole, rel=0.02)
+
+
+def test_a_ring_past_one_server_passes_its_keys_and_values_more_slowly() -> None:
+    near, far = (cost_of(llama(), setup_on("h100-sxm"), tokens=8192, tp=2, reach=reach) for reach in (4, 64))
+    assert far.turn > 5.0 * near.turn and far.square == near.square

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ridgeline.costs.coefficients import Coefficients, is_calibrated, merged
 from ridgeline.costs.gemm_kernels import Kernel, is_foreign, kernel_of, lineage, loop_of
-from ridgeline.costs.gemm_tiles import Task, evaluate, pick
+from ridgeline.costs.gemm_tiles import Menu, Task, evaluate, pick
 from ridgeline.costs.price import Price, Setting, work, zero_where_empty
 from ridgeline.costs.residual import Tables, factor_by, tables_of
 from ridgeline.costs.room import units_of
@@ -81,16 +81,19 @@ LOOP = ("weight_buffers", "fills_cache", "output_buffers")
 """How a runtime's benchmark loop was written, for `weights_cache: hot`."""
 
 
-def price_matmul(op: Matmul, chips: ChipColumns, setting: Setting) -> Price:
+def price_matmul(op: Matmul, chips: ChipColumns, setting: Setting, menu: Menu | None = None) -> Price:
     """Price of one matmul, or of one per row.
 
     Args:
         op: dimensions are numbers or arrays that broadcast with the rows of `chips`.
         chips: chips of one generation.
         setting: runtime, cache state, duration and launch mode.
+        menu: the tiles that were compiled, where they are not those of the runtime's library.
     Returns: a Price whose arrays have the broadcast shape.
     """
     kernel = kernel_of(op.scheme, setting.runtime, chips.chips[0])
+    if menu is not None:
+        kernel = replace(kernel, menu=menu)
     numbers = {
         **_coefficients("machine", MACHINE, chips),
         **_coefficients(kernel.name, KERNEL, chips),

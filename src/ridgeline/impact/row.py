@@ -72,6 +72,7 @@ class RowRun:
         power_w: drawn by its servers. grid_w: at the breaker, battery counted.
         stored_j: in the battery after each step.
         capped_frac: share of time in which a priority was held below its demand, (low, high).
+        hard_frac: the part of it in which low priority was held by the harder cap, or by the brake.
         lost_frac: share of the demanded energy above idle that caps withheld, (low, high).
         brakes: how often the brake was pulled. opened_s: when the breaker opened; NaN: never.
     """
@@ -80,6 +81,7 @@ class RowRun:
     grid_w: Array
     stored_j: Array
     capped_frac: tuple[float, float]
+    hard_frac: float
     lost_frac: tuple[float, float]
     brakes: int
     opened_s: float
@@ -133,18 +135,20 @@ class _Row:
         self.high, self.limit_w, self.idle_w, self.most_w, self.step_s = high, limit_w, idle_w, most_w, step_s
         self.policy, self.battery, self.stored_j = policy, battery, battery.capacity_j
         self.grid_w, self.stored, self.row_w = np.zeros(steps), np.zeros(steps), np.zeros(steps)
+        self.hard, self.hard_at = False, np.zeros(steps, dtype=bool)
         self.level, self.braked, self.brakes, self.heat, self.opened_s = 0, False, 0, 0.0, float("nan")
         self.caps = np.full(high.size, np.inf)
-        self.orders: list[tuple[float, Array]] = []
+        self.orders: list[tuple[float, Array, bool]] = []
 
     def advance(self, step: int, demand: Array) -> Array:
         """Decide on old news, let orders take hold, draw."""
         now = step * self.step_s
         if self.policy is not None:
             self._decide(step, now, self.policy)
-        for since, caps in self.orders:
+        for since, caps, hard in self.orders:
             if since <= now:
-                self.caps = caps
+                self.caps, self.hard = caps, hard
+        self.hard_at[step] = self.hard
         self.orders = [order for order in self.orders if order[0] > now]
         drawn: Array = np.minimum(demand, np.maximum(self.caps, self.idle_w))
         self._settle(step, now, float(drawn.sum()))
@@ -157,7 +161,7 @@ class _Row:
         share = self.row_w[step - 1 - late] / self.limit_w
         if share > 1.0 and not self.braked:
             self.braked, self.brakes = True, self.brakes + 1
-            self.orders = [(now + policy.brake_delay, np.full(self.high.size, policy.brake_cap * self.most_w))]
+            self.orders = [(now + policy.brake_delay, np.full(self.high.size, policy.brake_cap * self.most_w), True)]
             return
         edges = (policy.first_threshold, policy.second_threshold)
         rising = int(np.searchsorted(edges, share, side="left"))
@@ -167,7 +171,7 @@ class _Row:
             return
         if level != self.level or self.braked:
             self.level, self.braked = level, False
-            self.orders.append((now + policy.actuation_delay, self._caps_of(level, policy)))
+            self.orders.append((now + policy.actuation_delay, self._caps_of(level, policy), level == len(edges)))
 
     def _caps_of(self, level: int, policy: RowPolicy) -> Array:
         low = (np.inf, policy.low_cap, policy.low_hard_cap)[level] * self.most_w
@@ -199,6 +203,7 @@ class _Row:
             grid_w=self.grid_w,
             stored_j=self.stored,
             capped_frac=(capped[0], capped[1]),
+            hard_frac=float((held & self.hard_at)[~self.high].mean()) if not self.high.all() else 0.0,
             lost_frac=(lost[0], lost[1]),
             brakes=self.brakes,
             opened_s=self.opened_s,

@@ -6,7 +6,7 @@ operator by operator) and `memory.py` (weights, cache, reserve; does it fit?).
 """
 
 from ridgeline.steps.away import Away
-from ridgeline.steps.eager import Eager, eager_time_s
+from ridgeline.steps.eager import Eager, eager_kernels, eager_time_s
 from ridgeline.steps.memory import Memory, Store, memory_of
 from ridgeline.steps.priced import OpCost
 from ridgeline.steps.shared import alike, step_time_s
@@ -20,6 +20,7 @@ __all__ = [
     "Step",
     "Store",
     "alike",
+    "eager_kernels",
     "eager_time_s",
     "largest_name",
     "memory_of",

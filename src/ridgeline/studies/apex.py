@@ -17,7 +17,9 @@ MODELS = ("llama-3.1-70b", "mistral-large-2")
 TTFT = "{}, 0.5 requests/s, TP8: time to first token, ms"
 TPOT = "{}, 0.5 requests/s, {}: time per output token, ms"
 FASTER = "latency of tensor parallelism alone over that of the best plan, best of models and loads"
-ENERGY = "energy of the most frugal plan over the fastest, best of models and loads"
+ENERGY = "energy of the most frugal plan and clock over the fastest, best of models and loads"
+SLOW = 810 / 1980
+"""The lower clock of the paper's plans, of the highest."""
 
 
 def _serve(model: str, of: str, **more: object) -> dict[str, np.ndarray]:
@@ -44,7 +46,8 @@ def run(assumed: Mapping[str, float]) -> Outcome:
                 found = _serve(model, load, concurrency=clients)
                 latency, energy = found["e2e_s"], found["energy_j_per_output_token"]
                 gains.append(float(latency[0] / latency.min()))
-                spared.append(float(energy.min() / energy[np.argmin(latency)]))
+                slowed = _serve(model, load, concurrency=clients, clock_frac=SLOW)["energy_j_per_output_token"]
+                spared.append(float(min(energy.min(), slowed.min()) / energy[np.argmin(latency)]))
         lines[model] = gains[-len(IN_FLIGHT) :]
     return Outcome(
         results={FASTER: float(max(gains)), ENERGY: min(spared), **results},
@@ -80,8 +83,8 @@ STUDY = Study(
             metric=ENERGY,
             value=0.55,
             baseline="latency-optimal plan; up to 45 % less",
-            why="The frugal plans of the paper run at 810 instead of 1,980 MHz. Clocks are no part of a plan here; "
-            "at one clock the fastest plan is the most frugal, too.",
+            why="At 810 MHz a chip draws half of its power here (298 instead of 604 W) and the step takes 1.4 times as "
+            "long, so that 29 % are spared. How APEX prices energy at a lower clock could not be read.",
         ),
         Claim(metric=TPOT.format("creation", "TP8"), value=17.7, kind="absolute", source=MEASURED),
         Claim(metric=TPOT.format("creation", "4 x TP2"), value=33.0, kind="absolute", source=MEASURED),

@@ -11,7 +11,7 @@ from ridgeline.costs.machine_columns import MachineColumns
 from ridgeline.costs.price import Setting
 from ridgeline.hardware import machine
 from ridgeline.steps import Eager, eager_time_s, price_step
-from ridgeline.studies.frame import HOST_PER_LAYER, Assumption, Claim, Figure, Outcome, Study
+from ridgeline.studies.frame import HOST_PER_KERNEL, Assumption, Claim, Figure, Outcome, Study
 from ridgeline.workloads import Batch, forward, rewrite
 from ridgeline.workloads.catalogue import model
 from ridgeline.workloads.graph import Graph
@@ -50,7 +50,7 @@ def run(assumed: Mapping[str, float]) -> Outcome:
     """The same steps by eager code, by an engine with one kernel for all shapes, and by FlashDecoding++."""
     context, rows = assumed["context"], assumed["tile rows"]
     waits = assumed["softmax share"] / (1.0 - assumed["softmax share"])
-    eager = Eager(host_block_s=assumed[HOST_PER_LAYER.name])
+    eager = Eager(host_kernel_s=assumed[HOST_PER_KERNEL.name])
     over: dict[str, float] = {}
     gains, lost = [], []
     for name, on in (("NVIDIA", "a100-80gb-sxm"), ("AMD", "mi210")):
@@ -111,7 +111,7 @@ STUDY = Study(
         ),
     ),
     assumptions=(
-        HOST_PER_LAYER,
+        HOST_PER_KERNEL,
         Assumption(name="tile rows", value=64, source="abstract: flat matmuls are padded, in cuBLAS and CUTLASS to 64"),
         Assumption(
             name="softmax share",

@@ -25,21 +25,29 @@ Column = NDArray[np.float64]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SequenceCost:
     """Seconds of a sequence of s tokens on d ranks: (linear s + square s^2) / d, and `turn` s (d - 1) / d for the keys
-    and values that go round (nothing on one rank).
+    and values that go round (nothing on one rank). With `hidden` they go round behind attention: a long sequence
+    hides them, a short one does not.
     """
 
     linear: float
     square: float
     turn: float = 0.0
+    hidden: bool = False
 
     def of(self, tokens: Column, ranks: Column | float) -> Column:
         """Seconds on each of the ranks."""
-        work = (self.linear * tokens + self.square * tokens**2) / ranks
-        return np.asarray(work + self.turn * tokens * (np.asarray(ranks, float) - 1.0) / ranks)
+        attention = self.square * tokens**2 / ranks
+        passing = self.turn * tokens * (np.asarray(ranks, float) - 1.0) / ranks
+        both = np.maximum(attention, passing) if self.hidden else attention + passing
+        return np.asarray(self.linear * tokens / ranks + both)
 
 
-def cost_of(model: Model, setup: Setup, *, tokens: int, tp: int = 1) -> SequenceCost:
+def cost_of(
+    model: Model, setup: Setup, *, tokens: int, tp: int = 1, reach: int = 2, hidden: bool = False
+) -> SequenceCost:
     """What a sequence costs on ranks of `tp` chips, from steps of `tokens` and of twice as many.
+
+    `reach` is the ranks of the widest ring: it sets which links the keys and values take.
 
     Weights' own work (optimizer, gradients) is left out: it does not depend on how sequences are spread.
     """
@@ -53,8 +61,9 @@ def cost_of(model: Model, setup: Setup, *, tokens: int, tp: int = 1) -> Sequence
     work = work_of(model, float(tokens))
     # Keys and values go round forward and backward, their gradients with them.
     passed = 3.0 * VALUE_BYTES * float(np.max(work.key_values)) / tokens / tp
-    link = float(np.max(setup.links.direct_bytes_per_s(2.0 * tp, 2.0)))
-    return SequenceCost(linear=short / tokens - square * tokens, square=square, turn=passed / link)
+    link = float(np.max(setup.links.direct_bytes_per_s(float(reach * tp), 2.0)))
+    linear = short / tokens - square * tokens
+    return SequenceCost(linear=linear, square=square, turn=passed / link, hidden=hidden)
 
 
 @dataclass(frozen=True, slots=True)

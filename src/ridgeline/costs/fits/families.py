@@ -40,7 +40,7 @@ class Family:
 
     `borrowers` are generations that take the values of another generation, because their kernels descend from its.
     `kin` names, for generations on which another family's kernel does the work, that family: an unmeasured chip takes
-    its values.
+    its values. `published` are numbers that a document gives of generations without rows; the others are the default's.
     """
 
     kernel: str
@@ -52,6 +52,7 @@ class Family:
     neighbours: int = 6
     borrowers: Mapping[str, str] = field(default_factory=dict)
     kin: Mapping[str, str] = field(default_factory=dict)
+    published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +128,7 @@ def fit_family(family: Family, done: Mapping[str, Result]) -> Result:
         entry={
             "shared": dict(family.habits),
             "default": levels.default,
-            "generations": {**generations, **lent},
+            "generations": {**generations, **lent, **{name: dict(values) for name, values in family.published.items()}},
             "chips": chips,
         },
         tables=tables,

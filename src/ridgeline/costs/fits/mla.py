@@ -41,6 +41,11 @@ LATENT_ROWS: Mapping[str, str] = {
 }
 """Latent attention kernels; vLLM's rows were launched eagerly and show host time (`host_us`) where work is small."""
 
+PUBLISHED = {"generic-absorbed": {"ascend-910c": {"memory_share": 0.841, "compute_share": 0.654}}}
+"""Shares of their peaks that a vendor's own kernel reaches on a die of Ascend 910C where memory, or arithmetic, binds
+it: the table of MLA operators of arXiv 2506.12708, section 5.5.
+"""
+
 EAGER_KNOBS = {
     "host_us": Knob(start=150.0, low=20.0, high=600.0),
     "launch_cycles": Knob(start=18300.0, low=9150.0, high=36600.0, spread=0.1),
@@ -242,6 +247,7 @@ def fit_latent(folder: Path) -> Mapping[str, Any]:
                     habits=habits if eager else {**habits, "host_us": 0.0},
                     grid=LATENT_GRID,
                     borrowers=NEXT,
+                    published=PUBLISHED.get(kernel, {}),
                 )
             )
     facts = {"block": {"shared": MODULE_SHAPE}, "absorbed_up_to": {"shared": ABSORBED_UP_TO}}

@@ -5,10 +5,10 @@ from ridgeline.studies.frame.shelf import find, names
 from ridgeline.studies.frame.study import Assumption, Claim, Figure, Outcome, Study, Verdict
 from ridgeline.studies.frame.sweep import play, sweep, sweep_some, tail
 from ridgeline.studies.frame.trial import Judged, Trial, trial
-from ridgeline.studies.frame.usual import HOST_PER_LAYER
+from ridgeline.studies.frame.usual import HOST_PER_KERNEL
 
 __all__ = [
-    "HOST_PER_LAYER",
+    "HOST_PER_KERNEL",
     "Assumption",
     "Claim",
     "Figure",
