@@ -17,6 +17,18 @@ from ridgeline.impact.scopes import server_power
 from ridgeline.impact.sheets import fact
 
 
+def check_pue(pue: float) -> float:
+    """The PUE. Raises DomainError: none that can be."""
+    if not 1 <= pue < 10:
+        raise DomainError(
+            "a PUE is 1 or more: the facility's energy over that of its machines",
+            at="pue",
+            got=pue,
+            fix="1.1 to 1.6 is usual",
+        )
+    return pue
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where a job runs: its grid, the facility's overhead, and prices there.
@@ -37,13 +49,7 @@ class Place:
 
     def __post_init__(self) -> None:
         """A site cannot use less energy than the machines in it."""
-        if not 1 <= self.pue < 10:
-            raise DomainError(
-                "a PUE is 1 or more: the facility's energy over that of its machines",
-                at="pue",
-                got=self.pue,
-                fix="1.1 to 1.6 is usual",
-            )
+        check_pue(self.pue)
         for name in ("water_l_per_j", "carbon_kg_per_j", "usd_per_j"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1e6:
