@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from ridgeline.core.cases import Problems, Rows
 from ridgeline.core.errors import DomainError
 from ridgeline.costs.machine_columns import MachineColumns
+from ridgeline.costs.op_energy import leakage_w, number
 from ridgeline.costs.serving_power import serving_power_w
 from ridgeline.hardware.chip import Chip, ChipColumns
-from ridgeline.hardware.clocking import at_clock
+from ridgeline.hardware.clocking import at_clock, leaking
+from ridgeline.hardware.topology import Machine
 from ridgeline.serving.deployment import Deployment, Outcome
 from ridgeline.serving.step_work import work_of
 from ridgeline.serving.stepper import Stepper
@@ -35,11 +37,27 @@ STEPS, LEVELS = 64, 49
 
 def locked(machines: MachineColumns, clock_frac: Column) -> MachineColumns:
     """The machines of each row at its clock."""
-    index = np.zeros(clock_frac.size, np.intp) if machines.index is None else machines.index
-    keys, of_row = np.unique(np.stack([index.astype(np.float64), clock_frac]), axis=1, return_inverse=True)
-    chosen = [(machines.machines[int(place)], float(frac)) for place, frac in keys.T]
-    slowed = tuple(replace(machine, chip=at_clock(machine.chip, frac)) for machine, frac in chosen)
-    return MachineColumns(slowed, np.asarray(of_row, np.intp).reshape(-1))
+    return _by_row(machines, clock_frac, lambda machine, frac: replace(machine, chip=at_clock(machine.chip, frac)))
+
+
+def _by_row(machines: MachineColumns, column: Column, change: Callable[[Machine, float], Machine]) -> MachineColumns:
+    """The machines of each row, changed by its number."""
+    index = np.zeros(column.size, np.intp) if machines.index is None else machines.index
+    keys, of_row = np.unique(np.stack([index.astype(np.float64), column]), axis=1, return_inverse=True)
+    changed = tuple(change(machines.machines[int(place)], float(value)) for place, value in keys.T)
+    return MachineColumns(changed, np.asarray(of_row, np.intp).reshape(-1))
+
+
+def warmed(machines: MachineColumns, temperature_c: Column) -> MachineColumns:
+    """The machines with what their chips leak at each row's temperature beyond what their idle power holds."""
+    if np.all(temperature_c == number("reference_c")):
+        return machines
+
+    def changed(machine: Machine, celsius: float) -> Machine:
+        chip = machine.chip
+        return replace(machine, chip=leaking(chip, leakage_w(chip.idle_w - chip.leakage_w, celsius)))
+
+    return _by_row(machines, temperature_c, changed)
 
 
 def hold_power(d: Deployment, evaluate: Evaluate, problems: Problems, rows: Rows) -> Deployment:
