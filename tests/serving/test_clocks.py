@@ -144,3 +144,12 @@ def test_runs_refuse_caps_that_no_clock_meets(cap: float, words: str) -> None:
 def test_lanes_that_share_a_chip_have_no_cap_of_their_own() -> None:
     with pytest.raises(SpecError, match="whole lanes"):
         rl.simulate(**SERVED, requests=10, power_cap_w=500, phase_split_frac=0.5)
+
+
+def test_sizes_that_no_iteration_has_do_not_refuse_a_cap() -> None:
+    """Step tables reach to the most sequences that a lane may run; what counts is what ran."""
+    case = {"model": "Qwen/Qwen3-30B-A3B", "on": "b200-sxm", "isl": 1000, "osl": 100, "concurrency": 16}
+    held = rl.simulate(**case, requests=200, power_cap_w=450)
+    assert held.answers.whole.power_peak_w_per_chip <= 450
+    with pytest.raises(DomainError, match="even at a quarter clock"):
+        rl.simulate(**case, requests=200, power_cap_w=300)

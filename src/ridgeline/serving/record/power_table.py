@@ -18,7 +18,7 @@ import numpy as np
 from ridgeline.costs.serving_power import ServingLoad, gap_power_w, serving_power_w
 from ridgeline.hardware.chip import Chip, ChipColumns
 from ridgeline.plans import AWAY, LINK
-from ridgeline.serving.clocks import Governor, at_clocks
+from ridgeline.serving.clocks import Governor, at_clocks, refuse_excess
 from ridgeline.serving.deployment import away_share
 from ridgeline.serving.engine.step_table import TOKENS
 from ridgeline.serving.record.played import Column, Runs
@@ -111,9 +111,13 @@ class PowerTable:
             chips=self.chips,
             context_tokens=context / np.maximum(n, 1.0),
         )
-        power = serving_power_w(load, self._chips(tokens, context))
+        chips = self._chips(tokens, context)
+        power = np.broadcast_to(serving_power_w(load, chips), runs.shape)
+        if chips.index is not None:
+            clocks = np.asarray(chips.gather(lambda chip: chip.clock_frac))
+            refuse_excess(power, clocks, full=self.chip.clock_frac, cap_w=self.cap_w)
         most = min(self.cap_w, self.chip.tdp_w)
-        watts: Column = np.clip(np.broadcast_to(power, runs.shape), self.chip.idle_w, most)
+        watts: Column = np.clip(power, self.chip.idle_w, most)
         return watts
 
     def _chips(self, tokens: Column, context: Column) -> ChipColumns:
