@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from ridgeline.api.plan import Planned, plan
     from ridgeline.api.plan_offload import OffloadPlan, plan_offload
     from ridgeline.api.plan_training import TrainingPlan, plan_training
+    from ridgeline.api.power_row import PlayedRow, power_row
     from ridgeline.api.predict import Prediction, predict
     from ridgeline.api.query import query
+    from ridgeline.api.shift import Shifted, shift
     from ridgeline.api.simulate import Simulated, simulate
     from ridgeline.api.simulate_table import simulate_table
     from ridgeline.api.simulate_training import SimulatedTraining, simulate_training
@@ -48,9 +50,11 @@ __all__ = [
     "OffloadPlan",
     "Plan",
     "Planned",
+    "PlayedRow",
     "Prediction",
     "Reading",
     "RidgelineError",
+    "Shifted",
     "Simulated",
     "SimulatedTraining",
     "Sized",
@@ -76,10 +80,12 @@ __all__ = [
     "plan",
     "plan_offload",
     "plan_training",
+    "power_row",
     "predict",
     "predict_table",
     "query",
     "read_launch",
+    "shift",
     "simulate",
     "simulate_table",
     "simulate_training",

@@ -264,3 +264,15 @@ def test_a_prediction_at_a_site_is_accounted_there() -> None:
     assert rl.impact(there).account.place.name == "sweden"
     with pytest.raises(rl.RidgelineError, match="accounted after it"):
         rl.simulate(**{k: v for k, v in CASE.items() if k != "concurrency"}, arrivals="poisson(1/s)", site="sweden")
+
+
+def test_contracts_give_a_market_based_number_beside_the_location_based_one() -> None:
+    arguments = ["impact", "--energy", "12kWh", "--during", "3h", "--on", "8x h100-sxm", "--grid", "DE", "--pue", "1.2"]
+    bought = [*arguments, "--contract", "0.6", "--residual", "700 gCO2/kWh"]
+    plain, told = (json.loads(RUNNER.invoke(app, [*words, "--json"]).stdout) for words in (arguments, bought))
+    assert plain["market_kg"] is None
+    assert told["operational_kg"] == plain["operational_kg"]
+    assert told["market_kg"]["value"] == pytest.approx(told["energy_j"]["site"] / KWH * 0.4 * 0.7)
+    assert "market-based, 60% under contract" in RUNNER.invoke(app, bought).stdout
+    with pytest.raises(SpecError, match="cover a share"):
+        rl.impact(energy="12 kWh", duration="3h", on="h100-sxm", grid="DE", pue=1.2, residual="700 gCO2/kWh")

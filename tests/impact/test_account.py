@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ridgeline.core.errors import DomainError, UnknownNameError
 from ridgeline.hardware import catalogue
 from ridgeline.impact.account import Account, Place, account
-from ridgeline.impact.carbon import grid, grid_names, operational_carbon_kg
+from ridgeline.impact.carbon import Purchase, grid, grid_names, operational_carbon_kg
 from ridgeline.impact.quantity import Quantity, exact, total
 from ridgeline.impact.sheets import NAMES, fact, sheet
 
@@ -131,3 +131,39 @@ def test_hourly_loads_meet_hourly_grids() -> None:
     assert operational_carbon_kg([1.0, 2.0], [3.0, 0.5]).tolist() == [3.0, 1.0]
     with pytest.raises(DomainError):
         operational_carbon_kg([-1.0], [1.0])
+
+
+@given(frac=st.floats(0, 1), more=st.floats(0, 1), stated=st.floats(0, 50), residual=st.floats(60, 900))
+def test_contracts_mix_what_they_state_with_the_residual_mix(
+    frac: float, more: float, stated: float, residual: float
+) -> None:
+    """The location-based number does not know of contracts; the market-based one lies between their ends."""
+    per_j = 1e-3 / KWH
+    less, bought = sorted((frac, more))
+    rates = {"contract_kg_per_j": stated * per_j, "residual_kg_per_j": residual * per_j}
+    purchases = [Purchase(contract_frac=share, **rates) for share in (less, bought)]
+    found = [of(3600.0, 10.0, place(purchase=purchase)) for purchase in purchases]
+    plain = of(3600.0, 10.0)
+    assert plain.market_kg is None
+    values = [a.market_kg.value for a in found if a.market_kg is not None]
+    assert values[1] <= values[0] * (1 + EXACT)
+    site = plain.energy_j["site"] * per_j
+    assert stated * site * (1 - EXACT) <= values[1] <= values[0] <= residual * site * (1 + EXACT)
+    assert all(a.operational_kg == plain.operational_kg for a in found)
+
+
+def test_without_a_residual_mix_the_grid_stands_in_and_is_named() -> None:
+    none, half = (of(3600.0, 10.0, place(purchase=Purchase(contract_frac=share))) for share in (0.0, 0.5))
+    assert none.market_kg == none.operational_kg
+    assert half.market_kg is not None
+    assert half.market_kg.value == pytest.approx(half.operational_kg.value / 2, rel=EXACT)
+    assert any("residual mix" in note for note in half.notes)
+    assert not any("residual mix" in note for note in of(3600.0, 10.0, place(purchase=Purchase(contract_frac=1))).notes)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"contract_frac": 1.5}, {"contract_frac": -0.1}, {"contract_frac": 1, "contract_kg_per_j": -1.0}]
+)
+def test_contracts_that_cannot_be_are_refused(odd: dict[str, float]) -> None:
+    with pytest.raises(DomainError):
+        Purchase(**odd)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -23,7 +22,6 @@ from ridgeline.impact.embodied import (
 )
 from ridgeline.impact.facility import COOLING, overhead, wet_bulb_c
 from ridgeline.impact.materials import elements_kg
-from ridgeline.impact.op_energy import BITS, byte_j, mac_j
 from ridgeline.impact.quantity import total
 from ridgeline.impact.scopes import server_power
 
@@ -132,21 +130,3 @@ def test_elements_add_up_to_the_module() -> None:
     assert max(found, key=lambda name: found[name].value) == "copper"
     with pytest.raises(DomainError):
         elements_kg(-1)
-
-
-def test_operations_cost_more_in_wider_formats_and_older_nodes() -> None:
-    """Measured: 0.79 pJ per FLOP of sustained bf16 matrices on H200, everything on the board counted."""
-    ordered = sorted(BITS, key=lambda name: BITS[name])
-    values = [mac_j(name, 7).value for name in ordered]
-    assert all(b >= a * 0.8 for a, b in pairwise(values))
-    assert mac_j("bf16", 45).value > mac_j("bf16", 7).value > mac_j("bf16", 3).value
-    flop = mac_j("bf16", 5) * 0.5
-    assert flop.low < 0.79e-12 < flop.high
-    assert byte_j("HBM3") == pytest.approx(31.36e-12)
-    assert byte_j("LPDDR5X") < byte_j("DDR5")
-    with pytest.raises(UnknownNameError):
-        byte_j("tape")
-    with pytest.raises(UnknownNameError):
-        mac_j("fp12", 5)
-    with pytest.raises(DomainError):
-        mac_j("fp8", 0)

@@ -146,6 +146,14 @@ SERVING: tuple[Column, ...] = (
         highest=1.0,
     ),
     Column(name="power_cap_w", kind=NUMBER, doc="power limit of each chip; 0: its own", default=0.0, unit="w"),
+    Column(
+        name="chip_temperature_c",
+        kind=NUMBER,
+        doc="of its dies, degrees Celsius: what they leak; at 60 power is as it was measured",
+        default=60.0,
+        lowest=0.0,
+        highest=105.0,
+    ),
     _text("site", "site of the catalogue: energy at the meter, carbon and water there"),
 )
 

@@ -2,6 +2,7 @@
 
 Power is predicted at the measured timing: `calibrated` with the other measured runs of the chip, `extrapolated` with no
 run of the model, neither in the fit nor beside it. Energy per token is predicted from our own timing by the law alone.
+Diffusion runs, of which the law saw none, stand beside them (`diffusion_runs`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ridgeline.api.diffusion_runs import diffusion_points
 from ridgeline.api.energy_runs import EnergyRuns, predicted_token_j, read_energy_runs
 from ridgeline.api.fit_serving_power import fitted, model_left_out, run_left_out, scored
 from ridgeline.api.validate import Points
@@ -37,6 +39,8 @@ def validate_energy(data: Path) -> list[Points]:
         _points(runs, POWER, "extrapolated", beyond, measured.share, mixture),
         _points(runs, ENERGY, "physics", predicted_token_j(runs), runs.token_j, mixture),
     ]
+    images = diffusion_points(paths[0])
+    found += [] if images is None else [images]
     return [points.rows(np.isfinite(points.predicted)) for points in found]
 
 

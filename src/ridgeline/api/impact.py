@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ridgeline.hardware.chip import Chip
 from ridgeline.hardware.machine import machine
 from ridgeline.hardware.topology import Machine, Node
 from ridgeline.impact.account import Account, Place, account
+from ridgeline.impact.carbon import Purchase
 from ridgeline.impact.carbon import grid as grid_of
 from ridgeline.impact.facility import overhead
 from ridgeline.impact.hourly import Hourly, read_hourly
@@ -77,6 +78,7 @@ class Impact:
         a, place = self.account, self.account.place
         plain = {
             "operational_kg": a.operational_kg.to_dict(),
+            "market_kg": None if a.market_kg is None else a.market_kg.to_dict(),
             "embodied_kg": _dicts(a.embodied_kg),
             "water_l": _dicts(a.water_l),
             "money_usd": _dicts(a.money_usd),
@@ -151,6 +153,9 @@ def impact(
     hourly: str | os.PathLike[str] = "",
     clock: str = "",
     interpolate: bool = False,
+    contract: float | None = None,
+    contract_carbon: str | float = 0.0,
+    residual: str | float = "",
     prices: str | os.PathLike[str] = "",
     rented: bool = False,
     spot: bool = False,
@@ -175,6 +180,9 @@ def impact(
         hourly: a table of the grid's hours instead of its yearly mean.
         clock: time zone of its hours, where they have no offset.
         interpolate: fill gaps in it.
+        contract: share of the electricity under contracts, for a market-based number beside the location-based one.
+        contract_carbon: emissions that their certificates state, as "0 gCO2/kWh".
+        residual: emissions of the market's residual mix, for the rest; the grid's by default.
         prices: a price card, with dates and sources.
         rented: the machine is rented, not owned.
         spot: it is rented at the spot price: the card's, or the rent with the usual discount.
@@ -192,6 +200,7 @@ def impact(
     series = read_hourly(hourly, zone=grid or _region(site), clock=clock, interpolate=interpolate) if hourly else None
     facility_pue, water = _facility(site, pue, cooling, temperature_c, humidity_frac)
     place = _place(site, grid, facility_pue, water, _intensity(series, source), card)
+    place = replace(place, purchase=_purchase(contract, contract_carbon, residual))
     node, chip = _home(job.machine), job.machine.chip
     rent = _rent(chip, card, spot=spot) if rented or spot else None
     found = account(
@@ -209,6 +218,19 @@ def impact(
         phases=job.phases,
     )
     return Impact(job=job, account=found, metrics=_metrics(job, found, accuracy_frac))
+
+
+def _purchase(contract: float | None, contract_carbon: str | float, residual: str | float) -> Purchase | None:
+    """How electricity is bought, if that is told."""
+    if contract is None:
+        if residual != "" or contract_carbon not in ("", 0.0):
+            raise SpecError("contracts cover a share", at="contract", fix="give it, 0 if there are none")
+        return None
+    stated, rest = (
+        None if text == "" else units.parse(text, "kg/j", at=name, bare_ok=True)
+        for name, text in (("contract_carbon", contract_carbon), ("residual", residual))
+    )
+    return Purchase(contract_frac=contract, contract_kg_per_j=stated or 0.0, residual_kg_per_j=rest)
 
 
 def _rent(chip: Chip, card: Mapping[str, float], *, spot: bool) -> float:

@@ -32,6 +32,10 @@ def impact_view(found: Impact) -> RenderableType:
     title = f"{found.job.what} at {place.name}, PUE {place.pue:.3g}, {_grams_per_kwh(place.intensity.value)} gCO2e/kWh"
     parts: list[RenderableType] = [Text(title, style="bold"), _energy(found)]
     parts.append(_table("carbon", {"operation": a.operational_kg, **_making(a.embodied_kg)}, _kg))
+    bought = place.purchase
+    if bought is not None and a.market_kg is not None:
+        words = f"market-based, {bought.contract_frac:.0%} under contract: {_kg(a.market_kg.value)} of operation"
+        parts.append(Text(f"{words}; the table is location-based", style="dim"))
     parts.append(_table("water", a.water_l, _litres))
     if a.money_usd:
         parts.append(_table("money", a.money_usd, _usd))

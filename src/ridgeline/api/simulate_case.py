@@ -297,12 +297,6 @@ def deployed(values: Mapping[str, float | str], traffic: Traffic) -> tuple[Cases
     if not len(traffic):
         raise CaseError("the load holds no request", at="simulate serving", fix="see what of the file was skipped")
     means = {"isl": traffic.prompt_tokens.mean(), "osl": traffic.output_tokens.mean()}
-    if float(values.get("power_cap_w", 0.0) or 0.0) > 0:
-        raise CaseError(
-            "a run over time takes a clock, not a cap",
-            at="power_cap_w",
-            fix="give `clock_frac`; `predict serving` finds the clock that keeps a cap",
-        )
     if values.get("site"):
         raise CaseError("a run is accounted after it", at="site", fix="rl.impact(run, site=...)")
     filled = {**values, **{name: float(max(round(float(mean)), 1)) for name, mean in means.items()}}

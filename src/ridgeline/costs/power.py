@@ -2,7 +2,8 @@
 
 P = static + bytes/s and FLOP/s, each with its energy; above the cap a sustained load slows down until it fits, a burst
 does not. Static power is that of busy units while the kernel streams and that of a host gap while it launches. All
-shares are of TDP, so that one law serves every chip. Sources and fits: `coefficients/power.yaml`.
+shares are of TDP, so that one law serves every board. Sources and fits: `coefficients/power.yaml`. Accelerators that
+are no GPU draw idle power and the joules of what they do (`op_energy`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.costs.coefficients import Coefficients
+from ridgeline.costs.op_energy import counted_w
 from ridgeline.costs.price import Price, Setting
 from ridgeline.costs.room import Numbers
 from ridgeline.hardware.chip import ChipColumns, Value
@@ -48,11 +50,14 @@ def kernel_power(price: Price, op: Op, chips: ChipColumns, setting: Setting) -> 
     u_bytes = moved / lasting / chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s)
     u_flops = np.asarray(price.flops) / lasting / chips.gather(lambda chip: chip.peak_flops_per_s(op.compute))
     waiting = np.minimum(np.asarray(price.terms.get("launch", 0.0)) / lasting, 1.0)
+    idle, tdp = chips.gather(lambda chip: chip.idle_w), chips.gather(lambda chip: chip.tdp_w)
     demand = demand_share(u_bytes, u_flops, c, narrow=op.compute in NARROW, waiting=waiting)
     cap, static = np.asarray(c["cap"]), np.asarray(c["static"])
+    counted = counted_w(np.asarray(price.flops) / lasting, moved / lasting, chips, op.compute)
+    boards = np.isnan(counted)
+    demand, static = np.where(boards, demand, counted / tdp), np.where(boards, static, idle / np.asarray(tdp))
     # Slower work costs fewer watts but for the static share: time stretches until demand is the cap.
     throttle = np.maximum((demand - static) / (cap - static), 1.0) if setting.sustained else np.ones_like(demand)
-    idle, tdp = chips.gather(lambda chip: chip.idle_w), chips.gather(lambda chip: chip.tdp_w)
     power = np.clip(np.minimum(demand, cap) * tdp, idle, tdp)
     energy = np.where(time > 0.0, power * lasting * throttle, 0.0)
     return Power(power_w=power, energy_j=energy, throttle=throttle)

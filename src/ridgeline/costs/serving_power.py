@@ -5,6 +5,7 @@ per byte (equal on chips of two generations, so it is divided by the TDP), share
 models that route tokens to experts. Kernels of experts with 8-bit block-scaled weights compute whole tiles of rows,
 however few tokens an expert has: they count as many FLOPs as the tiles hold. Host gaps draw the static share, not
 idle. At a lower clock r, units draw r v^2 of their part, v the voltage over the full one; memory draws what it did.
+Accelerators that are no GPU draw idle power and the joules of operations and bytes (`op_energy`), up to the same cap.
 Chips whose serving was measured carry those runs: a factor, smooth in the logarithms of the loads, that fades to 1 away
 from them. Numbers and errors: `coefficients/serving_power.yaml`; `api.fit_serving_power` writes it.
 """
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from ridgeline.core.columns import map_columns
 from ridgeline.costs.coefficients import Coefficients, coefficient_file
+from ridgeline.costs.op_energy import counted_w, is_counted
 from ridgeline.costs.room import Numbers
 from ridgeline.hardware.chip import ChipColumns, Value
 
@@ -109,7 +111,11 @@ def serving_power_w(load: ServingLoad, chips: ChipColumns, *, measured: bool = T
     share = slowed(share_of(u, static, c["cap"]), u, load, c, chips)
     if measured:
         share = share * np.exp(correction(load, u, c, chips))
-    power: Value = np.clip(share * tdp, gap_power_w(chips), np.asarray(c["cap"]) * tdp)
+    # Energy of a switched wire goes with the square of the voltage; how often it switches is in the rates.
+    computed = np.asarray(load.flops_per_s) * voltage(c, chips) ** 2
+    counted = counted_w(computed, np.asarray(load.weight_bytes_per_s) + load.kv_bytes_per_s, chips)
+    drawn = np.where(np.isnan(counted), share * tdp + chips.gather(lambda chip: chip.leakage_w), counted)
+    power: Value = np.clip(drawn, gap_power_w(chips), np.asarray(c["cap"]) * tdp)
     return power
 
 
@@ -122,7 +128,7 @@ def slowed(share: Array, u: Array, load: ServingLoad, c: Numbers, chips: ChipCol
     r = np.asarray(chips.gather(lambda chip: chip.clock_frac))
     if np.all(r == 1.0):
         return share
-    volt = np.maximum(np.asarray(c["volt_floor"]), 1.0 - np.asarray(c["volt_slope"]) * (1.0 - r))
+    volt = voltage(c, chips)
     moved = np.asarray(load.weight_bytes_per_s) + np.asarray(c["kv"]) * load.kv_bytes_per_s
     of_bytes = np.asarray(c["byte_j"]) * moved / chips.gather(lambda chip: chip.tdp_w)
     units = 1.0 - np.divide(of_bytes, u, out=np.ones_like(np.asarray(u)), where=np.asarray(u) > 0)
@@ -131,10 +137,23 @@ def slowed(share: Array, u: Array, load: ServingLoad, c: Numbers, chips: ChipCol
     return found
 
 
+def voltage(c: Numbers, chips: ChipColumns) -> Array:
+    """Voltage over the full one, at the clock to which chips are locked."""
+    r = np.asarray(chips.gather(lambda chip: chip.clock_frac))
+    volt: Array = np.maximum(np.asarray(c["volt_floor"]), 1.0 - np.asarray(c["volt_slope"]) * (1.0 - r))
+    return volt
+
+
 def gap_power_w(chips: ChipColumns) -> Value:
-    """Power while kernels are resident but the host has nothing for them: the active static share, not idle."""
-    static_w = np.asarray(Coefficients(KIND, "serving", chips)["static"]) * chips.gather(lambda chip: chip.tdp_w)
-    power: Value = np.maximum(static_w, chips.gather(lambda chip: chip.idle_w))
+    """Power while kernels are resident but the host has nothing for them: the active static share, not idle.
+
+    Of chips whose joules are counted: idle power.
+    """
+    static = np.asarray(Coefficients(KIND, "serving", chips)["static"])
+    tdp, idle = chips.gather(lambda chip: chip.tdp_w), chips.gather(lambda chip: chip.idle_w)
+    boards = np.asarray(chips.gather(lambda chip: float(not is_counted(chip))))
+    static_w = np.asarray(static * tdp * boards + chips.gather(lambda chip: chip.leakage_w))
+    power: Value = np.maximum(static_w, idle)
     return power
 
 

@@ -72,8 +72,9 @@ class Chip:
     fp8, int8, fp4, int4) to the dense peak. `generation` names the family whose coefficients stand in when the chip
     itself was never measured (for example ampere, hopper, blackwell, cdna3). `default_node` names the node of the
     catalogue that such chips usually stand in, "" where there is none. `clock_frac` is the share of its full clock to
-    which it is locked (`clocking.py`); rates are those at that clock. `facts` keeps the evidence by key (`tdp`,
-    `matrix.bf16`, `memory.dram.bandwidth`, `ports.scale_up.latency`).
+    which it is locked (`clocking.py`); rates are those at that clock. `leakage_w` is what it leaks beyond its idle
+    power in the catalogue, for the temperature of its dies; `idle_w` holds it. `facts` keeps the evidence by key
+    (`tdp`, `matrix.bf16`, `memory.dram.bandwidth`, `ports.scale_up.latency`).
     """
 
     name: str
@@ -94,6 +95,7 @@ class Chip:
     rent_usd_per_s: float | None = None
     default_node: str = ""
     clock_frac: float = 1.0
+    leakage_w: float = 0.0
     facts: Mapping[str, Fact] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

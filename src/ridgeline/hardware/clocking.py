@@ -1,4 +1,4 @@
-"""A chip at a lower clock of its units: engines slow down; caches, main memory and links keep pace.
+"""A chip at a lower clock of its units, or warmer. Slower engines leave caches, main memory and links at their pace.
 
 That the last-level cache keeps pace is inferred: decode keeps 94 to 97 % of its speed under power caps that take
 prompts to 26 to 60 % (RTX 3090, llmgarage.ai), which no cache on the units' clock would allow.
@@ -16,6 +16,15 @@ ON_CLOCK = frozenset({"registers", "shared"})
 """Tiers whose bandwidth follows the clock of the units."""
 
 LOWEST = 0.1
+
+
+@lru_cache(maxsize=4096)
+def leaking(chip: Chip, leakage_w: float) -> Chip:
+    """The chip with that much leakage beyond its idle power in the catalogue, W.
+
+    Raises: SpecError: idle power would reach the TDP.
+    """
+    return replace(chip, idle_w=chip.idle_w - chip.leakage_w + leakage_w, leakage_w=leakage_w)
 
 
 @lru_cache(maxsize=4096)

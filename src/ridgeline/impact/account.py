@@ -8,13 +8,25 @@ from dataclasses import dataclass, field
 from ridgeline.core.errors import DomainError, SpecError
 from ridgeline.hardware.chip import Chip
 from ridgeline.hardware.topology import Node
-from ridgeline.impact.carbon import Grid
+from ridgeline.impact.carbon import Grid, Purchase
 from ridgeline.impact.embodied import fabrication_water_l, server_embodied_carbon
 from ridgeline.impact.materials import elements_kg
 from ridgeline.impact.money import owning_usd_per_s
 from ridgeline.impact.quantity import NOTHING, Quantity, exact, total
 from ridgeline.impact.scopes import server_power
 from ridgeline.impact.sheets import fact
+
+
+def check_pue(pue: float) -> float:
+    """The PUE. Raises DomainError: none that can be."""
+    if not 1 <= pue < 10:
+        raise DomainError(
+            "a PUE is 1 or more: the facility's energy over that of its machines",
+            at="pue",
+            got=pue,
+            fix="1.1 to 1.6 is usual",
+        )
+    return pue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +38,7 @@ class Place:
         water_l_per_j: consumed on site per IT joule; None: not published.
         carbon_kg_per_j: of electricity at the meter; the grid's yearly mean by default.
         usd_per_j: price of electricity; None: not known.
+        purchase: contracts under which it is bought; None: not told, and there is no market-based number.
     """
 
     name: str
@@ -34,16 +47,11 @@ class Place:
     water_l_per_j: float | None = None
     carbon_kg_per_j: float | None = None
     usd_per_j: float | None = None
+    purchase: Purchase | None = None
 
     def __post_init__(self) -> None:
         """A site cannot use less energy than the machines in it."""
-        if not 1 <= self.pue < 10:
-            raise DomainError(
-                "a PUE is 1 or more: the facility's energy over that of its machines",
-                at="pue",
-                got=self.pue,
-                fix="1.1 to 1.6 is usual",
-            )
+        check_pue(self.pue)
         for name in ("water_l_per_j", "carbon_kg_per_j", "usd_per_j"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1e6:
@@ -51,7 +59,7 @@ class Place:
 
     @property
     def intensity(self) -> Quantity:
-        """Carbon per joule at the meter."""
+        """Carbon per joule at the meter, location-based."""
         return self.grid.carbon_kg_per_j if self.carbon_kg_per_j is None else exact(self.carbon_kg_per_j)
 
 
@@ -62,7 +70,7 @@ class Account:
     Attributes:
         energy_j: at each scope, each including the ones before: chips, server, rack, site.
         parts_j: where the energy at the meter goes; they add up to `energy_j["site"]`.
-        operational_kg, embodied_kg: carbon of the energy, and the job's share of making its servers.
+        operational_kg, embodied_kg: carbon of the energy, location-based, and the job's share of making its servers.
         water_l: by part: site, electricity, fabrication.
         money_usd: by part: energy, and owning (server, network, facility, staff) or rent.
         materials_kg: by element, the job's share of accelerator modules.
@@ -82,6 +90,12 @@ class Account:
     materials_kg: Mapping[str, Quantity] | None
     phases: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def market_kg(self) -> Quantity | None:
+        """Carbon of the energy, market-based; beside `operational_kg`, not part of it. None: no purchase is told."""
+        purchase = self.place.purchase
+        return None if purchase is None else purchase.intensity(self.place.intensity) * self.energy_j["site"]
 
     @property
     def embodied_total_kg(self) -> Quantity:
@@ -159,6 +173,9 @@ def account(
     for name, rate, amount in (("carbon", usd_per_kg, operational), ("water", usd_per_l, water.get("site", NOTHING))):
         if rate > 0:
             money[name] = amount * rate
+    bought = place.purchase
+    if bought is not None and bought.residual_kg_per_j is None and bought.contract_frac < 1:
+        notes.append("no residual mix is given: the grid's mean stands in for what no contract covers")
     if not node.host_memory_bytes:
         notes.append(f"the host of {node.name} is not described: the server is its chips")
     return Account(

@@ -1,4 +1,8 @@
-"""Operational emissions and water of electricity: grids by country, as yearly means."""
+"""Operational emissions and water of electricity: grids by country, as yearly means, and what contracts make of them.
+
+Two numbers stand side by side, as the GHG Protocol's Scope 2 Guidance (2015) has them: location-based, of the grid
+where the electricity is used; and market-based, of the contracts under which it is bought, and of the residual mix.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +39,38 @@ class Grid:
     carbon_kg_per_j: Quantity
     water_l_per_j: Quantity
     sources: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purchase:
+    """How electricity is bought.
+
+    Attributes:
+        contract_frac: share of it under contracts whose certificates are retired for the user.
+        contract_kg_per_j: emissions that those certificates state; 0 for wind, sun, water and nuclear power.
+        residual_kg_per_j: of what no certificate claims in that market; None: not known, so that the grid's mean stands
+            in, as the Guidance ranks factors.
+    """
+
+    contract_frac: float
+    contract_kg_per_j: float = 0.0
+    residual_kg_per_j: float | None = None
+
+    def __post_init__(self) -> None:
+        """A share is a share, and no electricity takes carbon out of the air."""
+        if not 0 <= self.contract_frac <= 1:
+            raise DomainError(
+                "a share of the electricity is 0 to 1", at="contract", got=self.contract_frac, fix="give a share"
+            )
+        for name in ("contract_kg_per_j", "residual_kg_per_j"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1e6:
+                raise DomainError("emissions are finite and >= 0", at=name, got=value, fix="check the sign")
+
+    def intensity(self, location: Quantity) -> Quantity:
+        """Market-based emissions per joule, where the grid's own are `location`."""
+        rest = location if self.residual_kg_per_j is None else exact(self.residual_kg_per_j)
+        return exact(self.contract_frac * self.contract_kg_per_j) + rest * (1.0 - self.contract_frac)
 
 
 @cache

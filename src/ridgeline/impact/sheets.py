@@ -14,7 +14,7 @@ from ridgeline.core.files import Document, parse_yaml
 from ridgeline.impact.quantity import Quantity
 
 KINDS = ("datasheet", "measured", "estimated", "assumed")
-NAMES = ("cooling", "fabrication", "grids", "materials", "metrics", "money", "op_energy", "row", "server", "transport")
+NAMES = ("cooling", "fabrication", "grids", "materials", "metrics", "money", "row", "server", "transport")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from ridgeline.costs.machine_columns import MachineColumns
 from ridgeline.hardware.machine import machine_in
 from ridgeline.hardware.topology import Machine
 from ridgeline.plans import requantise
-from ridgeline.serving.clocks import hold_power, locked
+from ridgeline.serving.clocks import hold_power, locked, warmed
 from ridgeline.serving.deployment import Deployment, Outcome, evaluate
 from ridgeline.serving.disaggregated import evaluate_pools
 from ridgeline.serving.load import procedure
@@ -120,7 +120,7 @@ def deployment_for(group: Group, rows: Rows, cases: Cases) -> Deployment:
     measured = procedure(group.procedure)
     return Deployment(
         model=model,
-        machines=columns if np.all(clock == 1.0) else locked(columns, clock),
+        machines=_warm(columns if np.all(clock == 1.0) else locked(columns, clock), cases, rows),
         runtime=measured.imposed(
             runtime(group.runtime).of_version(group.version),
             group.version,
@@ -131,8 +131,14 @@ def deployment_for(group: Group, rows: Rows, cases: Cases) -> Deployment:
         cases={name: cases.number(name)[rows] for name in cases.numbers},
         saturated=saturated,
         bulk=cases.rows > MOST_RUNS,
-        attention=_columns([one[0] for one in apart], apart_index) if apart[0] else None,
+        attention=_warm(_columns([one[0] for one in apart], apart_index), cases, rows) if apart[0] else None,
     )
+
+
+def _warm(machines: MachineColumns, cases: Cases, rows: Rows) -> MachineColumns:
+    """The machines at the temperature of each row; single steps tell no power and have none."""
+    name = "chip_temperature_c"
+    return warmed(machines, cases.number(name)[rows]) if name in cases.numbers else machines
 
 
 def _columns(machines: Sequence[Machine], index: Rows) -> MachineColumns:

@@ -34,6 +34,7 @@ class Stepper:
         nano_batches: 2: a step runs as two half batches at once where that is faster (`steps.nano_batches`).
         away: the chips that hold the cache and run its decode attention, if `plan` says so (None: the same chips).
         turns: batches that rotate between both kinds of chips where that is faster (`steps.away`).
+        pace: gives the stepper at the clocks at which it runs a batch (None: at that of its chips).
     """
 
     model: Model
@@ -45,6 +46,7 @@ class Stepper:
     nano_batches: Value = 1.0
     away: Away | None = None
     turns: Value = 1.0
+    pace: Callable[[Stepper, Batch], Stepper] | None = None
 
     def repeated(self, times: int) -> Stepper:
         """The same rows `times` over, one after another, so that several batches of each are priced in one call."""
@@ -79,6 +81,8 @@ class Stepper:
 
     def step(self, batch: Batch) -> Step:
         """The priced step of one lane; context parallelism cuts each prompt into equal zigzag shares."""
+        if self.pace is not None:
+            return self.pace(self, batch).step(batch)
         whole = self._priced(batch)
         if self._rotates:
             turns = np.asarray(self.turns, float)
@@ -123,7 +127,7 @@ class Stepper:
 
     def time_s(self, batch: Batch) -> Value:
         """Seconds of one iteration. Rows that differ in nothing but the lengths of their contexts share most prices."""
-        if self._splits or self.away is not None:
+        if self._splits or self.away is not None or self.pace is not None:
             return self.step(batch).time_s + self.host_s(batch)
         without = replace(batch, decode_context=0.0, prefill_prefix=0.0)
         shared = alike((self.model, self.plan, self.machines.index, self.drafts, without))

@@ -21,7 +21,9 @@ from ridgeline.apps.cli import (
     plan,
     predict,
     query,
+    row,
     search,
+    shift,
     simulate,
     size,
     study,
@@ -45,6 +47,8 @@ app.command("plan", epilog=plan.EXAMPLES)(plan.plan)
 app.command("size", epilog=size.EXAMPLES)(size.size)
 app.command("capacity", epilog=capacity.EXAMPLES)(capacity.capacity)
 app.command("impact", epilog=impact.EXAMPLES)(impact.impact)
+app.command("row", epilog=row.EXAMPLES)(row.row)
+app.command("shift", epilog=shift.EXAMPLES)(shift.shift)
 app.command("meter", epilog=meter.EXAMPLES)(meter.meter)
 app.command("sweep", epilog=sweep.EXAMPLES)(sweep.sweep)
 app.command("query", epilog=query.EXAMPLES)(query.query)

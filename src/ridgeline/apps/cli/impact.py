@@ -33,6 +33,11 @@ PowerOption = Annotated[
 HourlyOption = Annotated[Path | None, typer.Option("--hourly", metavar="FILE", help="CSV of the grid's hours")]
 ClockOption = Annotated[str, typer.Option("--clock", metavar="ZONE", help="time zone of hours without an offset")]
 FillOption = Annotated[bool, typer.Option("--interpolate", help="fill gaps of the hours between their neighbours")]
+ContractOption = Annotated[
+    float | None, typer.Option("--contract", metavar="SHARE", help="of the electricity under contracts (market-based)")
+]
+ContractCarbonOption = Annotated[str, typer.Option("--contract-carbon", metavar="RATE", help="of those [0 gCO2/kWh]")]
+ResidualOption = Annotated[str, typer.Option("--residual", metavar="RATE", help="of the residual mix [the grid's]")]
 PricesOption = Annotated[Path | None, typer.Option("--prices", metavar="FILE", help="a price card: YAML")]
 RentedOption = Annotated[bool, typer.Option("--rented", help="count rent instead of owning")]
 SpotOption = Annotated[bool, typer.Option("--spot", help="count rent at the spot price")]
@@ -59,6 +64,9 @@ def impact(
     hourly: HourlyOption = None,
     clock: ClockOption = "",
     interpolate: FillOption = False,
+    contract: ContractOption = None,
+    contract_carbon: ContractCarbonOption = "",
+    residual: ResidualOption = "",
     prices: PricesOption = None,
     rented: RentedOption = False,
     spot: SpotOption = False,
@@ -92,6 +100,9 @@ def impact(
         hourly=hourly or "",
         clock=clock,
         interpolate=interpolate,
+        contract=contract,
+        contract_carbon=contract_carbon,
+        residual=residual,
         prices=prices or "",
         rented=rented,
         spot=spot,

@@ -150,6 +150,9 @@ class _Builder:
         if self.maker.models and (c.roles or c.rebalance or any(p.split or p.role != MIXED for p in self.plans)):
             fix = "leave out separate pools, split chips, roles and rebalance"
             raise SpecError("models take turns in mixed pools", at="models", fix=fix)
+        if any((p in apart or p.split is not None) and p.deployment.cases["power_cap_w"][0] > 0 for p in self.plans):
+            fix = "leave out power_cap_w, attention_chip and split chips; clock_frac works with all of them"
+            raise SpecError("a power cap is of chips that run whole lanes", at="power_cap_w", fix=fix)
         if kept and any(plan.split is not None for plan in self.plans):
             fix = "leave out autoscaler and failures, or do not split chips"
             raise SpecError("lanes that share a chip cannot fail or come one by one", at="split", fix=fix)

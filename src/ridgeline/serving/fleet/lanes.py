@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ridgeline.core.cases import Problems
 from ridgeline.core.errors import CapacityError, DomainError, SpecError
+from ridgeline.serving.clocks import governor
 from ridgeline.serving.deployment import Deployment, check, flag_unfit, lane_load, make_pool, plan_of
 from ridgeline.serving.deployment import Pool as Lanes
 from ridgeline.serving.engine.engine import Engine
@@ -106,7 +107,8 @@ class LaneMaker:
         flag_unfit(lanes, problems, rows)
         if not problems.ok[0]:
             raise CapacityError(problems.column()[0], at=f"{name} pool")
-        return lanes
+        pace = governor(float(d.cases["power_cap_w"][0]), d.machines.machines[0].chip)
+        return replace(lanes, stepper=replace(lanes.stepper, pace=pace))
 
     def rules(
         self, d: Deployment, lanes: Lanes, asked: NDArray[np.float64], *, prefill_only: bool, tokens: float

@@ -3,10 +3,12 @@
 FLOPs and weight bytes depend on the tokens that pass through an iteration (a mixture of experts reads more experts with
 more tokens), bytes of the KV cache on sequences and their total context. As `ridgeline predict` does, prompt tokens are
 charged the FLOPs of as many decoding tokens without a past. Boards alone: no host, no fans, no losses of the supply.
+Under a power limit a run has the clock at which its iterations keep it (`serving.clocks.Governor`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -16,6 +18,7 @@ import numpy as np
 from ridgeline.costs.serving_power import ServingLoad, gap_power_w, serving_power_w
 from ridgeline.hardware.chip import Chip, ChipColumns
 from ridgeline.plans import AWAY, LINK
+from ridgeline.serving.clocks import Governor, at_clocks, refuse_excess
 from ridgeline.serving.deployment import away_share
 from ridgeline.serving.engine.step_table import TOKENS
 from ridgeline.serving.record.played import Column, Runs
@@ -45,6 +48,9 @@ class PowerTable:
         chips: that share the model.
         chip: of the lane.
         beside: the same of another kind of chip of the lane, with its share of the lane's chips; powers are then means.
+        cap_w: power limit of a chip.
+        clocks: under a limit, the share of the full clock at each of `tokens`; two rows, for the mean contexts of a
+            token in `contexts`.
     """
 
     tokens: Column
@@ -61,6 +67,9 @@ class PowerTable:
     chips: float
     chip: Chip
     beside: tuple[float, PowerTable] | None = None
+    cap_w: float = math.inf
+    clocks: Column | None = None
+    contexts: tuple[float, float] = (0.0, 1.0)
 
     @property
     def idle_w(self) -> float:
@@ -102,9 +111,23 @@ class PowerTable:
             chips=self.chips,
             context_tokens=context / np.maximum(n, 1.0),
         )
-        power = serving_power_w(load, ChipColumns((self.chip,)))
-        watts: Column = np.clip(np.broadcast_to(power, runs.shape), self.chip.idle_w, self.chip.tdp_w)
+        chips = self._chips(tokens, context)
+        power = np.broadcast_to(serving_power_w(load, chips), runs.shape)
+        if chips.index is not None:
+            clocks = np.asarray(chips.gather(lambda chip: chip.clock_frac))
+            refuse_excess(power, clocks, full=self.chip.clock_frac, cap_w=self.cap_w)
+        most = min(self.cap_w, self.chip.tdp_w)
+        watts: Column = np.clip(power, self.chip.idle_w, most)
         return watts
+
+    def _chips(self, tokens: Column, context: Column) -> ChipColumns:
+        """The chip at the clock of iterations of so many merged tokens with that total context."""
+        if self.clocks is None or not tokens.size:
+            return ChipColumns((self.chip,))
+        low, high = self.contexts
+        share = np.clip((context / np.maximum(tokens, 1.0) - low) / (high - low), 0.0, 1.0)
+        short, long = (np.interp(tokens, self.tokens, row) for row in self.clocks)
+        return at_clocks(self.chip, (1.0 - share) * short + share * long)
 
     def _at(self, column: Column, tokens: Column) -> Column:
         """Between the points of the grid; beyond it the last slope goes on."""
@@ -127,10 +150,15 @@ def sample_power(stepper: Stepper, *, low: float, high: float, tokens: float) ->
     high = max(high, low + 1.0)
     points = grid.size
     context = np.repeat([max(low, 1.0), high], points)
-    many = stepper.repeated(2 * points)
-    step = many.step(Batch(decode_seqs=np.tile(grid, 2), decode_context=context))
+    many, batch = stepper.repeated(2 * points), Batch(decode_seqs=np.tile(grid, 2), decode_context=context)
     index = stepper.machines.index
     chip = stepper.machines.machines[0 if index is None else int(index[0])].chip
+    if isinstance(stepper.pace, Governor):
+        many = stepper.pace(many, batch)
+        clocks = np.asarray(many.machines.gather(lambda machine: machine.chip.clock_frac)).reshape(2, points)
+        table = _counted(stepper, many.step(batch), grid, low, high, chip)
+        return replace(table, cap_w=stepper.pace.cap_w, clocks=clocks, contexts=(max(low, 1.0), high))
+    step = many.step(batch)
     if stepper.away is None:
         return _counted(stepper, step, grid, low, high, chip)
     there = stepper.away.machines.machines[0].chip
