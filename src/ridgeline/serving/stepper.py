@@ -107,11 +107,18 @@ class Stepper:
         return self.runtime.host_step_s + self.runtime.host_sequence_s * (batch.decode_seqs + batch.prefill_seqs)
 
     def time_s(self, batch: Batch) -> Value:
-        """Seconds of one iteration. Rows that differ in nothing but the lengths of their contexts share most prices."""
+        """Seconds of one iteration. Rows share the prices of ops that see the same of their batches."""
         if self._splits or self.away is not None:
             return self.step(batch).time_s + self.host_s(batch)
-        without = replace(batch, decode_context=0.0, prefill_prefix=0.0)
-        shared = alike((self.model, self.plan, self.machines.index, self.drafts, without))
+        b = self._cut_prompts(batch)
+        shared = alike(
+            (self.model, self.plan, self.machines.index, self.drafts),
+            b.tokens,
+            b.logits_rows,
+            (b.decode_seqs, b.decode_context),
+            (b.prefill_seqs, b.prefill_tokens, b.prefill_prefix),
+            (b.decode_seqs, b.prefill_seqs, b.prefill_tokens),
+        )
         return step_time_s(self._graph(batch), self.machines, self.setting, shared) + self.host_s(batch)
 
     def _cut_prompts(self, batch: Batch) -> Batch:
