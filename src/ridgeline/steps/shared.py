@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.columns import columns_of, map_columns
+from ridgeline.costs.bundles import price_all
 from ridgeline.costs.machine_columns import MachineColumns
 from ridgeline.costs.price import Setting
 from ridgeline.costs.price_op import price
@@ -100,10 +101,15 @@ def step_time_s(graph: Graph, machines: MachineColumns, setting: Setting, shared
 
     `shared` holds classes of the rows in the order in which they are tried, those of most ops first.
     """
+    total: Value = np.float64(0.0)
+    if not shared:
+        runs = list(graph.walk())
+        for (_, times), priced in zip(runs, price_all([op for op, _ in runs], machines, setting), strict=True):
+            total = total + times * priced.time_s
+        return total
     few = [
         machines if machines.index is None else replace(machines, index=machines.index[each.some]) for each in shared
     ]
-    total: Value = np.float64(0.0)
     for op, times in graph.walk():
         place = next((i for i, each in enumerate(shared) if each.holds((op, times))), None)
         if place is None:
