@@ -1,6 +1,7 @@
 """The time of a step over many rows, where ops that come out equal in several rows are priced once.
 
-In a table of deployments most batches differ in the lengths of their contexts only, which matter to attention alone.
+An op sees a part of its batch: projections its tokens, the head its sequences, attention its lengths. Rows that differ
+in the rest share its price.
 """
 
 from __future__ import annotations
