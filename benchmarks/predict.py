@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from _timing import Timing, measure, report
+from ridgeline.api.predict import predict
 from ridgeline.api.tasks import predict_file, predict_table
 from ridgeline.core.tables import from_mapping, write_table
 
 ROWS = 100_000
 ONE_MODEL_GOAL, MIXED_GOAL, OPS_GOAL = 200_000, 20_000, 500_000
+CALL_GOAL_S = 0.02
+"""A page that answers while a slider moves."""
 
 MODELS = (
     "meta-llama/Llama-3.1-8B",
@@ -57,6 +60,12 @@ def file_to_file() -> Timing:
         return measure(lambda: predict_file("ops", cases, out), repeats=3)
 
 
+def one_call() -> Timing:
+    """One deployment, with its phases op by op, as the page shows it."""
+    asked = {"model": MODELS[1], "on": "8x h100-sxm", "tp": 8, "isl": 1024, "osl": 1024, "concurrency": 64}
+    return measure(lambda: predict("serving", **asked).phases, repeats=25)
+
+
 def main() -> None:
     """Print the rates beside their goals."""
     reference = measure(lambda: np.power(np.random.default_rng(0).random(ROWS * 20), 1.5), repeats=3)
@@ -66,6 +75,7 @@ def main() -> None:
     ):
         timing = measure(lambda case=case: predict_table("serving", case), repeats=3)  # type: ignore[misc]
         report(name, timing, count=ROWS, unit="rows", goal_per_s=goal, reference=reference)
+    report("serving, one call with its phases", one_call(), goal_s=CALL_GOAL_S, reference=reference)
     report("ops, Parquet to Parquet", file_to_file(), count=1_000_000, unit="rows", goal_per_s=OPS_GOAL)
 
 

@@ -173,7 +173,7 @@ class PeeksOther(Loses):
         self.push_front(request)
 
     def pop(self) -> int:
-        return self._waiting.pop()
+        return deque.pop(self)
 
 
 class Invents(Loses):
@@ -210,12 +210,12 @@ class Moody(Loses):
         self.odd = Moody.made % 2
 
     def push(self, request: int, time: float) -> None:
-        (self.push_front if self.odd else self._waiting.append)(request)
+        (self.push_front if self.odd else self.append)(request)
 
 
 class Unrunning(Loses):
     def push(self, request: int, time: float) -> None:
-        self._waiting.append(request)
+        self.append(request)
 
     def victims(self, running: Any, time: float) -> list[int]:
         return [-1]
@@ -223,7 +223,7 @@ class Unrunning(Loses):
 
 class NotANumber(Loses):
     def push(self, request: int, time: float) -> None:
-        self._waiting.append(request)
+        self.append(request)
 
     def next_time(self, time: float) -> float:
         return float("nan")

@@ -75,15 +75,16 @@ def test_tables_of_split_steps_are_near_their_prices(name: str, tp: float) -> No
     """A table adds what prompts take to what decodes take: it overlaps within both, not across, and is often slower."""
     stepper, draw = replace(stepper_of(name, tp), nano_batches=2.0), stream(0, f"split {name}")
     times = table_of(stepper)
-    decodes, mixtures = [], []
-    for _ in range(100):
-        n, context, tokens = int(draw.integers(1, 257)), float(draw.uniform(512, 4096)), float(draw.integers(64, 7000))
-        decodes.append(times.decode_s_of(n, n * context) / float(stepper.time_s(stepper.decode(float(n), context))))
-        batch = replace(stepper.decode(float(n), context), prefill_seqs=1.0, prefill_tokens=tokens)
-        mixtures.append(times.mixed(n, n * context, [(tokens, 0.0)]) / float(stepper.time_s(batch)))
-    assert np.median(np.abs(np.array(decodes) - 1)) < 0.015
+    n, context = draw.integers(1, 257, 100), draw.uniform(512, 4096, 100)
+    tokens = draw.integers(64, 7000, 100).astype(float)
+    points = list(zip(n.tolist(), context.tolist(), tokens.tolist(), strict=True))
+    alone = stepper.decode(n.astype(float), context)
+    decodes = np.array([times.decode_s_of(some, some * each) for some, each, _ in points]) / stepper.time_s(alone)
+    mixed = stepper.time_s(replace(alone, prefill_seqs=1.0, prefill_tokens=tokens))
+    mixtures = np.array([times.mixed(some, some * each, [(new, 0.0)]) for some, each, new in points]) / mixed
+    assert np.median(np.abs(decodes - 1)) < 0.015
     assert 0.99 < np.median(mixtures) < 1.07
-    assert min(mixtures) > 0.88
+    assert mixtures.min() > 0.88
 
 
 @pytest.mark.parametrize("ask", ["predict", "simulate"])

@@ -104,8 +104,8 @@ def test_ops_that_rows_share_cost_what_they_cost_row_by_row(name: str) -> None:
     seqs, tp = rng.integers(1, 40, 6000).astype(float), rng.choice([1.0, 2.0, 4.0, 8.0], 6000)
     batch = Batch(decode_seqs=seqs, decode_context=rng.uniform(1, 30_000, 6000))
     graph = parallelise(forward(model(name), batch), Plan(tp=tp))
-    shared = alike((seqs, tp))
-    assert shared is not None and shared.first.size < 200
+    shared = alike(tp, seqs)
+    assert shared and shared[0].some.size < 200
     whole = price_step(graph, ON, ENGINE).time_s
     np.testing.assert_allclose(step_time_s(graph, ON, ENGINE, shared), whole, rtol=1e-12)
 
@@ -114,6 +114,6 @@ def test_rows_taken_for_equal_that_are_not_are_priced_apart() -> None:
     """Classes come from hashes; two sizes in one class must not share a price."""
     seqs = np.array([1.0, 300.0, 1.0, 8.0])
     graph = parallelise(forward(model(NAME), Batch(decode_seqs=seqs, decode_context=100.0)), Plan())
-    wrong = Alike(first=np.array([0, 3]), of_row=np.array([0, 0, 0, 1]))
+    wrong = Alike(some=np.array([0, 3]), of_row=np.array([0, 0, 0, 1]))
     whole = price_step(graph, ON, ENGINE).time_s
-    np.testing.assert_allclose(step_time_s(graph, ON, ENGINE, wrong), whole, rtol=1e-12)
+    np.testing.assert_allclose(step_time_s(graph, ON, ENGINE, [wrong]), whole, rtol=1e-12)

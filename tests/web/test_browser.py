@@ -49,20 +49,27 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
-@contextmanager
-def window(chromium: Any, client: Client, *, forgiven: tuple[str, ...] = (), **more: Any) -> Iterator[Any]:
-    """A fresh window; whatever it complains of is a failure, but for the browser's own lines about refusals."""
+def opening(chromium: Any, client: Client, **more: Any) -> tuple[Any, list[str]]:
+    """A fresh window, and the list to which its complaints are added."""
     context = chromium.new_context(base_url=client.base, **{**DESK, **more})
     context.set_default_timeout(30_000)
-    opened, complaints = context.new_page(), []
+    opened = context.new_page()
+    complaints: list[str] = []
     opened.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.on("dialog", lambda dialog: (complaints.append(f"dialog {dialog.message}"), dialog.dismiss()))
     opened.on(
         "request", lambda asked: None if asked.url.startswith((client.base, "blob:")) else complaints.append(asked.url)
     )
+    return opened, complaints
+
+
+@contextmanager
+def window(chromium: Any, client: Client, *, forgiven: tuple[str, ...] = (), **more: Any) -> Iterator[Any]:
+    """A fresh window; whatever it complains of is a failure, but for the browser's own lines about refusals."""
+    opened, complaints = opening(chromium, client, **more)
     yield opened
-    context.close()
+    opened.context.close()
     assert [words for words in complaints if not any(word in words for word in forgiven)] == []
 
 
@@ -92,6 +99,12 @@ def picture(opened: Any, repo_root: Path, name: str) -> None:
     opened.screenshot(path=str(folder / f"{name}.png"), full_page=whole)
 
 
+# Rows of a table are alike, and so are dots: the first say what there is to say of all.
+AXE = (
+    "axe.run({ exclude: [['tbody tr:nth-child(n+4)'], ['circle:nth-of-type(n+9)']] }, { resultTypes: ['violations'] })"
+)
+
+
 def serious(opened: Any) -> list[str]:
     """What axe finds, of those that keep people out."""
     try:
@@ -99,36 +112,44 @@ def serious(opened: Any) -> list[str]:
     except ModuleNotFoundError:
         return []
     opened.evaluate(script.read_text("utf-8"))
-    found = opened.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+    found = opened.evaluate(AXE)["violations"]
     grave = [each for each in found if each["impact"] in ("serious", "critical")]
     return [
         f"{each['id']}: {node['html'][:120]}: {node['failureSummary']}" for each in grave for node in each["nodes"][:2]
     ]
 
 
-# Rows of a table are alike, and so are dots: the first say what there is to say of all.
-AXE = (
-    "axe.run({ exclude: [['tbody tr:nth-child(n+4)'], ['circle:nth-of-type(n+9)']] }, { resultTypes: ['violations'] })"
-)
 UNNAMED = """[...document.querySelectorAll("input, select, textarea, button, a, summary")].filter((node) =>
   !(node.labels?.length || node.getAttribute("aria-label") || node.textContent.trim())).map((node) => node.outerHTML)"""
 
 
+@pytest.fixture(scope="module")
+def devices(chromium: Any, page: Client) -> Iterator[dict[str, tuple[Any, list[str]]]]:
+    """A window of each kind, to go from view to view: to open one takes longer than to draw a view in it."""
+    found = {name: opening(chromium, page, **more) for name, more in (("desk", DESK), ("phone", PHONE))}
+    yield found
+    for opened, _ in found.values():
+        opened.context.close()
+
+
 @pytest.mark.parametrize("view", VIEWS)
-def test_each_view_draws_on_a_desk_and_on_a_phone(chromium: Any, page: Client, repo_root: Path, view: str) -> None:
+def test_each_view_draws_on_a_desk_and_on_a_phone(
+    devices: dict[str, tuple[Any, list[str]]], repo_root: Path, view: str
+) -> None:
     path = {"predict": ASKED, "simulate": FEW, "plan": PLANNED, "layouts": LAID}.get(view, f"/{view}")
-    for name, device in (("desk", DESK), ("phone", PHONE)):
-        with window(chromium, page, **device) as opened:
-            opened.goto(path)
-            settled(opened)
-            picture(opened, repo_root, f"{view}-{name}")
-            assert opened.locator("#answer .error").count() == 0
-            assert opened.title() == f"{VIEWS[view].title} - ridgeline"
-            assert opened.locator("nav a[aria-current=page]").inner_text() == VIEWS[view].title
-            assert fits(opened)
-            assert opened.evaluate(UNNAMED) == []
-            assert opened.evaluate("document.querySelectorAll('h1').length") == 1
-            assert name == "phone" or serious(opened) == []
+    for name, (opened, complaints) in devices.items():
+        complaints.clear()
+        opened.goto(path)
+        settled(opened)
+        picture(opened, repo_root, f"{view}-{name}")
+        assert opened.locator("#answer .error").count() == 0
+        assert opened.title() == f"{VIEWS[view].title} - ridgeline"
+        assert opened.locator("nav a[aria-current=page]").inner_text() == VIEWS[view].title
+        assert fits(opened)
+        assert opened.evaluate(UNNAMED) == []
+        assert opened.evaluate("document.querySelectorAll('h1').length") == 1
+        assert name == "phone" or serious(opened) == []
+        assert complaints == []
 
 
 def test_a_slider_moves_the_numbers_and_the_address(chromium: Any, page: Client) -> None:

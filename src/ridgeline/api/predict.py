@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,13 +31,18 @@ class Prediction:
     """The result of one case.
 
     `values` holds the result columns of the task by name (SI units in the names); they are attributes too:
-    `prediction.tpot_s`. `case` holds the inputs as they were understood.
+    `prediction.tpot_s`. `case` holds the inputs as they were understood. `explained` prices the phases when asked.
     """
 
     task: str
     case: Mapping[str, float | str]
     values: Mapping[str, float | str]
-    phases: tuple[Any, ...] = field(default=(), repr=False)
+    explained: Callable[[], tuple[Any, ...]] = field(default=tuple, repr=False, compare=False)
+
+    @cached_property
+    def phases(self) -> tuple[Any, ...]:
+        """Typical iterations, op by op (`serving.explain.Phase`); none where the task has none."""
+        return self.explained()
 
     def __getattr__(self, name: str) -> float | str:
         """A result column. Raises AttributeError with the nearest columns."""
@@ -123,13 +129,16 @@ def _evaluate(task: str, values: Mapping[str, float | str]) -> Prediction:
     cases, _ = intake(task, table)
     case: dict[str, float | str] = {name: float(cases.number(name)[0]) for name in cases.numbers}
     case |= {name: cases.text(name, 0) for name in cases.texts}
-    phases: tuple[Any, ...] = ()
-    if task == "serving":
+    if task != "serving":
+        return Prediction(task, case, plain)
+
+    def explained() -> tuple[Any, ...]:
         from ridgeline.serving.explain import explain
 
         with np.errstate(all="ignore"):
-            phases = explain(cases)
-    return Prediction(task, case, plain, phases)
+            return explain(cases, batch=float(plain["batch"]))
+
+    return Prediction(task, case, plain, explained)
 
 
 def with_plan(given: dict[str, Any], plan: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import io
 import itertools
 import math
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -162,26 +162,44 @@ def tables(kind: str) -> Mapping[str, Table]:
     Numbers of one's own come with their own tables or with none: bundled tables correct the bundled numbers only.
     """
     source = resources.files("ridgeline.costs") / "residuals" / f"{kind}.npz"
-    found = _load(source.read_bytes()) if source.is_file() else {}
+    found: Mapping[str, Table] = Stored(source.read_bytes()) if source.is_file() else {}
     for path, document in own_calibrations(kind):
         kernels = document.need("kernels", kind=dict)
         own = tuple(f"{chip}|{name}|" for name, by in kernels.items() for chip in by.get("chips") or {})
         found = {key: table for key, table in found.items() if not key.startswith(own)}
         beside = path.with_suffix(".npz")
         if beside.is_file():
-            found |= {key: table for key, table in _load_own(beside).items() if key.startswith(own)}
+            found = {**found, **{key: table for key, table in _load_own(beside).items() if key.startswith(own)}}
     return found
 
 
-def _load(data: bytes) -> dict[str, Table]:
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        keys = [key for key in file.files if not key.endswith("|grid")]
-        return {key: _table(key, file[key], file[f"{key}|grid"]) for key in keys}
+class Stored(Mapping[str, Table]):
+    """The tables of a file by key, each read when it is first asked for: a call needs a few of some hundred."""
+
+    def __init__(self, data: bytes) -> None:
+        """Read the keys."""
+        self._file = np.load(io.BytesIO(data), allow_pickle=False)
+        self._read: dict[str, Table | None] = {key: None for key in self._file.files if not key.endswith("|grid")}
+
+    def __getitem__(self, key: str) -> Table:
+        """Raises SpecError: a table that does not fill its grid."""
+        table = self._read[key]
+        if table is None:
+            table = self._read[key] = _table(key, self._file[key], self._file[f"{key}|grid"])
+        return table
+
+    def __iter__(self) -> Iterator[str]:
+        """Their keys."""
+        return iter(self._read)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._read)
 
 
 def _load_own(path: Path) -> dict[str, Table]:
     try:
-        return _load(path.read_bytes())
+        return dict(Stored(path.read_bytes()))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise FileFormatError(
             "the residual tables beside a calibration cannot be read", at=str(path), got=str(error),

@@ -45,6 +45,9 @@ MOST = 0.35
 HEAVY = 2.0
 """Scale of the features that set models apart, against 1 for loads: routing, and the length of the context."""
 
+BLOCK_ROWS = 1024
+"""Rows compared with all runs at once, so that their distances fit a core's cache."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingLoad:
@@ -176,9 +179,12 @@ def places(load: ServingLoad, u: Array, c: Numbers, chips: ChipColumns) -> Array
 
 def nearby(where: Array, runs: Array, log_ratio: Array) -> Array:
     """Mean logarithm of measured over law of the runs near each place (Nadaraya-Watson), 0 far from all of them."""
-    square = (where * where).sum(1)[:, None] + (runs * runs).sum(1)[None, :] - 2.0 * where @ runs.T
-    weight = np.exp(np.maximum(square, 0.0) / (-2.0 * WIDTH * WIDTH))
-    mean: Array = weight @ log_ratio / (weight.sum(1) + PULL)
+    mean = np.empty(len(where))
+    for start in range(0, len(where), BLOCK_ROWS):
+        rows = where[start : start + BLOCK_ROWS]
+        square = (rows * rows).sum(1)[:, None] + (runs * runs).sum(1)[None, :] - 2.0 * rows @ runs.T
+        weight = np.exp(np.maximum(square, 0.0) / (-2.0 * WIDTH * WIDTH))
+        mean[start : start + BLOCK_ROWS] = weight @ log_ratio / (weight.sum(1) + PULL)
     return np.clip(mean, -MOST, MOST)
 
 

@@ -10,6 +10,7 @@ from ridgeline.core.cases import Cases, Problems
 from ridgeline.core.dtypes import DTYPES
 from ridgeline.plans import AWAY
 from ridgeline.serving.deployment import Deployment, lane_load, make_pool, plan_of
+from ridgeline.serving.measure import applies
 from ridgeline.serving.predict import deployment_of
 from ridgeline.serving.steady import solve
 from ridgeline.steps import Step
@@ -26,10 +27,11 @@ class Phase:
     host_s: float
 
 
-def explain(cases: Cases, row: int = 0) -> tuple[Phase, ...]:
+def explain(cases: Cases, row: int = 0, *, batch: float = np.nan) -> tuple[Phase, ...]:
     """The decode step and the prefill step of one row, at the batch that its steady state holds.
 
-    A row with a problem has no phases. For disaggregated rows each phase is priced on its own pool.
+    A row with a problem has no phases. For disaggregated rows each phase is priced on its own pool. `batch` is the
+    row's own result, which spares solving for its steady state again.
     """
     problems = Problems(cases.rows)
     deployment = deployment_of(cases, problems, row)
@@ -37,10 +39,12 @@ def explain(cases: Cases, row: int = 0) -> tuple[Phase, ...]:
         return ()
     if cases.text("mode", row) == "disagg":
         return (_phase(deployment, "decode", "decode_"), _phase(deployment, "prefill", "prefill_"))
-    return (_phase(deployment, "decode", ""), _phase(deployment, "prefill", ""))
+    # A run of a named procedure has a mean batch of its own.
+    known = np.nan if applies(deployment.procedure) else batch
+    return (_phase(deployment, "decode", "", known), _phase(deployment, "prefill", ""))
 
 
-def _phase(d: Deployment, name: str, pool_prefix: str) -> Phase:
+def _phase(d: Deployment, name: str, pool_prefix: str, known: float = np.nan) -> Phase:
     c = d.cases
     plan = plan_of(d, pool_prefix)
     workers = c[f"{pool_prefix}workers"] if pool_prefix else c["replicas"]
@@ -48,15 +52,16 @@ def _phase(d: Deployment, name: str, pool_prefix: str) -> Phase:
     limit = c[f"{pool_prefix}batch"] if pool_prefix else c["max_batch"]
     pool = make_pool(d, plan, load, workers, batch=limit, prompts_only=name == "prefill")
     if name == "decode":
-        sequences = np.maximum(np.round(solve(pool.stepper, load, pool.limits, d.procedure).batch), 1.0)
+        batch = np.full(1, known) if known > 0 else solve(pool.stepper, load, pool.limits, d.procedure).batch
+        sequences = np.maximum(np.round(batch), 1.0)
         context = load.isl + np.asarray(load.osl) / 2.0
-        batch = pool.stepper.decode(sequences, context)
+        step = pool.stepper.decode(sequences, context)
         words = f"{_one(sequences):.0f} sequences decode at a mean context of {_one(context):,.0f} tokens"
     else:
         tokens = np.minimum(load.prompt, pool.limits.token_budget)
-        batch = Batch(prefill_seqs=1.0, prefill_tokens=tokens, prefill_prefix=load.cached)
+        step = Batch(prefill_seqs=1.0, prefill_tokens=tokens, prefill_prefix=load.cached)
         words = f"one prompt, {_one(tokens):,.0f} tokens in one iteration"
-    return Phase(name, words, pool.stepper.step(batch), _one(pool.stepper.host_s(batch)))
+    return Phase(name, words, pool.stepper.step(step), _one(pool.stepper.host_s(step)))
 
 
 def _one(value: object) -> float:

@@ -10,13 +10,13 @@ and the procedure's group size is used.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ridgeline.core.columns import map_columns
 from ridgeline.hardware.chip import Value
 from ridgeline.serving.load import Load, Procedure
 from ridgeline.serving.runtime import Runtime
@@ -25,8 +25,11 @@ from ridgeline.workloads.model import Batch
 
 Column = NDArray[np.float64]
 
-ROUNDS, HALVINGS = 24, 4
-"""Most steps towards a fixed point, of which the first halve its bracket."""
+ROUNDS = 60
+"""Most steps towards a fixed point."""
+
+FEW_GO = 0.25
+"""Share of the rows below which those that are still on their way go on without the others."""
 
 EXACT = 1e-11
 """Share of the slots to which a fixed point is found."""
@@ -157,13 +160,14 @@ def sample_times(stepper: Stepper, load: Load, limits: Limits) -> Times:
     context, prompt, cached = ((full + none)[rows] for full in (context, prompt, cached))
     whole = np.clip(tokens, 1.0, prompt)
     many = stepper.rows(rows)
+    # Lengths of sequences that are not there would only keep equal batches apart.
     batch = Batch(
         decode_seqs=decodes,
-        decode_context=context,
+        decode_context=np.where(decodes > 0, context, 1.0),
         decode_tokens=1.0 + np.asarray(many.drafts),
         prefill_seqs=tokens / whole,
         prefill_tokens=whole,
-        prefill_prefix=cached + np.maximum(prompt - whole, 0.0) / 2.0,
+        prefill_prefix=np.where(tokens > 0, cached + np.maximum(prompt - whole, 0.0) / 2.0, 0.0),
     )
     sampled = np.split(np.broadcast_to(many.time_s(batch), decodes.shape), slots.size * np.arange(1, 6))
     merged_s = sampled[4].copy()
@@ -298,6 +302,26 @@ class Lane:
         return np.asarray(share * prompts_s + (1.0 - share) * self.times.decode(n))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """What increases with the number of decoding sequences, and is zero where a lane settles.
+
+    Closed loop: requests in the lane beyond those that are there. Open loop: the excess of completions over arrivals.
+    """
+
+    lane: Lane
+    resident: Column
+    rate: Column
+
+    def __call__(self, n: Column) -> Column:
+        """The balance of each row with `n` decoding sequences."""
+        interval_s = self.lane.interval_s(n)
+        closed = n + self.lane.first_token_s(n, interval_s) / interval_s - self.resident
+        if not np.any(self.rate > 0):
+            return np.asarray(closed)
+        return np.where(self.rate > 0, n * (1.0 - self.rate * interval_s), closed)
+
+
 def solve(stepper: Stepper, load: Load, limits: Limits, measured: Procedure) -> Steady:
     """The steady state of a lane, and what `measured` would print of it.
 
@@ -320,15 +344,8 @@ def settle(times: Times, runtime: Runtime, load: Load, limits: Limits, measured:
     stages = load.idle_stages
     lane = Lane(times=times, load=load, limits=limits, runtime=runtime, group=group, others=others, stages=stages)
 
-    def excess(n: Column) -> Column:
-        interval_s = lane.interval_s(n)
-        if not np.any(rate > 0):
-            return n + lane.first_token_s(n, interval_s) / interval_s - resident
-        closed = n + lane.first_token_s(n, interval_s) / interval_s - resident
-        return np.where(rate > 0, n * (1.0 - rate * interval_s), closed)
-
     most = np.minimum(times.slots, lane.most_decoding)
-    n = _root(excess, most)
+    n = _root(Balance(lane=lane, resident=resident, rate=rate), most)
     overloaded = (rate > 0) & (rate * lane.interval_s(times.slots) > 1.0)
     if np.any(rate > 0):
         return _report(lane, arrivals(lane, n, most, rate), measured, resident, overloaded)
@@ -444,22 +461,48 @@ def _slope(x0: Value, x1: Value, y0: Value, y1: Value) -> Column:
     return np.where(apart, (y1 - y0) / np.where(apart, x1 - x0, 1.0), 0.0)
 
 
-def _root(excess: Callable[[Column], Column], slots: Column) -> Column:
-    """Where the increasing `excess(n)` crosses zero in (0, slots]; the nearer end if it does not.
+def _root(balance: Balance, most: Column) -> Column:
+    """Where the increasing `balance(n)` crosses zero in (0, most]; the upper end if it does not.
 
-    Regula falsi with the Illinois weight, which never leaves the bracket; a few halvings first tame the bends.
+    Inverse quadratic interpolation where that is safe, else halving (Chandrupatla, Advances in Engineering Software 28,
+    1997). Most rows need a handful of steps; those with a jump go on by themselves.
     """
-    low, high = np.full_like(slots, TINY), slots.astype(np.float64)
-    below, above = excess(low), excess(high)
-    for turn in range(ROUNDS):
-        flat = (above <= below) | (turn < HALVINGS)
-        step = np.where(flat, 0.5, -below / np.where(flat, 1.0, above - below))
-        n = low + np.clip(step, 0.0, 1.0) * (high - low)
-        value = excess(n)
-        right = value > 0
-        below = np.where(right, np.where(turn < HALVINGS, below, below / 2.0), value)
-        above = np.where(right, value, np.where(turn < HALVINGS, above, above / 2.0))
-        low, high = np.where(right, low, n), np.where(right, n, high)
-        if np.all((np.abs(value) <= EXACT * slots) | (high - low <= EXACT * slots)):
-            return n
-    return np.where(np.abs(below) < np.abs(above), low, high)
+    top = most.ravel().astype(np.float64)
+    found, rows, last, other = top.copy(), np.arange(top.size), top.copy(), np.full_like(top, TINY)
+    above, below = balance(last), balance(other)
+    going = above > 0
+    with np.errstate(all="ignore"):
+        share = np.clip(above / (above - below), 0.0, 1.0)
+        for _ in range(ROUNDS):
+            if np.count_nonzero(going) < FEW_GO * going.size:
+                some = np.flatnonzero(going)
+                if not some.size:
+                    break
+                balance, rows, top, last, other, above, below, share, going = map_columns(
+                    (balance, rows, top, last, other, above, below, share, going),
+                    lambda column, some=some: column[some],  # type: ignore[misc]
+                )
+            n = last + share * (other - last)
+            value = balance(n)
+            same = (value > 0) == (above > 0)
+            third, beyond = np.where(same, last, other), np.where(same, above, below)
+            other, below = np.where(same, other, last), np.where(same, below, above)
+            last, above = n, value
+            nearer = np.abs(above) < np.abs(below)
+            found[rows] = np.where(going, np.where(nearer, last, other), found[rows])
+            width = np.abs(other - last)
+            close = np.where(nearer, np.abs(above), np.abs(below)) <= EXACT * top
+            going = going & ~(close | (width <= 2.0 * EXACT * top))
+            share = _share(last, other, third, above, below, beyond)
+            least = np.minimum(EXACT * top / width, 0.5)
+            share = np.clip(share, least, 1.0 - least)
+    return found.reshape(most.shape)
+
+
+def _share(last: Column, other: Column, third: Column, above: Column, below: Column, beyond: Column) -> Column:
+    """Where, from `last` to `other`, the parabola through three points and their values is zero; else half-way."""
+    place, rise = (last - other) / (third - other), (above - below) / (beyond - below)
+    smooth = (rise * rise < place) & ((1.0 - rise) ** 2 < 1.0 - place)
+    curved = above / (below - above) * beyond / (below - beyond)
+    curved += (third - last) / (other - last) * above / (beyond - above) * below / (beyond - below)
+    return np.where(smooth & np.isfinite(curved), curved, 0.5)

@@ -126,11 +126,18 @@ class Stepper:
         return r.host_step_s + ranks + stages * r.stage_host_s, r.host_sequence_s + stages * r.stage_sequence_s
 
     def time_s(self, batch: Batch) -> Value:
-        """Seconds of one iteration. Rows that differ in nothing but the lengths of their contexts share most prices."""
+        """Seconds of one iteration. Rows share the prices of ops that see the same of their batches."""
         if self._splits or self.away is not None or self.pace is not None:
             return self.step(batch).time_s + self.host_s(batch)
-        without = replace(batch, decode_context=0.0, prefill_prefix=0.0)
-        shared = alike((self.model, self.plan, self.machines.index, self.drafts, without))
+        b = self._cut_prompts(batch)
+        shared = alike(
+            (self.model, self.plan, self.machines.index, self.drafts),
+            b.tokens,
+            b.logits_rows,
+            (b.decode_seqs, b.decode_context),
+            (b.prefill_seqs, b.prefill_tokens, b.prefill_prefix),
+            (b.decode_seqs, b.prefill_seqs, b.prefill_tokens),
+        )
         graph = self._graph(batch)
         device_s = step_time_s(graph, self.machines, self.setting, shared)
         return np.maximum(device_s, self._least_s(graph)) + self.host_s(batch)

@@ -9,10 +9,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from ridgeline.costs.bundles import price_all
 from ridgeline.costs.interval import Part, interval, total
 from ridgeline.costs.machine_columns import MachineColumns
-from ridgeline.costs.price import Price, Setting
-from ridgeline.costs.price_op import interval_kind, price
+from ridgeline.costs.price import Setting
+from ridgeline.costs.price_op import interval_kind
 from ridgeline.hardware.chip import Value
 from ridgeline.steps.away import Away, rotated_time_s
 from ridgeline.steps.nano_batches import split_time_s
@@ -143,11 +144,10 @@ def price_step(graph: Graph, machines: MachineColumns, setting: Setting, away: A
         away: the chips of the cache, if the graph's decode attention runs on chips of its own.
     Returns: the step, with every array broadcast over the same rows.
     """
-
-    def priced(op: Op) -> Price:
-        return price(op, machines, setting) if away is None else away.price(op, machines, setting)
-
-    return Step(tuple(_costs(graph, graph.name, 1.0, priced)))
+    runs = list(_runs(graph, graph.name, 1.0))
+    ops = [op for _, op, _ in runs]
+    prices = price_all(ops, machines, setting) if away is None else [away.price(op, machines, setting) for op in ops]
+    return Step(tuple(OpCost(block, op, times, price) for (block, op, times), price in zip(runs, prices, strict=True)))
 
 
 def largest_name(shares: Mapping[str, Value]) -> NDArray[np.str_]:
@@ -158,12 +158,13 @@ def largest_name(shares: Mapping[str, Value]) -> NDArray[np.str_]:
     return chosen
 
 
-def _costs(graph: Graph, block: str, times: Value, priced: Callable[[Op], Price]) -> Iterator[OpCost]:
+def _runs(graph: Graph, block: str, times: Value) -> Iterator[tuple[str, Op, Value]]:
+    """Every distinct op with its block and how often it runs."""
     for item in graph.items:
         if isinstance(item, Repeat):
-            yield from _costs(item.graph, item.graph.name, times * item.count, priced)
+            yield from _runs(item.graph, item.graph.name, times * item.count)
         else:
-            yield OpCost(block, item, times, priced(item))
+            yield block, item, times
 
 
 def _total(values: Iterator[Value]) -> Value:

@@ -7,8 +7,8 @@ backward pass. Those factors are fitted to published benchmarks (`vision.yaml`, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ from ridgeline.core.cases import Cases, Problems, Resolved, Rows, groups
 from ridgeline.core.dtypes import Scheme
 from ridgeline.core.errors import RidgelineError
 from ridgeline.core.tables import Labels
+from ridgeline.costs.bundles import bundles, labels
 from ridgeline.costs.price import Setting
 from ridgeline.costs.price_op import price
 from ridgeline.hardware import catalogue
@@ -116,7 +117,11 @@ def parts_of(drawn: Drawn, batch: Column, resolution: Column, scheme: Scheme, ch
     seconds = np.zeros((len(KINDS), *shape))
     sums = {name: np.zeros(shape) for name in ("launches", "flops", "moved", "macs", "widest", "saved")}
     setting = Setting(runtime="torch")
-    for op, times, all_chips in _bundles(graph, batch.size, chips):
+    runs = list(graph.walk())
+    index = np.zeros(batch.size, dtype=np.intp) if chips.index is None else chips.index
+    for places, op in bundles([op for op, _ in runs], batch.size, _treated):
+        times = np.stack([np.broadcast_to(np.asarray(runs[place][1], float), batch.size) for place in places])
+        all_chips = ChipColumns(chips.chips, np.tile(index, len(places)))
 
         def folded(value: Dim, times: Column = times) -> Column:
             return np.asarray(np.broadcast_to(value, times.size).reshape(times.shape))
@@ -148,33 +153,9 @@ def parts_of(drawn: Drawn, batch: Column, resolution: Column, scheme: Scheme, ch
     )
 
 
-def _bundles(graph: Graph, rows: int, chips: ChipColumns) -> Iterator[tuple[Op, Column, ChipColumns]]:
-    """Ops alike in all but sizes as one op of [ops x rows] entries; their counts [ops, rows]; the chip of each."""
-    alike: dict[object, list[tuple[Op, Dim]]] = {}
-    for op, times in graph.walk():
-        sizes = {"name", *_sizes(op)}
-        still = {name: value for name, value in _fields(op) if name not in sizes}
-        alike.setdefault((type(op), kind_of(op), tuple(still.items())), []).append((op, times))
-    for members in alike.values():
-        first = members[0][0]
-        columns = {
-            name: np.concatenate([np.broadcast_to(np.asarray(getattr(op, name), float), rows) for op, _ in members])
-            for name in _sizes(first)
-        }
-        times = np.stack([np.broadcast_to(np.asarray(count, float), rows) for _, count in members])
-        index = np.zeros(rows, dtype=np.intp) if chips.index is None else chips.index
-        whole: Op = replace(first, **columns)  # type: ignore[type-var]
-        yield whole, times, ChipColumns(chips.chips, np.tile(index, len(members)))
-
-
-def _sizes(op: Op) -> tuple[str, ...]:
-    """Names of an op's dimensions: fields that are numbers or columns."""
-    numbers = (name for name, value in _fields(op) if isinstance(value, int | float | np.ndarray))
-    return tuple(name for name in numbers if not isinstance(getattr(op, name), bool))
-
-
-def _fields(op: Op) -> Iterator[tuple[str, object]]:
-    return ((field.name, getattr(op, field.name)) for field in fields(op))  # type: ignore[arg-type]
+def _treated(op: Op) -> Hashable:
+    """What must be equal for ops to be treated together: everything but name and sizes."""
+    return (kind_of(op), *(getattr(op, name) for name in labels(type(op)) if name != "name"))
 
 
 def kind_of(op: Op) -> str:

@@ -65,6 +65,7 @@ class Engine(Batch):
         self._next_time = getattr(self.queue, "next_time", None)
         self._victims = getattr(self.queue, "victims", None)
         self._departed = getattr(self.queue, "departed", None)
+        self._asked_below = rules.slots if self._victims is None else NEVER  # of running requests
         self.runs = array("d") if keep_runs else None
         self.separate, self.static = rules.prompts == "prefill-first", rules.batching == "static"
         self._always_fits = min(
@@ -282,10 +283,10 @@ class Engine(Batch):
         elif self.static:
             if queue and not running:
                 horizon, left = self._admit(left, need, horizon)
-        elif left > 0 and (len(running) < rules.slots or self._victims is not None):
+        elif left > 0 and len(running) < self._asked_below:
             if queue:
                 horizon, left = self._admit(left, need, horizon)
-                self.room = left > 0 and (len(running) < rules.slots or self._victims is not None)
+                self.room = left > 0 and len(running) < self._asked_below
             else:
                 self.room = True
             if self._accounts is not None and self.room and queue:
@@ -338,7 +339,7 @@ class Engine(Batch):
         Args:    left: tokens of the budget that are left. need: blocks that decoding takes in this iteration.
         Returns: iterations after which a further one might enter by itself, and tokens left.
         """
-        rules, queue, running = self.rules, self.queue, self.running
+        rules, queue, running, hits = self.rules, self.queue, self.running, self.requests.hits
         if not running:
             self.eligible.clear()
         holding = bool(rules.wait_steps and self.n and self.waited < rules.wait_steps and not self.prefilling)
@@ -346,7 +347,7 @@ class Engine(Batch):
         kept = self._kept() if part else 0.0
         before, entered, tokens = left, [], 0.0
         settled: set[int] = set()  # who has come or given way at this boundary stays where it is
-        while queue and (left > 0 or self.static) and (len(running) < rules.slots or self._victims is not None):
+        while queue and (left > 0 or self.static) and len(running) < self._asked_below:
             request = queue.peek()
             wait = self.eligible.get(request, 0) - self.iteration if self.eligible else 0
             if wait > 0:
@@ -360,7 +361,10 @@ class Engine(Batch):
                 missing = private + now - (self.free - need)
             else:
                 prompt, output = self._sizes(request)
-                hit = self.prefix.look_up(request, prompt) if self.prefix else self._given_hit(request)
+                if self.prefix:
+                    hit = self.prefix.look_up(request, prompt)
+                else:  # what the load says is in the cache is lost with a preemption
+                    hit = 0 if hits is None or request in self.redo else hits[request]
                 compute = prompt - hit
                 if compute > left and running and not self._may_be_cut():
                     break
@@ -417,11 +421,6 @@ class Engine(Batch):
             return self.redo[request]
         output = 1 if self.rules.prefill_only else self.requests.outputs[request]
         return self.requests.prompts[request], output
-
-    def _given_hit(self, request: int) -> int:
-        """Prompt tokens that the load says are in the cache; they are lost with a preemption."""
-        hits = self.requests.hits
-        return 0 if hits is None or request in self.redo else hits[request]
 
     def _enter(self, request: int, prompt: int, output: int, private: float, compute: float) -> None:
         shared = 0
@@ -579,7 +578,8 @@ class Engine(Batch):
             self.redo.pop(request, None)
         if self.eligible:
             self.eligible.pop(request, None)
-        self._gone(request)
+        if self._departed is not None:
+            self._departed(request)
         self.log.last[request] = seen
         done.append(request)
 

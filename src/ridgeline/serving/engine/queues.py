@@ -67,38 +67,22 @@ def accounts_of(queue: Queue) -> Accounts | None:
     return cast(Accounts, queue) if getattr(queue, "served", None) is not None else None
 
 
-class Fcfs:
+class Fcfs(deque[int]):
     """First come, first served; a preempted request goes first."""
 
-    __slots__ = ("_waiting",)
-
-    def __init__(self) -> None:
-        """An empty queue."""
-        self._waiting: deque[int] = deque()
+    __slots__ = ()
 
     def push(self, request: int, time: float) -> None:
         """At the end."""
-        self._waiting.append(request)
+        self.append(request)
 
-    def push_front(self, request: int) -> None:
-        """At the front."""
-        self._waiting.appendleft(request)
+    push_front = deque.appendleft
 
     def peek(self) -> int:
         """The first."""
-        return self._waiting[0]
+        return self[0]
 
-    def pop(self) -> int:
-        """The first, taken out."""
-        return self._waiting.popleft()
-
-    def __len__(self) -> int:
-        """Requests that wait."""
-        return len(self._waiting)
-
-    def __iter__(self) -> Iterator[int]:
-        """Requests that wait, in any order."""
-        return iter(self._waiting)
+    pop = deque.popleft
 
 
 class Keyed:

@@ -273,9 +273,10 @@ class Fleet:
                     self.lane[request] = index
                     self.over(request, DONE, self.log.last[request])
             self._changed(member)
-        for move in member.moves:
-            move()
-        member.moves.clear()
+        if member.moves:
+            for move in member.moves:
+                move()
+            member.moves.clear()
         if self._awaited:
             self._look_if_empty(member)
         if engine.runs is not None and self.on_runs is not None and len(engine.runs) > KEPT:
