@@ -99,9 +99,10 @@ def _quantised(spelling: str) -> Model | None:
     base = _bundled(model_names().resolve(found["name"]))
     how = SCHEMES[FORMAT_OF[found["format"].casefold().replace("_", "-")]]
     own = base.precision
-    wide = {part: how for part in ("attention", "ffn", "experts") if not getattr(own, part).weight_only}
+    attention, ffn, experts = (one if one.weight_only else how for one in (own.attention, own.ffn, own.experts))
     shared = how if own.shared_experts is not None else None
-    return replace(base, precision=replace(own, **wide, shared_experts=shared))
+    changed = replace(own, attention=attention, ffn=ffn, experts=experts, shared_experts=shared)
+    return replace(base, precision=changed)
 
 
 @lru_cache(maxsize=64)
