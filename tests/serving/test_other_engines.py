@@ -166,7 +166,7 @@ def test_deployments_do_not_inherit_the_host_of_the_tables():
     eight = {"kind": "collective", "op": "all_reduce", "dtype": "bf16", "num_chips": 8.0, "message_bytes": 2.0**24}
     table = {name: np.array([value]) for name, value in {**eight, "chip": "l40s", "runtime": "trtllm"}.items()}
     measured_s = rl.predict_table("ops", table)["time_s"][0]
-    # An 8-way step of 64 sequences sums 160 times 1 MiB; at the rate of the tables' host that alone took 80 ms and more.
+    # An 8-way step of 64 sequences sums 160 times 1 MiB: at the rate of the tables' host that alone took 80 ms.
     served = predict(
         model="meta-llama/Llama-3.1-70B", chip="l40s", tp=8, weights="fp8", concurrency=64, runtime="trtllm"
     )
