@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 
 import ridgeline as rl
+from ridgeline.core.dtypes import SCHEMES
 from ridgeline.core.errors import UnknownNameError
+from ridgeline.costs.expert_loads import loads_of
 from ridgeline.hardware import catalogue
 from ridgeline.plans import requantise
 from ridgeline.serving.runtime import named_runtime, runtime, version_numbers
 from ridgeline.workloads.catalogue import model
+from ridgeline.workloads.ops import Experts
 
 CASE = {"model": "meta-llama/Llama-3.1-8B", "chip": "h100-sxm", "isl": 512, "osl": 128, "concurrency": 1}
 
@@ -104,3 +107,67 @@ def test_long_caches_are_read_at_a_fair_share_of_memory_bandwidth(chip):
     found = rl.predict_table("ops", row)
     share = found["read_bytes"][0] / found["time_s"][0] / catalogue.chip(chip).dram.bandwidth_bytes_per_s
     assert 0.3 < share <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("AMD MI300X", "mi300x"),
+        ("Google TPU v5e", "tpu-v5e"),
+        ("Huawei Ascend 910B", "ascend-910b"),
+        ("trn2", "trainium2"),
+    ],
+)
+def test_a_maker_may_stand_before_a_chip(written, name):
+    assert catalogue.chip(written).name == name
+    with pytest.raises(UnknownNameError):
+        catalogue.chip("AMD MI999X")
+
+
+def test_a_converted_checkpoint_is_its_model_in_the_format_that_its_name_ends_with():
+    base = model("meta-llama/Llama-3.1-70B-Instruct")
+    for ending, name in (
+        ("FP8-dynamic", "fp8"),
+        ("AWQ-INT4", "int4_wo"),
+        ("quantized.w8a8", "int8"),
+        ("NVFP4", "nvfp4"),
+    ):
+        found = model(f"somebody/Meta-Llama-3.1-70B-Instruct-{ending}")
+        assert found.precision.ffn.name == name
+        assert (found.hidden, found.layers) == (base.hidden, base.layers)
+    with pytest.raises(UnknownNameError):
+        model("somebody/Nothing-70B-FP8")
+
+
+def test_random_routing_touches_fewer_experts_than_even_routing_and_as_many_in_the_end():
+    tokens = np.array([1.0, 4.0, 16.0, 64.0, 1024.0])
+    shape = {"name": "e", "part": "experts", "hidden": 64, "inter": 64, "topk": 8, "experts": 128, "ep": 4}
+    op = {
+        law: Experts(tokens=tokens, scheme=SCHEMES["bf16"], distribution=law, **shape) for law in ("random", "balanced")
+    }
+    random, even = loads_of(op["random"]), loads_of(op["balanced"])
+    assert np.all(random.active <= random.local) and random.active[-1] == pytest.approx(32.0)
+    assert np.all(np.diff(random.active) >= 0) and random.active[2] < 0.85 * even.active[2]
+    assert np.all(random.rows >= even.rows) and random.rows[-1] == pytest.approx(even.rows[-1], rel=0.1)
+    alone = loads_of(Experts(tokens=16.0, scheme=SCHEMES["bf16"], distribution="random", **{**shape, "ep": 1}))
+    assert alone.rows == pytest.approx(128.0) and alone.active == pytest.approx(128 * (1 - (1 - 8 / 128) ** 16))
+
+
+def test_stages_and_old_releases_pay_their_hosts():
+    dense = {"chip": "rtx-pro-6000-server", "runtime": "trtllm", "load": "saturated", "isl": 128, "osl": 2048}
+    rate = predict(model="meta-llama/Llama-3.1-70B", weights="nvfp4", concurrency=np.nan, pp=[2, 4, 8], **dense)
+    per_chip = rate["output_tokens_per_s_per_chip"]
+    assert per_chip[2] < per_chip[1]  # twice the stages do not carry twice the rate
+    old, new = predict(runtime="vllm", runtime_version=["0.5.4", "0.6.0"], concurrency=64)["tpot_s"]
+    assert old - new == pytest.approx(0.0095 + 64 * 230e-6, rel=0.05)
+
+
+def test_deployments_do_not_inherit_the_host_of_the_tables():
+    eight = {"kind": "collective", "op": "all_reduce", "dtype": "bf16", "num_chips": 8.0, "message_bytes": 2.0**24}
+    table = {name: np.array([value]) for name, value in {**eight, "chip": "l40s", "runtime": "trtllm"}.items()}
+    measured_s = rl.predict_table("ops", table)["time_s"][0]
+    # An 8-way step of 64 sequences sums 160 times 1 MiB: at the rate of the tables' host that alone took 80 ms.
+    served = predict(
+        model="meta-llama/Llama-3.1-70B", chip="l40s", tp=8, weights="fp8", concurrency=64, runtime="trtllm"
+    )
+    assert served["tpot_s"][0] < 160 * measured_s / 16

@@ -94,16 +94,20 @@ How these were mapped, and how far to trust them:
 - Of the serving points, vLLM on H200 (21 rows, Llama-3.1-8B in fp8) is far off: the measured rates of prompt tokens
   would need more than 80 % of the chips' fp8 peak for the matrices alone. Prompts found in the prefix cache would
   explain that; the rows do not say, and we predict them without it.
-- **Published saturated rates**: TensorRT-LLM's published tables, nothing fitted on them, though the format of the
-  cache and the even bus of unmeasured hosts were chosen with them in view. No batch size is given, it follows from
-  memory. Rows that say that attention data parallelism is on are priced so, and caches are fp8 beside fp8 and nvfp4
-  weights, as NVIDIA's checkpoints state, where a row does not say. With one chip, or with NVLink, most rows are
-  within a fifth. Tensor parallelism of L40S is predicted two to ten times too slow: all-reduce there is priced by the
-  measured tables, in which eight L40S reach 1 to 2 GB/s, and the published systems are evidently connected better;
-  other chips on PCIe do not inherit that host. Pipelines of four and eight RTX PRO 6000 decode up to 2.4 times too
-  fast: each micro-batch seems to lose some 10 ms that no part of the model has. Llama 4 in fp8 on Hopper is predicted
-  1.4 to 2 times too fast, and we do not know why. No fp4 kernel was measured on any chip that we may fit, so a family
-  of 16-bit or fp8 kernels stands in.
+- **Published saturated rates**: TensorRT-LLM's published tables, little fitted on them: the format of the cache, how
+  ranks share PCIe in deployed servers (a power of 0.4 of the pairs on the bus; the host of the kernel tables is far
+  slower and stands for itself alone), and the host time of a pipeline's stages (6 ms and 22 us per sequence, from the
+  dense rows) were chosen with them in view. No batch size is given, it follows from memory. Rows that say that
+  attention data parallelism is on are priced so, and caches are fp8 beside fp8 and nvfp4 weights, as NVIDIA's
+  checkpoints state, where a row does not say. Most rows are within a fifth. Llama 4 in fp8 on Hopper is predicted 1.4
+  to 2 times too fast: periods of its ranks are 20 ms longer than the work in them, whatever the batch, and prompts
+  compute at half the rate of other mixtures; nothing published tells why. No fp4 kernel was measured on any chip that
+  we may fit, so a family of 16-bit or fp8 kernels stands in.
+- **Published times of other engines**: llama.cpp, eager Transformers, vLLM before 0.6 and Gaudi have no kernel tables
+  of their own; libraries stand in, and what their own code differs in (`own_kernels`, `host_block`, `older` in
+  `serving/runtimes/`) was chosen on these rows: a form with few numbers on many chips, not a forecast. For llama.cpp
+  one number (bytes per cycle and unit) was set by A100 and H100; the other terms are bytes that its code moves, and
+  hold on thirteen more chips. Pipelines of 70B gain less in it than its own of 8B, and than we predict.
 - **Training speed**: published tokens/s per chip. Most rows are also what the training coefficients were fitted on;
   read it as how well the form fits, not as a forecast: the tables below leave frameworks and chips out. What recomputes
   is not stated for Megatron, NeMo and AutoModel, and follows from memory. The floor is the spread of one configuration

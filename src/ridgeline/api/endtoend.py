@@ -49,6 +49,32 @@ where batch_or_concurrency = 'saturated' and metric = 'output_tok_s_total' and e
 """Ranks of attention data parallelism replace those of tensor parallelism where a row says so; its experts are cut by
 as many, as the engine does without `ep`."""
 
+PUBLISHED_TIMES = """
+with rows as (select *, split_part(source, '@', 1) as origin, try_cast(batch_or_concurrency as double) as batch
+  from read_csv(?, all_varchar = true) where coalesce(notes, '') not like '%SUSPECT%'),
+named as (select *, case
+    when engine like 'llama.cpp%' and metric = 'tg_tok_s' and origin like 'XiongjieDai%' then 'token, llama.cpp'
+    when engine like 'llama.cpp%' and metric = 'pp_tok_s' and origin like 'XiongjieDai%' then 'prompt, llama.cpp'
+    when engine = 'HF transformers' and metric = 'e2e_latency_ms' then 'request, Transformers'
+    when origin = 'ml-energy/leaderboard-v2' and engine = 'vLLM' and metric = 'tpot_mean_ms' then 'token, vLLM 0.5'
+    when engine = 'optimum-habana' then 'request, Gaudi' end as kind from rows)
+select kind, model, gpu as chip, if(kind = 'request, Gaudi', 'habana', engine) as runtime,
+  if(kind = 'token, vLLM 0.5', '0.5.4', '') as runtime_version, coalesce(version, '') as release,
+  coalesce(weight_dtype, if(kind = 'request, Transformers', 'bf16', '')) as weights,
+  case when kind = 'token, llama.cpp' then 1 else coalesce(isl::double, if(engine = 'vLLM', 220, 64)) end as isl,
+  case when kind = 'prompt, llama.cpp' then 1 else coalesce(osl::double, 100) end as osl,
+  if(kind like '%llama.cpp', 1, coalesce(tp::double, 1)) as tp, coalesce(pp::double, 1) as pp,
+  coalesce(batch, 1) as concurrency,
+  case metric when 'tg_tok_s' then 1 / value::double when 'pp_tok_s' then isl::double / value::double
+    when 'output_tok_s_total' then coalesce(batch, 1) * osl::double / value::double else value::double / 1e3
+  end as measured_s
+from named where kind is not null order by case_id
+"""
+"""Times of engines that no kernel table holds. Prompts that a source does not give are assumed: 64 tokens for single
+requests, 220 for ML.ENERGY's chats; vLLM's release follows from the date of its run."""
+
+METRIC_OF = {"token": "tpot_s", "prompt": "ttft_s", "request": "e2e_s"}
+
 
 PUBLISHED_IMAGES = """
 select model, gpu as chip, resolution, batch, precision, coalesce(layout, '') as layout, mode, framework as runtime,
@@ -64,7 +90,7 @@ def validate_systems(data: Path) -> list[Points]:
     if (points := data / "silicon" / "serving_points.csv").is_file():
         found += _serving(points)
     if (rates := data / "published" / "inference_llm.csv").is_file():
-        found += _rates(rates)
+        found += _rates(rates) + _times(rates)
     if (runs := data / "published" / "training.csv").is_file():
         found += _training(runs)
     return [each for each in found if each.predicted.size or each.refused]
@@ -104,6 +130,19 @@ def _rates(path: Path) -> list[Points]:
     columns["runtime_version"] = columns["release"]
     name = "published saturated output rate"
     return _by_regime(name, columns, results, errors, "output_tokens_per_s", measured, everything)
+
+
+def _times(path: Path) -> list[Points]:
+    columns = _query(PUBLISHED_TIMES, path)
+    results, errors = _predict(columns)
+    columns["runtime_version"] = columns["release"]
+    found: list[Points] = []
+    for kind in np.unique(columns["kind"]).tolist():
+        metric, mine = METRIC_OF[kind.partition(",")[0]], columns["kind"] == kind
+        found += _by_regime(
+            f"published time of a {kind}", columns, results, errors, metric, columns["measured_s"], mine
+        )
+    return found
 
 
 def _training(path: Path) -> list[Points]:

@@ -7,7 +7,6 @@ import re
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from ridgeline.core.dtypes import SCHEMES
 from ridgeline.core.names import Names, fold
@@ -100,9 +99,10 @@ def _quantised(spelling: str) -> Model | None:
     base = _bundled(model_names().resolve(found["name"]))
     how = SCHEMES[FORMAT_OF[found["format"].casefold().replace("_", "-")]]
     own = base.precision
-    parts = [part for part in ("attention", "ffn", "experts") if not getattr(own, part).weight_only]
-    changes: dict[str, Any] = dict.fromkeys(parts, how)
-    return replace(base, precision=replace(own, **changes, shared_experts=how if own.shared_experts else None))
+    attention, ffn, experts = (one if one.weight_only else how for one in (own.attention, own.ffn, own.experts))
+    shared = how if own.shared_experts is not None else None
+    changed = replace(own, attention=attention, ffn=ffn, experts=experts, shared_experts=shared)
+    return replace(base, precision=changed)
 
 
 @lru_cache(maxsize=64)
