@@ -29,7 +29,11 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryTier:
-    """One level of memory. `name` is registers, shared, l2 (last-level cache), dram, host or nvme."""
+    """One level of memory.
+
+    `name` is registers, shared, l2 (last-level cache), dram (main memory, of whatever kind), flash (read in place),
+    host or nvme.
+    """
 
     name: str
     technology: str
