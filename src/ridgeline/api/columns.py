@@ -212,7 +212,7 @@ OPS = tuple(
 )
 
 TRAINING: tuple[Column, ...] = (
-    _text("model", "bundled model name, or a path to a config.json; or give the shape columns"),
+    _text("model", "bundled model or network over images, or a path to its file; or give the shape columns"),
     *(
         _count(name, doc, 0, lowest=0)
         for name, doc in (
@@ -230,7 +230,8 @@ TRAINING: tuple[Column, ...] = (
     ),
     _text("chip", "chip of the catalogue", None, aliases=("gpu",)),
     _count("chips", "chips of the whole run", None, aliases=("n_gpus",)),
-    _count("seq", "tokens per sequence", None),
+    _count("seq", "tokens per sequence; networks over images have none", 0, lowest=0),
+    _count("resolution", "pixels along one side of images; 0: the network's own", 0, lowest=0),
     *(
         _count(name, f"{doc}; 0: the framework's habit", 0, lowest=0)
         for name, doc in (
@@ -251,6 +252,7 @@ TRAINING: tuple[Column, ...] = (
     _text("offload", "what leaves device memory: none, optimizer, params or nvme"),
     _text("flash", "whether attention is fused (true, false)"),
     _text("lora", "whether only low-rank adapters are trained: true, false, or qlora (frozen weights in 4 bits)"),
+    _text("trained", 'layers that learn: all, head, "last 4"; of images also "biases 16" or "biases 16, 36 41:0.25"'),
     _text("captured", "whether the step is captured in a device graph (true, false)"),
     _text("schedule", "of the pipeline: 1f1b (interleaved with vp), gpipe, zero-bubble or dualpipe"),
     _text("context", "how context parallelism exchanges: ring, all-to-all or both"),

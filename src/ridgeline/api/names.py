@@ -10,6 +10,7 @@ from ridgeline.api.launch import LaunchFiles, Reading, launch_files, read_launch
 from ridgeline.api.plan import Planned, plan
 from ridgeline.api.plan_offload import OffloadPlan, plan_offload
 from ridgeline.api.plan_training import TrainingPlan, plan_training
+from ridgeline.api.plan_update import UpdatePlan, plan_update
 from ridgeline.api.predict import Prediction, predict
 from ridgeline.api.query import query
 from ridgeline.api.simulate import Simulated, simulate
@@ -46,6 +47,7 @@ __all__ = [
     "Swept",
     "Traffic",
     "TrainingPlan",
+    "UpdatePlan",
     "audit",
     "budget_training",
     "calibrate_training",
@@ -64,6 +66,7 @@ __all__ = [
     "plan",
     "plan_offload",
     "plan_training",
+    "plan_update",
     "predict",
     "predict_table",
     "query",

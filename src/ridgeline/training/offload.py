@@ -332,7 +332,7 @@ def chain_of(work: Work, layout: Layout, setup: Setup, *, device_bytes: float, h
     layers = int(np.max(work.layers))
     each = 1.0 / (float(np.max(layout.micro_batches)) * layers)
     busy = sum(float(np.max(step.terms[name])) for name in COMPUTE) * each
-    passes = 3.0 - float(np.max(layout.lora)) + float(np.max(layout.redone_matmul))
+    passes = float(np.max(layout.matmul_passes))
     parameters = float(np.max(work.weights / (layout.tp * layout.pp * layout.ep) / layout.sharding_ranks)) / layers
     memory = setup.memory(work, replace(layout, redone_matmul=0.0, redone_attention=0.0, redone_vector=0.0))
     kept = setup.memory(work, replace(layout, redone_matmul=1.0, redone_attention=1.0, redone_vector=1.0))

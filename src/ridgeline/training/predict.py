@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ridgeline.core.cases import Cases, Problems, Rows, groups
 from ridgeline.core.errors import RidgelineError, UnknownNameError
-from ridgeline.core.tables import Labels
+from ridgeline.core.tables import Labels, encode
 from ridgeline.hardware import catalogue as hardware
 from ridgeline.hardware.chip import Chip, ChipColumns
 from ridgeline.hardware.topology import Machine, Node
@@ -26,6 +26,7 @@ from ridgeline.training.habits import (
     taken,
     unstated_recompute,
 )
+from ridgeline.training.images import is_network, predict_images
 from ridgeline.training.layout import OFFLOADS, Layout, check
 from ridgeline.training.links import links_of
 from ridgeline.training.profile import (
@@ -38,6 +39,7 @@ from ridgeline.training.profile import (
 )
 from ridgeline.training.setup import Host, Setup
 from ridgeline.training.step import TrainingStep, step_power_w, train_step
+from ridgeline.training.update import update_of
 from ridgeline.training.work import Work, work_of
 from ridgeline.workloads import catalogue as workloads
 from ridgeline.workloads.model import Model, stack
@@ -61,6 +63,7 @@ TEXTS = (
     "schedule",
     "context",
     "zero_options",
+    "trained",
 )
 NUMBERS = (
     *plain.COLUMNS,
@@ -76,6 +79,7 @@ NUMBERS = (
     "vp",
     "shard",
     "stack_share",
+    "resolution",
 )
 """Columns that this task reads. 0, NaN or empty text mean that the case does not say."""
 
@@ -138,11 +142,15 @@ def predict_training(
         problems:  collects what is wrong with which row.
         catalogue: resolves models, chips and the nodes that chips stand in; the bundled ones by default.
     """
+    resolved = catalogue or bundled()
+    images = _images(cases, resolved)
+    if images.any():
+        return _together(cases, problems, resolved, images)
     found: dict[str, Column] = {name: np.full(cases.rows, np.nan) for name in RESULTS[:-2]}
     bound, regime = (np.full(cases.rows, -1, dtype=np.int32) for _ in range(2))
     names: tuple[str, ...] = ()
     fitted = coefficients()
-    for group in prepare(cases, problems, catalogue or bundled()):
+    for group in prepare(cases, problems, resolved):
         step = group.step().at_speed(np.nan_to_num(stated(cases, "stack_share")[group.rows], nan=1.0))
         for name, value in _results(step, group.setup).items():
             found[name][group.rows] = value
@@ -153,6 +161,43 @@ def predict_training(
         column[bad] = np.nan
     bound[bad] = regime[bad] = -1
     return {**found, "bound": Labels(bound, names), "regime": Labels(regime, REGIMES)}
+
+
+def _images(cases: Cases, catalogue: Catalogue) -> NDArray[np.bool_]:
+    """Rows whose model is a network over images, not a language model."""
+    labels = cases.labels("model")
+    known = [bool(text) and _is_image_network(text, catalogue) for text in labels.values]
+    return np.asarray(np.array(known, dtype=np.bool_)[labels.codes])
+
+
+def _is_image_network(text: str, catalogue: Catalogue) -> bool:
+    try:
+        _named(text, catalogue)
+    except RidgelineError:
+        return is_network(text)
+    return False
+
+
+def _together(
+    cases: Cases, problems: Problems, catalogue: Catalogue, images: NDArray[np.bool_]
+) -> dict[str, NDArray[np.float64] | Labels]:
+    """Both kinds of rows, each by its own model."""
+    found: dict[str, Column] = {name: np.full(cases.rows, np.nan) for name in RESULTS[:-2]}
+    texts: dict[str, list[str]] = {name: [""] * cases.rows for name in RESULTS[-2:]}
+    for rows in (np.flatnonzero(images), np.flatnonzero(~images & problems.ok)):
+        if not rows.size:
+            continue
+        part, own = cases.part(rows), Problems(rows.size)
+        own.flag(~problems.ok[rows], "already told")
+        results = predict_images(part, own) if images[rows[0]] else predict_training(part, own, catalogue)
+        problems.flag_each(rows[~own.ok], [text for text in own.column() if text])
+        for name, value in results.items():
+            if isinstance(value, Labels):
+                for row, text in zip(rows.tolist(), value.texts(), strict=True):
+                    texts[name][row] = text
+            else:
+                found[name][rows] = value
+    return {**found, **{name: encode(column) for name, column in texts.items()}}
 
 
 def prepare(cases: Cases, problems: Problems, catalogue: Catalogue) -> list[Group]:
@@ -171,6 +216,7 @@ def prepare(cases: Cases, problems: Problems, catalogue: Catalogue) -> list[Grou
         model = _model(cases, rows, kind, models, model_of)
         part = taken(layout, rows)
         work = work_of(model, part.seq)
+        part = replace(part, learning=_learning(cases, rows, work, problems))
         part = interleaved(experts_spread(part, work, profiles[p]), work, profiles[p])
         # Published pairs of releases show no gain of capture for hybrids: their recurrences break the graph.
         part = replace(part, captured=part.captured * (not work.recurrent))
@@ -185,6 +231,24 @@ def prepare(cases: Cases, problems: Problems, catalogue: Catalogue) -> list[Grou
             part = recomputed_as_needed(part, work, setup, unstated[rows])
             prepared.append(Group(rows, work, part, setup))
     return prepared
+
+
+def _learning(cases: Cases, rows: Rows, work: Work, problems: Problems) -> Column:
+    """Share of the layers that learn; a language model's are its blocks, the last so many of which learn."""
+    labels = cases.labels("trained")
+    layers = np.full(len(labels.values), np.nan)
+    for code, text in enumerate(labels.values):
+        mine = rows[labels.codes[rows] == code]
+        try:
+            update = update_of(text)
+        except RidgelineError as error:
+            problems.flag(mine, error)
+            continue
+        if not update.plain:
+            problems.flag(mine, 'single biases and weights learn in networks over images; say all, head or "last 4"')
+        layers[code] = update.layers
+    share = np.minimum(layers[labels.codes[rows]] / np.asarray(work.layers, float), 1.0)
+    return np.asarray(np.nan_to_num(share, nan=1.0))
 
 
 def _check_host(layout: Layout, setup: Setup, problems: Problems, rows: Rows) -> None:

@@ -142,8 +142,8 @@ def train_step(work: Work, layout: Layout, setup: Setup) -> TrainingStep:
 
 def _bubble_s(micro: Mapping[str, Dim], per_micro: Dim, layout: Layout) -> Column:
     """A third of the matmuls of three passes are gradients of weights, which some schedules keep for the gaps."""
-    trained = 1.0 - np.asarray(layout.lora)
-    weights = trained * (micro["matmul"] + micro["experts"]) / (3.0 - layout.lora + layout.redone_matmul)
+    trained = layout.learning_weights
+    weights = trained * (micro["matmul"] + micro["experts"]) / layout.matmul_passes
     forward = np.asarray(per_micro) / (3.0 + layout.redone_matmul)
     return bubble_of(layout.schedule, forward, per_micro - forward - weights, weights, layout.pp, layout.vp)
 
@@ -172,14 +172,15 @@ def _micro_batch_terms(work: Work, layout: Layout, setup: Setup) -> dict[str, Di
     bandwidth = chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s)
     share = layout.micro_batch / layout.cp * stage_share(work, layout)
     sharded = share / layout.tp
-    passes = 3.0 - layout.lora + layout.redone_matmul
-    vector = 3.0 + layout.redone_vector
+    passes = layout.matmul_passes
+    vector = layout.passes(2.0 + np.asarray(layout.redone_vector))
     rate16 = sixteen_bit_rate(setup)
     narrow = c.of("precision_share", setup.recipe.share)
     rate = peak_rate(setup, setup.recipe.compute) * c.sustained_share(chips) * narrow
     head = layout.micro_batch / layout.cp / layout.tp / layout.pp
     weights = work.dense_weights / (layout.tp * layout.pp)
-    converted = c.of("convert_traffic") * setup.recipe.convert_passes * work.matmul_values * sharded * 3.0
+    narrowed = setup.recipe.convert_passes * layout.passes(2.0)
+    converted = c.of("convert_traffic") * narrowed * work.matmul_values * sharded
     whole = np.where(np.asarray(layout.sequence_parallel) > 0, sharded, share)
     through = work.whole_values * whole + (work.sharded_values + work.expert_values) * sharded
     values = through * vector
@@ -196,7 +197,7 @@ def _micro_batch_terms(work: Work, layout: Layout, setup: Setup) -> dict[str, Di
         "expert_parallel": expert_parallel_s(work, layout, setup, sharded),
         "context_parallel": context_parallel_s(work, layout, setup, sharded),
         "dequantize": _dequantize_s(work, layout, bandwidth),
-        "accumulate": c.of("accumulate_bytes", setup.profile.coefficients) * weights / bandwidth,
+        "accumulate": c.of("accumulate_bytes", setup.profile.coefficients) * weights * layout.learning / bandwidth,
     }
 
 
@@ -204,7 +205,7 @@ def _dequantize_s(work: Work, layout: Layout, bandwidth: Value) -> Dim:
     """Frozen weights of few bits become 16-bit ones for every pass of every micro-batch (QLoRA, arXiv 2305.14314)."""
     base = np.asarray(layout.base_bytes, float)
     weights = (work.dense_weights + work.expert_weights) / (layout.tp * layout.pp)
-    passes = 2.0 + np.asarray(layout.redone_matmul)
+    passes = layout.passes(1.0 + np.asarray(layout.redone_matmul))
     return np.where(base < VALUE_BYTES, weights * (base + VALUE_BYTES) * passes / bandwidth, 0.0)
 
 
@@ -212,7 +213,7 @@ def _operands_s(work: Work, layout: Layout, setup: Setup) -> Dim:
     """Seconds to move the operands of one micro-batch's dense matmuls once each, forward, backward and again."""
     sharded = layout.micro_batch / (layout.cp * layout.tp) * stage_share(work, layout)
     weights = work.dense_weights / (layout.tp * layout.pp)
-    moved = (work.matmul_values * sharded + weights) * VALUE_BYTES * (3.0 - layout.lora + layout.redone_matmul)
+    moved = (work.matmul_values * sharded + weights) * VALUE_BYTES * layout.matmul_passes
     return np.asarray(moved / setup.chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s))
 
 
@@ -222,13 +223,13 @@ def _expert_overhead_s(work: Work, layout: Layout, setup: Setup) -> Dim:
     local = work.expert_count / layout.ep
     per_layer = c.of("mixture_s", setup.profile.coefficients) + c.of("local_expert_s") * local
     captured = np.where(np.asarray(layout.captured) > 0, c.of("captured_frac"), 1.0)
-    return per_layer * work.mixtures * stage_share(work, layout) * captured
+    return per_layer * work.mixtures * stage_share(work, layout) * captured * layout.passes(2.0) / 3.0
 
 
 def _step_terms(work: Work, layout: Layout, setup: Setup, busy: Dim) -> dict[str, Dim]:
     """What happens once per step: gradients and weights of ZeRO 0-2, the optimizer, transfers between stages."""
     bandwidth = setup.chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s)
-    trained = 1.0 - np.asarray(layout.lora)
+    trained = layout.learning_weights
     dense = (work.dense_weights + work.table_weights) / (layout.tp * layout.pp) * trained
     experts = work.expert_weights / (layout.ep * layout.pp) * trained
     own = np.where(np.asarray(layout.zero) >= 1, 1.0, layout.sharding_ranks)
@@ -269,6 +270,7 @@ def _flops(work: Work, layout: Layout) -> tuple[Dim, Dim]:
     """Operations of one step: by the model, and with what is computed again."""
     matmul = work.matmul_flops + work.head_flops + work.expert_flops
     scores = work.attention_flops + work.scan_flops
-    model = matmul * (3.0 - layout.lora) + 3.0 * scores
+    model = matmul * layout.passes(2.0 - np.asarray(layout.lora)) + layout.passes(2.0) * scores
     again = (matmul - work.head_flops) * layout.redone_matmul + scores * layout.redone_attention
+    again = again * layout.learning
     return layout.global_batch * model, layout.global_batch * (model + again)
