@@ -229,6 +229,7 @@ TRAINING: tuple[Column, ...] = (
         )
     ),
     _text("chip", "chip of the catalogue", None, aliases=("gpu",)),
+    _text("node", "node of the catalogue that holds the chips, or a file of one's own; empty: the chip's default node"),
     _count("chips", "chips of the whole run", None, aliases=("n_gpus",)),
     _count("seq", "tokens per sequence; networks over images have none", 0, lowest=0),
     _count("resolution", "pixels along one side of images; 0: the network's own", 0, lowest=0),
@@ -249,7 +250,7 @@ TRAINING: tuple[Column, ...] = (
     _text("sequence_parallel", "whether norms are cut along the sequence (true, false)"),
     _text("zero", "ZeRO stage, 0 to 3, or fsdp", aliases=("zero_stage",)),
     _text("recompute", "activations computed again: none, selective, full, or modules"),
-    _text("offload", "what leaves device memory: none, optimizer, params or nvme"),
+    _text("offload", "what leaves device memory: none, optimizer, params, nvme or cxl"),
     _text("flash", "whether attention is fused (true, false)"),
     _text("lora", "whether only low-rank adapters are trained: true, false, or qlora (frozen weights in 4 bits)"),
     _text("trained", 'layers that learn: all, head, "last 4"; of images also "biases 16" or "biases 16, 36 41:0.25"'),

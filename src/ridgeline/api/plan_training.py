@@ -11,6 +11,7 @@ import numpy as np
 
 from ridgeline.core import units
 from ridgeline.core.errors import DomainError, RidgelineError
+from ridgeline.hardware.catalogue import default_node
 from ridgeline.hardware.chip import ChipColumns
 from ridgeline.hardware.machine import machine
 from ridgeline.hardware.topology import Machine
@@ -20,7 +21,7 @@ from ridgeline.training.layout import CONTEXTS, OFFLOADS, Layout
 from ridgeline.training.links import links_of
 from ridgeline.training.profile import coefficients, profile, recipe
 from ridgeline.training.schedules import SCHEDULES
-from ridgeline.training.setup import Host, Setup
+from ridgeline.training.setup import Setup, host_of
 from ridgeline.training.step import step_power_w
 from ridgeline.training.work import Work, work_of
 from ridgeline.workloads.catalogue import model as model_of
@@ -163,6 +164,8 @@ def plan_training(
     found = {n: _search(work, setup, n, chosen, seq, global_batch, shown) for n in counts}
     fixed: dict[str, float | str] = {**ask, "precision": setup.recipe.name, "framework": setup.profile.name}
     fixed |= {"model": model if isinstance(model, str) else model.name, "chip": whole.chip.name}
+    if whole.node is not None and whole.node.name != default_node(whole.chip).name:
+        fixed["node"] = whole.node.name
     choices = {n: _choices(work, setup, found[n], n, fixed, total, whole, shown) for n in counts}
     if not any(choices.values()):
         raise _nothing_fits(work, setup, whole.count, chosen, seq, global_batch)
@@ -187,7 +190,6 @@ def _model(model: str | Model) -> Model:
 
 
 def _setup(whole: Machine, framework: str, precision: str) -> Setup:
-    host, drive = whole.host_tier(), whole.nvme_tier()
     if whole.node is None:
         raise DomainError("the machine has no node, so no links", at="on", got=whole.name, fix="name a node")
     return Setup(
@@ -196,11 +198,7 @@ def _setup(whole: Machine, framework: str, precision: str) -> Setup:
         profile=profile(framework),
         recipe=recipe(precision),
         coefficients=coefficients(),
-        host=Host(
-            host_bytes_per_s=host.bandwidth_bytes_per_s if host else 0.0,
-            nvme_bytes_per_s=drive.bandwidth_bytes_per_s if drive else 0.0,
-            capacity_bytes=host.capacity_bytes if host else 0.0,
-        ),
+        host=host_of([whole]),
     )
 
 

@@ -14,7 +14,7 @@ from ridgeline.api.predict import Prediction, predict
 from ridgeline.core import units
 from ridgeline.core.errors import DomainError
 from ridgeline.hardware.catalogue import chip as chip_of
-from ridgeline.hardware.catalogue import default_node
+from ridgeline.hardware.catalogue import home
 from ridgeline.hardware.machine import machine_of
 from ridgeline.sim import Estimate, mean_interval
 from ridgeline.training import numbers
@@ -210,7 +210,7 @@ def simulate_training(*, on: str = "", words: RunWords | None = None, **case: An
     job = Job(
         work_s=total / rate,
         chips=chips,
-        node_chips=min(default_node(chip).chips, chips),
+        node_chips=min(home(chip, str(step.case["node"])).chips, chips),
         spares=int(asked.spares),
         checkpoint=_checkpoint(asked, step, reliability, chips, parameters),
         reliability=reliability,
@@ -235,7 +235,8 @@ def _checkpoint(
     asked: RunWords, step: Prediction, reliability: Reliability, chips: int, parameters: float
 ) -> Checkpoint:
     per_parameter, published = checkpoint_facts()
-    host = machine_of(chip_of(str(step.case["chip"])), chips).host_tier()
+    chip = chip_of(str(step.case["chip"]))
+    host = machine_of(chip, chips, node=home(chip, str(step.case["node"]))).host_tier()
     return checkpoint_of(
         asked.checkpoint,
         state_bytes=per_parameter * parameters,

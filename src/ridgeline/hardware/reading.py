@@ -43,6 +43,7 @@ RANGES: Mapping[str, tuple[str, float, float]] = {
     "capacity.dram": ("byte", 2**28, 4e12),
     "capacity.flash": ("byte", 1e4, 1e9),
     "capacity.host": ("byte", 2**30, 2e14),
+    "capacity.cxl": ("byte", 2**30, 2e14),
     "capacity.nvme": ("byte", 2**30, 1e16),
     "bandwidth.registers": ("byte/s", 1e10, 1e16),
     "bandwidth.shared": ("byte/s", 1e10, 1e16),
@@ -50,6 +51,7 @@ RANGES: Mapping[str, tuple[str, float, float]] = {
     "bandwidth.dram": ("byte/s", 1e9, 1e14),
     "bandwidth.flash": ("byte/s", 1e7, 1e11),
     "bandwidth.host": ("byte/s", 1e8, 1e13),
+    "bandwidth.cxl": ("byte/s", 1e9, 1e13),
     "bandwidth.nvme": ("byte/s", 1e7, 1e12),
     "bandwidth.link": ("byte/s", 1e7, 1e13),
     "latency": ("s", 1e-10, 1e-2),
@@ -244,6 +246,9 @@ def read_node(document: Document, chip: Chip | None = None) -> Node:
             nvme_bandwidth_bytes_per_s=reader.optional(
                 facts.nvme_bandwidth, "bandwidth.nvme", "facts", "nvme_bandwidth"
             ),
+            cxl_bytes=reader.optional(facts.cxl_capacity, "capacity.cxl", "facts", "cxl_capacity"),
+            cxl_bandwidth_bytes_per_s=reader.optional(facts.cxl_bandwidth, "bandwidth.cxl", "facts", "cxl_bandwidth"),
+            cxl_latency_s=reader.optional(facts.cxl_latency, "latency", "facts", "cxl_latency") or 0.0,
             max_power_w=reader.optional(facts.max_power, "max_power", "facts", "max_power"),
             price_usd=reader.optional(facts.price, "price", "facts", "price"),
             rent_usd_per_s=reader.optional(facts.rental, "rental", "facts", "rental"),

@@ -143,6 +143,9 @@ class NodeFacts(_Strict):
     nic_bandwidth: FactModel | None = None
     nvme_capacity: FactModel | None = None
     nvme_bandwidth: FactModel | None = None
+    cxl_capacity: FactModel | None = None
+    cxl_bandwidth: FactModel | None = None
+    cxl_latency: FactModel | None = None
     max_power: FactModel | None = None
     price: FactModel | None = None
     rental: FactModel | None = None

@@ -17,6 +17,7 @@ from ridgeline.core.errors import RidgelineError
 from ridgeline.core.tables import Labels
 from ridgeline.hardware import catalogue
 from ridgeline.hardware.chip import ChipColumns
+from ridgeline.hardware.topology import Node
 from ridgeline.training.links import links_of
 from ridgeline.training.power import NARROW, steady_power_w
 from ridgeline.training.profile import coefficients
@@ -72,6 +73,7 @@ class _Group:
     software: tuple[tuple[Software, ...], Rows]
     updates: tuple[tuple[Update, ...], Rows]
     chips: ChipColumns
+    nodes: tuple[tuple[Node, ...], Rows]
     resolution: Column
     micro_batch: Column
     count: Column
@@ -92,6 +94,7 @@ def predict_images(cases: Cases, problems: Problems) -> dict[str, Column | Label
     problems.flag(uneven, "global_batch must be a multiple of chips x micro_batch, in whole images")
     drawn = Resolved(problems, cases, ("model",), drawn_by)
     chips = Resolved(problems, cases, ("chip",), catalogue.chip)
+    nodes = Resolved(problems, cases, ("chip", "node"), lambda chip, node: catalogue.home(catalogue.chip(chip), node))
     schemes = Resolved(problems, cases, ("precision",), scheme_of)
     software = Resolved(problems, cases, ("framework", "precision"), _software)
     updates = Resolved(problems, cases, ("trained",), update_of)
@@ -106,6 +109,7 @@ def predict_images(cases: Cases, problems: Problems) -> dict[str, Column | Label
             software=software.used(rows),
             updates=updates.used(rows),
             chips=ChipColumns(*chips.used(rows)),
+            nodes=nodes.used(rows),
             resolution=cases.number("resolution")[rows],
             micro_batch=micro[rows],
             count=count[rows],
@@ -195,9 +199,7 @@ def _evaluate(group: _Group) -> tuple[dict[str, Column], NDArray[np.int32], NDAr
 
 def _gradients_s(kept: Kept, group: _Group) -> Column:
     """Once per step: gradients of what learns, in 32 bits, reduced and spread; the part that compute does not hide."""
-    used = group.chips.index if group.chips.index is not None else np.zeros(group.rows.size, dtype=np.intp)
-    links = links_of([catalogue.default_node(chip) for chip in group.chips.chips], used)
-    rate = links.gather_bytes_per_s(group.count, 1.0)
+    rate = links_of(*group.nodes).gather_bytes_per_s(group.count, 1.0)
     exposed = coefficients().of("data_exposed")
     return np.asarray(np.where(group.count > 1, exposed * 2.0 * 4.0 * kept.learning / rate, 0.0))
 

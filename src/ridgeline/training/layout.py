@@ -20,8 +20,9 @@ CONTEXTS = ("ring", "all-to-all", "both")
 
 RING, ALL_TO_ALL, BOTH = range(3)
 
-OFFLOADS = ("none", "optimizer", "params", "nvme")
-"""What leaves device memory: nothing, optimizer state to the host, parameters too, or both to local drives."""
+OFFLOADS = ("none", "optimizer", "params", "nvme", "cxl")
+"""What leaves device memory: nothing, optimizer state to the host, parameters too, or both to local drives, or to CXL
+memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,7 @@ from ridgeline.training.profile import (
     profile,
     recipe,
 )
-from ridgeline.training.setup import Host, Setup
+from ridgeline.training.setup import Setup, host_of
 from ridgeline.training.step import TrainingStep, step_power_w, train_step
 from ridgeline.training.update import update_of
 from ridgeline.training.work import Work, work_of
@@ -50,6 +50,7 @@ T = TypeVar("T")
 TEXTS = (
     "model",
     "chip",
+    "node",
     "precision",
     "framework",
     "framework_version",
@@ -109,7 +110,7 @@ class Catalogue:
 
     model: Callable[[str], Model]
     chip: Callable[[str], Chip]
-    node: Callable[[Chip], Node]
+    node: Callable[[Chip, str], Node]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class Group:
 
 def bundled() -> Catalogue:
     """Models, chips and nodes as they are bundled."""
-    return Catalogue(model=workloads.model, chip=hardware.chip, node=hardware.default_node)
+    return Catalogue(model=workloads.model, chip=hardware.chip, node=hardware.home)
 
 
 def predict_training(
@@ -206,7 +207,7 @@ def prepare(cases: Cases, problems: Problems, catalogue: Catalogue) -> list[Grou
     profiles, profile_of = _resolved(cases.labels("framework"), profile, problems)
     recipes, recipe_of = _resolved(cases.labels("precision"), recipe, problems)
     chips, chip_of = _resolved(cases.labels("chip"), catalogue.chip, problems, required="chip")
-    nodes = [catalogue.node(chip) for chip in chips]
+    chips, nodes, chip_of = _homes(cases, chips, chip_of, catalogue, problems)
     layout = layout_of(cases, profiles, profile_of, problems)
     unstated = unstated_recompute(cases.labels("recompute"))
     kinds, models, model_of = _models(cases, problems, catalogue)
@@ -251,15 +252,37 @@ def _learning(cases: Cases, rows: Rows, work: Work, problems: Problems) -> Colum
     return np.asarray(np.nan_to_num(share, nan=1.0))
 
 
+def _homes(
+    cases: Cases, chips: Sequence[Chip], chip_of: NDArray[np.int32], catalogue: Catalogue, problems: Problems
+) -> tuple[list[Chip], list[Node], NDArray[np.int32]]:
+    """Distinct pairs of a chip and its node, and which of them each row has (-1: none)."""
+    labels = cases.labels("node")
+    code = chip_of.astype(np.int64) * max(len(labels.values), 1) + labels.codes
+    homes: list[tuple[Chip, Node]] = []
+    found = np.full(cases.rows, -1, dtype=np.int32)
+    for pair in np.unique(code[chip_of >= 0]).tolist():
+        rows = (code == pair) & (chip_of >= 0)
+        place, text = divmod(pair, max(len(labels.values), 1))
+        try:
+            homes.append((chips[place], catalogue.node(chips[place], labels.values[text])))
+        except RidgelineError as error:
+            problems.flag(rows, error)
+            continue
+        found[rows] = len(homes) - 1
+    return [chip for chip, _ in homes], [node for _, node in homes], found
+
+
 def _check_host(layout: Layout, setup: Setup, problems: Problems, rows: Rows) -> None:
     """Flag rows that offload to a host or drives whose rates the catalogue does not know."""
     offload = np.asarray(layout.offload)
     fix = "offload nothing, or name a chip whose node has it (`ridgeline catalogue nodes`)"
-    for kind, rate, what in (
-        (OFFLOADS.index("params"), setup.host.host_bytes_per_s, "link to its host"),
-        (OFFLOADS.index("nvme"), setup.host.nvme_bytes_per_s, "drives"),
+    host = setup.host
+    for where, rate, what in (
+        (offload >= OFFLOADS.index("params"), host.host_bytes_per_s, "link to its host"),
+        (offload == OFFLOADS.index("nvme"), host.nvme_bytes_per_s, "drives"),
+        (offload == OFFLOADS.index("cxl"), host.cxl_bytes_per_s, "CXL memory"),
     ):
-        unknown = (offload >= kind) & (np.broadcast_to(np.asarray(rate, float), rows.shape) <= 0)
+        unknown = where & (np.broadcast_to(np.asarray(rate, float), rows.shape) <= 0)
         problems.flag(rows[unknown], f"offload needs the rate of the chip's {what}, which is not known; {fix}")
 
 
@@ -269,17 +292,13 @@ def _setup(
     used = index.astype(np.intp)
     pairs = zip(chips, nodes, strict=True)
     machines = [Machine(name=chip.name, chip=chip, count=1, levels=(), node=node) for chip, node in pairs]
-    hosts, drives = [m.host_tier() for m in machines], [m.nvme_tier() for m in machines]
     return Setup(
         chips=ChipColumns(tuple(chips), used),
         links=links_of(nodes, used),
         profile=framework,
         recipe=precision,
         coefficients=coefficients(),
-        host=Host(
-            host_bytes_per_s=np.array([tier.bandwidth_bytes_per_s if tier else 0.0 for tier in hosts])[used],
-            nvme_bytes_per_s=np.array([tier.bandwidth_bytes_per_s if tier else 0.0 for tier in drives])[used],
-        ),
+        host=host_of(machines, used),
     )
 
 

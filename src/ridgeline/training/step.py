@@ -93,7 +93,7 @@ class TrainingStep:
         return np.asarray(np.argmax(np.stack(list(self.terms.values())), axis=0), dtype=np.int32)
 
 
-OFFLOAD_PARAMS, OFFLOAD_NVME = OFFLOADS.index("params"), OFFLOADS.index("nvme")
+OFFLOAD_PARAMS, OFFLOAD_NVME, OFFLOAD_CXL = (OFFLOADS.index(name) for name in ("params", "nvme", "cxl"))
 
 COMMUNICATION = ("tensor_parallel", "expert_parallel", "context_parallel", "fsdp", "data_parallel", "pipeline_transfer")
 """Terms that are waiting for links."""
@@ -243,26 +243,40 @@ def _step_terms(work: Work, layout: Layout, setup: Setup, busy: Dim) -> dict[str
 
 
 def _optimizer_s(updated: Dim, layout: Layout, setup: Setup, bandwidth: Value) -> Dim:
-    """Adam reads and writes its state on the device, or the host does; drives carry state in and out besides."""
+    """Adam reads and writes its state on the device, or the host does; drives carry state in and out besides, while CXL
+    memory is read and written as the host goes: it waits for the slower of the two.
+    """
     c = setup.coefficients
     on_device = c.of("optimizer_bytes") * updated / bandwidth
     on_host = c.of("host_adam_s") * updated
-    drives = np.asarray(setup.host.nvme_bytes_per_s, float)
-    carried = 24.0 * updated / np.where(drives > 0, drives, np.nan)
+    drives, expander = _known(setup.host.nvme_bytes_per_s), _known(setup.host.cxl_bytes_per_s)
     offload = np.asarray(layout.offload)
-    return np.where(offload > 0, on_host + np.where(offload == OFFLOAD_NVME, carried, 0.0), on_device)
+    away = np.where(offload == OFFLOAD_NVME, on_host + STATE_TRAFFIC_BYTES * updated / drives, on_host)
+    away = np.where(offload == OFFLOAD_CXL, np.maximum(on_host, STATE_TRAFFIC_BYTES * updated / expander), away)
+    return np.where(offload > 0, away, on_device)
+
+
+STATE_TRAFFIC_BYTES = 24.0
+"""Per parameter and update: master weights and two moments in 32 bits, read and written."""
+
+
+def _known(rate: Dim) -> Column:
+    value = np.asarray(rate, float)
+    return np.where(value > 0, value, np.nan)
 
 
 def _offload_s(work: Work, layout: Layout, setup: Setup, busy: Dim) -> Dim:
     """Weights that live on the host, or on drives, come in for each forward and backward pass: what prefetching does
     not hide behind the compute (ZeRO-Infinity, arXiv 2104.07857, section 6.2).
     """
-    port, drives = (np.asarray(rate, float) for rate in (setup.host.host_bytes_per_s, setup.host.nvme_bytes_per_s))
+    host = setup.host
+    port, drives, expander = (_known(r) for r in (host.host_bytes_per_s, host.nvme_bytes_per_s, host.cxl_bytes_per_s))
     held = work.weights / (layout.tp * layout.pp * layout.ep) / layout.sharding_ranks
     moved = 2.0 * VALUE_BYTES * held * layout.micro_batches
     offload = np.asarray(layout.offload)
     slowest = np.where(offload == OFFLOAD_NVME, np.minimum(port, drives), port)
-    crossing = moved / np.where(slowest > 0, slowest, np.nan)
+    slowest = np.where(offload == OFFLOAD_CXL, np.minimum(port, expander), slowest)
+    crossing = moved / slowest
     return np.where(offload >= OFFLOAD_PARAMS, np.maximum(crossing - busy, 0.0), 0.0)
 
 
