@@ -230,6 +230,7 @@ TRAINING: tuple[Column, ...] = (
     ),
     _text("chip", "chip of the catalogue", None, aliases=("gpu",)),
     _text("node", "node of the catalogue that holds the chips, or a file of one's own; empty: the chip's default node"),
+    _text("network", "between nodes: fat-tree or rail, 2:1, hashed or sprayed, scattered; empty: ports in full"),
     _count("chips", "chips of the whole run", None, aliases=("n_gpus",)),
     _count("seq", "tokens per sequence; networks over images have none", 0, lowest=0),
     _count("resolution", "pixels along one side of images; 0: the network's own", 0, lowest=0),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from ridgeline.hardware.machine import machine
 from ridgeline.hardware.topology import Machine
 from ridgeline.search.layouts import Found, Space, legal_layouts, search_layouts, steps_of
 from ridgeline.search.pareto import front
+from ridgeline.training.fabric import shared
 from ridgeline.training.layout import CONTEXTS, OFFLOADS, Layout
 from ridgeline.training.links import links_of
 from ridgeline.training.profile import coefficients, profile, recipe
@@ -131,6 +132,7 @@ def plan_training(
     chips: Sequence[int] = (),
     space: Space | None = None,
     shown: int = SHOWN,
+    network: str = "",
 ) -> TrainingPlan:
     """Search all layouts of a space for the fastest that fit, and the Pareto front of time and money over chip counts.
 
@@ -145,6 +147,7 @@ def plan_training(
         chips:        numbers of chips to try besides all of `on`.
         space:        what a layout may choose (search.layouts.Space).
         shown:        most layouts of `best`.
+        network:      between nodes, as of `predict training`.
     Raises: UnknownNameError, UnitError: as `predict`. DomainError: sizes that cannot be. NothingFitsError: no layout
         fits; says what the smallest would need.
 
@@ -161,12 +164,15 @@ def plan_training(
     setup, work = _setup(whole, framework, precision), work_of(_model(model), float(seq))
     chosen = space or Space()
     ask = {"seq": seq, "global_batch": global_batch}
-    found = {n: _search(work, setup, n, chosen, seq, global_batch, shown) for n in counts}
+    on_fabric = {n: _on_fabric(setup, whole, network, n) for n in counts}
+    found = {n: _search(work, on_fabric[n], n, chosen, seq, global_batch, shown) for n in counts}
     fixed: dict[str, float | str] = {**ask, "precision": setup.recipe.name, "framework": setup.profile.name}
     fixed |= {"model": model if isinstance(model, str) else model.name, "chip": whole.chip.name}
     if whole.node is not None and whole.node.name != default_node(whole.chip).name:
         fixed["node"] = whole.node.name
-    choices = {n: _choices(work, setup, found[n], n, fixed, total, whole, shown) for n in counts}
+    if network:
+        fixed["network"] = network
+    choices = {n: _choices(work, on_fabric[n], found[n], n, fixed, total, whole, shown) for n in counts}
     if not any(choices.values()):
         raise _nothing_fits(work, setup, whole.count, chosen, seq, global_batch)
     return TrainingPlan(
@@ -200,6 +206,14 @@ def _setup(whole: Machine, framework: str, precision: str) -> Setup:
         coefficients=coefficients(),
         host=host_of([whole]),
     )
+
+
+def _on_fabric(setup: Setup, whole: Machine, network: str, chips: int) -> Setup:
+    """The set-up of a job of so many chips, with what the fabric leaves of the rates between nodes."""
+    if not network:
+        return setup
+    nodes = np.array([chips / whole.node_chips]), np.array([float(whole.node_chips)])
+    return replace(setup, links=shared(setup.links, [network], np.zeros(1, dtype=np.intp), *nodes))
 
 
 def _search(work: Work, setup: Setup, chips: int, space: Space, seq: int, global_batch: int, shown: int) -> Found:

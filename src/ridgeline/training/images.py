@@ -31,7 +31,10 @@ Column = NDArray[np.float64]
 DEGREES = ("tp", "pp", "cp", "ep", "vp", "shard")
 """Ways of parallelism that these networks are not cut by."""
 
-SWITCHES = ("offload", "lora", "captured", "schedule", "context", "zero_options", "zero", "sequence_parallel", "flash")
+SWITCHES = (
+    *("network", "offload", "lora", "captured", "schedule", "context", "zero_options", "zero"),
+    *("sequence_parallel", "flash"),
+)
 """Columns that say nothing about these networks."""
 
 RESULTS = (

@@ -17,6 +17,7 @@ from ridgeline.hardware import catalogue as hardware
 from ridgeline.hardware.chip import Chip, ChipColumns
 from ridgeline.hardware.topology import Machine, Node
 from ridgeline.training import numbers as plain
+from ridgeline.training.fabric import fabric_of, shared
 from ridgeline.training.habits import (
     experts_spread,
     interleaved,
@@ -65,6 +66,7 @@ TEXTS = (
     "context",
     "zero_options",
     "trained",
+    "network",
 )
 NUMBERS = (
     *plain.COLUMNS,
@@ -228,6 +230,7 @@ def prepare(cases: Cases, problems: Problems, catalogue: Catalogue) -> list[Grou
             work = work_of(_model(cases, rows, kind, models, model_of), part.seq)
         if kept.any():
             setup = _setup(chips, nodes, chip_of[rows], profiles[p], recipes[r])
+            setup = _on_fabric(setup, cases.labels("network"), rows, part, [nodes[i] for i in chip_of[rows]], problems)
             _check_host(part, setup, problems, rows)
             part = recomputed_as_needed(part, work, setup, unstated[rows])
             prepared.append(Group(rows, work, part, setup))
@@ -270,6 +273,25 @@ def _homes(
             continue
         found[rows] = len(homes) - 1
     return [chip for chip, _ in homes], [node for _, node in homes], found
+
+
+def _on_fabric(
+    setup: Setup, labels: Labels, rows: Rows, layout: Layout, nodes: Sequence[Node], problems: Problems
+) -> Setup:
+    """The set-up with what the rows' fabrics leave of the rates between nodes."""
+    codes = labels.codes[rows].astype(np.intp)
+    words = list(labels.values)
+    for code in np.unique(codes).tolist():
+        try:
+            fabric_of(words[code])
+        except RidgelineError as error:
+            problems.flag(rows[codes == code], error)
+            words[code] = ""
+    if not any(words):
+        return setup
+    chips = np.array([float(node.chips) for node in nodes])
+    count = np.broadcast_to(np.asarray(layout.chips, float), rows.shape) / chips
+    return replace(setup, links=shared(setup.links, words, codes, count, chips))
 
 
 def _check_host(layout: Layout, setup: Setup, problems: Problems, rows: Rows) -> None:

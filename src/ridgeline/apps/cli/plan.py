@@ -48,6 +48,7 @@ TRAINED: tuple[Column, ...] = (
     Column(name="tokens", kind=TEXT, doc='--train: of the whole run ("15T"), for its days and its money', default=""),
     Column(name="precision", kind=TEXT, doc="--train: bf16, fp8, mxfp8, nvfp4, ...; bf16 unless said", default=""),
     Column(name="framework", kind=TEXT, doc="--train: whose training stack", default=""),
+    Column(name="network", kind=TEXT, doc='--train: between nodes: "fat-tree 2:1"; in full unless said', default=""),
     Column(name="chips", kind=TEXT, doc='--train: numbers of chips to try besides all: "64, 128"', default=""),
     Column(name="choices", kind=TEXT, doc="--train: usual layouts, or all", choices=("usual", "all"), default=""),
 )
@@ -120,6 +121,7 @@ def _train(asked: dict[str, Any], own: dict[str, Any]) -> None:
         chips=[int(units.parse(word, "count", at="--chips", bare_ok=True)) for word in counts],
         space=Space.everything() if chosen == "all" else None,
         shown=own["top"],
+        network=str(asked.get("network", "")),
     )
     took_s = time.perf_counter() - start
     if own["json"]:
@@ -136,7 +138,7 @@ def _update(asked: dict[str, Any], own: dict[str, Any]) -> None:
     from ridgeline.api.plan_update import plan_update
     from ridgeline.core import units
 
-    lost = [_flag(name) for name in ("tokens", "chips", "choices") if name in asked]
+    lost = [_flag(name) for name in ("tokens", "chips", "choices", "network") if name in asked]
     if lost:
         raise typer.BadParameter("these do not belong to a network over images", param_hint=", ".join(lost))
     if "on" not in asked:
