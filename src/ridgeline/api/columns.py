@@ -233,6 +233,8 @@ TRAINING: tuple[Column, ...] = (
     _text("network", "between nodes: fat-tree or rail, 2:1, hashed or sprayed, scattered; empty: ports in full"),
     _count("chips", "chips of the whole run", None, aliases=("n_gpus",)),
     _count("seq", "tokens per sequence; networks over images have none", 0, lowest=0),
+    _text("lengths", 'law of the tokens of documents: "lognormal(mean=2k, sigma=1)"; empty: all have seq'),
+    _text("batches", "of unequal documents: packed into rows (usual), padded to rows, or adaptive: ranks for each"),
     _count("resolution", "pixels along one side of images; 0: the network's own", 0, lowest=0),
     *(
         _count(name, f"{doc}; 0: the framework's habit", 0, lowest=0)

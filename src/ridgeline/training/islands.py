@@ -16,7 +16,7 @@ from ridgeline.training.graph import Schedule
 from ridgeline.training.layout import Layout
 from ridgeline.training.schedules import Times, pipeline
 from ridgeline.training.setup import VALUE_BYTES, Setup
-from ridgeline.training.step import train_step
+from ridgeline.training.step import ONCE, train_step
 from ridgeline.training.work import Work
 
 
@@ -108,7 +108,3 @@ def island_step(work: Work, layout: Layout, islands: Sequence[Island], *, even: 
         transfer_s=hop,
     )
     return IslandStep(held, pipeline("1f1b", stages, micro_batches, times), gradients)
-
-
-ONCE = ("bubble", "data_parallel", "optimizer", "offload", "pipeline_transfer")
-"""Terms of a step that are not work of its micro-batches."""

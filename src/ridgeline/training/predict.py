@@ -10,13 +10,14 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ridgeline.core.cases import Cases, Problems, Rows, groups
+from ridgeline.core.cases import Cases, Problems, Resolved, Rows, groups
 from ridgeline.core.errors import RidgelineError, UnknownNameError
 from ridgeline.core.tables import Labels, encode
 from ridgeline.hardware import catalogue as hardware
 from ridgeline.hardware.chip import Chip, ChipColumns
 from ridgeline.hardware.topology import Machine, Node
 from ridgeline.training import numbers as plain
+from ridgeline.training.batches import Mix, mix_of, over_documents
 from ridgeline.training.fabric import fabric_of, shared
 from ridgeline.training.habits import (
     experts_spread,
@@ -67,6 +68,8 @@ TEXTS = (
     "zero_options",
     "trained",
     "network",
+    "lengths",
+    "batches",
 )
 NUMBERS = (
     *plain.COLUMNS,
@@ -153,8 +156,10 @@ def predict_training(
     bound, regime = (np.full(cases.rows, -1, dtype=np.int32) for _ in range(2))
     names: tuple[str, ...] = ()
     fitted = coefficients()
+    mixes = Resolved(problems, cases, ("lengths", "batches"), mix_of)
     for group in prepare(cases, problems, resolved):
         step = group.step().at_speed(np.nan_to_num(stated(cases, "stack_share")[group.rows], nan=1.0))
+        step = _batched(step, group, mixes, problems)
         for name, value in _results(step, group.setup).items():
             found[name][group.rows] = value
         names, bound[group.rows] = tuple(step.terms), step.bound_index()
@@ -164,6 +169,20 @@ def predict_training(
         column[bad] = np.nan
     bound[bad] = regime[bad] = -1
     return {**found, "bound": Labels(bound, names), "regime": Labels(regime, REGIMES)}
+
+
+def _batched(step: TrainingStep, group: Group, mixes: Resolved[Mix | None], problems: Problems) -> TrainingStep:
+    """The step over documents, of the rows that say which; what cannot be batched is a problem of its row."""
+    if not any(mixes.values):
+        return over_documents(step, group.work, group.layout, group.setup.links, ())
+    wanted = [mixes.values[place] for place in mixes.of[group.rows].tolist()]
+    for place in [place for place, mix in enumerate(wanted) if mix is not None and mix.way == "adaptive"]:
+        ranks = int(np.broadcast_to(np.asarray(group.layout.dp * group.layout.cp, float), group.rows.shape)[place])
+        if ranks & (ranks - 1):
+            message = f"adaptive batches need dp x cp to be a power of two, not {ranks}"
+            problems.flag(group.rows[place : place + 1], message)
+            wanted[place] = None
+    return over_documents(step, group.work, group.layout, group.setup.links, wanted)
 
 
 def _images(cases: Cases, catalogue: Catalogue) -> NDArray[np.bool_]:

@@ -98,6 +98,9 @@ OFFLOAD_PARAMS, OFFLOAD_NVME, OFFLOAD_CXL = (OFFLOADS.index(name) for name in ("
 COMMUNICATION = ("tensor_parallel", "expert_parallel", "context_parallel", "fsdp", "data_parallel", "pipeline_transfer")
 """Terms that are waiting for links."""
 
+ONCE = ("bubble", "data_parallel", "optimizer", "offload", "pipeline_transfer")
+"""Terms that are not work of micro-batches."""
+
 
 def train_step(work: Work, layout: Layout, setup: Setup) -> TrainingStep:
     """Predict one step of every layout.
