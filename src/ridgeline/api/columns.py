@@ -230,6 +230,8 @@ TRAINING: tuple[Column, ...] = (
     ),
     _text("chip", "chip of the catalogue", None, aliases=("gpu",)),
     _text("node", "node of the catalogue that holds the chips, or a file of one's own; empty: the chip's default node"),
+    _text("islands", 'unlike machines with a pipeline over them: "16x h100-sxm + 32x a100-80gb-sxm"'),
+    _text("between", 'link of a chip to the next island: "12.5 GB/s" or "1 GB/s, 30 ms"; empty: the slower network'),
     _text("network", "between nodes: fat-tree or rail, 2:1, hashed or sprayed, scattered; empty: ports in full"),
     _count("chips", "chips of the whole run", None, aliases=("n_gpus",)),
     _count("seq", "tokens per sequence; networks over images have none", 0, lowest=0),

@@ -33,7 +33,7 @@ DEGREES = ("tp", "pp", "cp", "ep", "vp", "shard")
 
 SWITCHES = (
     *("network", "offload", "lora", "captured", "schedule", "context", "zero_options", "zero"),
-    *("sequence_parallel", "flash", "lengths", "batches"),
+    *("sequence_parallel", "flash", "lengths", "batches", "islands", "between"),
 )
 """Columns that say nothing about these networks."""
 
