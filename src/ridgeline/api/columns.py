@@ -281,6 +281,7 @@ TRAINING_RUNS: tuple[Column, ...] = (
     _text("interval", "work between checkpoints; empty: the optimum"),
     _text("storage", 'of the store: "2 TB/s"; empty: a published one'),
     _count("spares", "nodes that wait", 0, lowest=0),
+    _text("short", "without a spare: wait for the node, or shrink to those that are left", "wait"),
     _text("mtbf", 'of one chip with its share of everything else: "50000 h"; empty: published rates by part'),
     _text("repair", "until a failed node is back; empty: a day"),
     _text("detect", "until a failure is noticed; empty: 10 minutes"),
