@@ -23,9 +23,7 @@ def _steps(name: str, assumed: Mapping[str, float]) -> list[float]:
     host = Host(host_bytes_per_s=assumed["link to the host"])
     setup, batch = setup_on("4x h100-sxm", framework="deepspeed", host=host), assumed["sequences per chip"]
     layout = Layout(chips=4.0, seq=2048.0, global_batch=4.0 * batch, micro_batch=batch, dp=4.0, zero=3.0)
-    # Rooms are not asked for: what is moved is given.
-    room = {"device_bytes": math.inf, "host_bytes": math.inf}
-    chain = chain_of(work_of(model(name), 2048.0), layout, setup, **room)
+    chain = chain_of(work_of(model(name), 2048.0), layout, setup, device_bytes=math.inf)
     chain = replace(chain, host_update_s=chain.host_update_s * assumed["time of host updates"])
     moved = Moves(state=HOST, redone_frac=1.0, overlapped=False)
     return [laid_out(chain, replace(moved, device_updates_frac=share)).makespan_s for share in SHARES]

@@ -27,11 +27,22 @@ def tensor_parallel_s(work: Work, layout: Layout, setup: Setup, share: Dim) -> D
 
 
 def expert_parallel_s(work: Work, layout: Layout, setup: Setup, sharded: Dim) -> Dim:
-    """Dispatch and combine, forward and backward: inside the link domain at its rate, beyond it at the network's."""
+    """Dispatch and combine, forward and backward: inside the link domain at its rate, beyond it at the network's.
+
+    With virtual stages a framework may run the exchange of one micro-batch beside the compute of the next (combined
+    1F1B); then only a share of it is waited for.
+    """
     c = setup.coefficients
     sent = 2.0 * layout.passes(1.0) * work.routed_values * sharded * VALUE_BYTES
     inside, outside = setup.links.exchange_s(layout.ep, 1.0, sent, work.expert_copies)
-    return np.maximum(inside / c.of("exchange_inside"), outside / c.of("exchange_outside"))
+    whole = np.maximum(inside / c.of("exchange_inside"), outside / c.of("exchange_outside"))
+    return np.asarray(whole * waited_share(layout, setup))
+
+
+def waited_share(layout: Layout, setup: Setup) -> Column:
+    """Share of the waits of a mixture that remains where another micro-batch computes meanwhile."""
+    hidden = setup.profile.overlaps_exchange & (np.asarray(layout.vp) > 1) & (np.asarray(layout.redone_layers) < 1)
+    return np.where(hidden, setup.coefficients.of("exchange_overlapped"), 1.0)
 
 
 def context_parallel_s(work: Work, layout: Layout, setup: Setup, sharded: Dim) -> Dim:

@@ -23,6 +23,7 @@ from ridgeline.training.communication import (
     gradients_s,
     pipeline_transfer_s,
     tensor_parallel_s,
+    waited_share,
 )
 from ridgeline.training.layout import OFFLOADS, Layout
 from ridgeline.training.memory import Memory
@@ -226,7 +227,8 @@ def _expert_overhead_s(work: Work, layout: Layout, setup: Setup) -> Dim:
     local = work.expert_count / layout.ep
     per_layer = c.of("mixture_s", setup.profile.coefficients) + c.of("local_expert_s") * local
     captured = np.where(np.asarray(layout.captured) > 0, c.of("captured_frac"), 1.0)
-    return per_layer * work.mixtures * stage_share(work, layout) * captured * layout.passes(2.0) / 3.0
+    waited = waited_share(layout, setup)
+    return per_layer * work.mixtures * stage_share(work, layout) * captured * waited * layout.passes(2.0) / 3.0
 
 
 def _step_terms(work: Work, layout: Layout, setup: Setup, busy: Dim) -> dict[str, Dim]:
