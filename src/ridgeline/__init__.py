@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ridgeline.api.plan import Planned, plan
     from ridgeline.api.plan_offload import OffloadPlan, plan_offload
     from ridgeline.api.plan_training import TrainingPlan, plan_training
+    from ridgeline.api.plan_update import UpdatePlan, plan_update
     from ridgeline.api.power_row import PlayedRow, power_row
     from ridgeline.api.predict import Prediction, predict
     from ridgeline.api.query import query
@@ -62,6 +63,7 @@ __all__ = [
     "Swept",
     "Traffic",
     "TrainingPlan",
+    "UpdatePlan",
     "audit",
     "budget_training",
     "calibrate_training",
@@ -80,6 +82,7 @@ __all__ = [
     "plan",
     "plan_offload",
     "plan_training",
+    "plan_update",
     "power_row",
     "predict",
     "predict_table",

@@ -33,6 +33,14 @@ def test_eight_billion_parameters_train_on_one_card_with_their_state_elsewhere()
     assert plan.to_dict()["results"]["step_s"] == plan.step_s
 
 
+def test_cxl_memory_takes_what_the_host_has_no_room_for() -> None:
+    little = ASK | {"host_memory": "16 GiB"}
+    drives = rl.plan_offload("meta-llama/Llama-3.1-8B", **little)
+    memory = rl.plan_offload("meta-llama/Llama-3.1-8B", **little, cxl_memory="256 GiB", cxl="36 GB/s")
+    assert "cxl" in (memory.moves.state, memory.moves.weights) and memory.step_s < drives.step_s
+    assert memory.host_bytes <= 16 * 2**30
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ridgeline.core.errors import DomainError
 from ridgeline.training.offload import (
     CPU,
+    CXL,
     DEVICE,
     DRIVE,
     GPU,
@@ -19,6 +20,7 @@ from ridgeline.training.offload import (
     Chain,
     Moves,
     best,
+    cxl_need_bytes,
     device_need_bytes,
     host_need_bytes,
     laid_out,
@@ -118,6 +120,29 @@ def test_the_search_leaves_alone_what_fits_and_moves_what_does_not() -> None:
     assert {GPU, CPU, DRIVE} <= set(drives.schedule.resources)
 
 
+def test_state_in_cxl_memory_is_state_on_drives_that_need_no_room_in_the_host() -> None:
+    expanded = replace(CHAIN, cxl_bytes_per_s=CHAIN.drive_bytes_per_s, cxl_bytes=1e9)
+    for moves in (Moves(state=NVME), Moves(weights=NVME, state=NVME), Moves(swapped_frac=0.5, swap_to=NVME)):
+        there = replace(
+            moves,
+            weights=CXL if moves.weights == NVME else moves.weights,
+            state=CXL if moves.state == NVME else moves.state,
+            swap_to=CXL if moves.swap_to == NVME else moves.swap_to,
+        )
+        assert laid_out(expanded, there).makespan_s == pytest.approx(laid_out(CHAIN, moves).makespan_s)
+        assert host_need_bytes(expanded, there) == 0.0 < cxl_need_bytes(expanded, there)
+        assert device_need_bytes(expanded, there) == device_need_bytes(CHAIN, moves)
+
+
+def test_cxl_memory_is_used_where_it_is_and_as_far_as_it_has_room() -> None:
+    tight = replace(CHAIN, device_bytes=200.0, host_bytes=500.0)
+    expanded = replace(tight, cxl_bytes_per_s=10 * CHAIN.drive_bytes_per_s, cxl_bytes=1e9)
+    assert best(expanded).schedule.makespan_s < best(tight).schedule.makespan_s
+    assert CXL in (best(expanded).moves.state, best(expanded).moves.weights)
+    full = best(replace(expanded, cxl_bytes=1.0))
+    assert full.schedule.makespan_s == best(tight).schedule.makespan_s
+
+
 def test_what_cannot_be_moved_is_said() -> None:
     with pytest.raises(DomainError, match="the leanest needs"):
         best(replace(CHAIN, device_bytes=10.0))
@@ -125,7 +150,7 @@ def test_what_cannot_be_moved_is_said() -> None:
         laid_out(replace(CHAIN, drive_bytes_per_s=0.0), Moves(state=NVME))
     with pytest.raises(DomainError, match="together too"):
         Moves(swapped_frac=0.75, redone_frac=0.5)
-    with pytest.raises(DomainError, match="device, host and nvme"):
+    with pytest.raises(DomainError, match="device, host, nvme and cxl"):
         Moves(weights="moon")
     with pytest.raises(DomainError, match="the rate of the host's link"):
         replace(CHAIN, link_bytes_per_s=0.0)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import ridgeline as rl
 from ridgeline.api.intake import intake, wanted
 from ridgeline.core.errors import UnknownNameError
 from ridgeline.core.tables import Labels, from_mapping
 from ridgeline.hardware import catalogue as hardware
+from ridgeline.hardware import index
 from ridgeline.training import RESULTS, Catalogue, predict_training
 from ridgeline.workloads.model import Block, FeedForward, GroupedQuery, MixtureOfExperts, Model
 
@@ -55,7 +58,7 @@ def named(name: str) -> Model:
     return NAMED[name]
 
 
-CATALOGUE = Catalogue(model=named, chip=hardware.chip, node=hardware.default_node)
+CATALOGUE = Catalogue(model=named, chip=hardware.chip, node=hardware.home)
 
 GOOD: dict[str, Any] = {
     "model": "dense",
@@ -248,3 +251,27 @@ def test_an_empty_table_is_no_error() -> None:
     cases, problems = intake("training", from_mapping({"model": [], "chip": []}, columns=wanted("training")))
     found = predict_training(cases, problems, CATALOGUE)
     assert all(len(value) == 0 for value in found.values())
+
+
+def test_offload_to_cxl_memory_is_bound_by_the_slower_of_its_link_and_the_host() -> None:
+    case = {"model": "meta-llama/Llama-3.1-8B", "on": "1x dgx-h100-cxl", "seq": 4096, "global_batch": 64, "zero": 3}
+    step = {o: rl.predict("training", micro_batch=1, offload=o, **case).step_s for o in ("params", "cxl", "nvme")}
+    # 36 GB/s per chip feed Adam faster than the host runs it, so CXL memory is as good as the host's own here.
+    assert step["params"] == step["cxl"] < step["nvme"]
+    with pytest.raises(rl.RidgelineError, match="CXL memory, which is not known"):
+        rl.predict("training", offload="cxl", **case | {"on": "8x h100-sxm"})
+
+
+def test_a_node_of_ones_own_changes_the_links(tmp_path: Path) -> None:
+    text = (Path(index.ROOT) / "nodes" / "dgx-h100.yaml").read_text()
+    slow = tmp_path / "slow.yaml"
+    slow.write_text(
+        text.replace("bandwidth: {value: 50 GB/s, source: dgxh100", "bandwidth: {value: 5 GB/s, source: dgxh100")
+    )
+    case = {"model": "meta-llama/Llama-3.1-8B", "chip": "h100-sxm", "chips": 64, "seq": 4096, "global_batch": 64}
+    usual, named, own = (
+        rl.predict("training", node=node, zero=3, micro_batch=1, **case) for node in ("", "dgx-h100", str(slow))
+    )
+    assert usual.step_s == named.step_s < own.step_s
+    with pytest.raises(rl.RidgelineError, match="holds"):
+        rl.predict("training", node="dgx-a100", **case)

@@ -202,3 +202,49 @@ def test_a_run_is_drawn_without_gaps(tmp_path: Path) -> None:
 def test_what_cannot_be_simulated_is_said(change: dict[str, Any], error: type[Exception], told: str) -> None:
     with pytest.raises(error, match=told):
         rl.simulate_training(**RUN | change)
+
+
+SHORT = replace(
+    JOB,
+    chips=80,
+    work_s=20 * DAY,
+    checkpoint=replace(EVERY, reshape_s=60.0),
+    reliability=replace(PLAIN, parts=(Part(name="chip", mtbf_chip_s=5000 * HOUR, needs_node=True),), repair_s=2 * DAY),
+)
+
+
+def test_a_job_that_shrinks_loses_the_share_of_its_missing_nodes_and_not_all_of_its_time() -> None:
+    waits, shrinks = SHORT, replace(SHORT, shrinks=True)
+    waiting, shrunk = walls(waits, 20).mean(), walls(shrinks, 20).mean()
+    assert SHORT.work_s < shrunk < waiting
+    played = play_run(shrinks, 3)
+    assert played.spent_s["reshape"] > 0 and sum(played.spent_s.values()) == pytest.approx(played.wall_s)
+    # A failure takes a tenth of the speed away for two days.
+    failures = sum(played.failures.values())
+    assert played.wall_s - SHORT.work_s < failures * (0.1 * 2 * DAY * 1.3 + 2 * HOUR)
+
+
+def test_with_spare_nodes_a_job_never_shrinks_and_the_last_node_is_waited_for() -> None:
+    many = replace(SHORT, spares=50)
+    assert play_run(replace(many, shrinks=True), 1).wall_s == play_run(many, 1).wall_s
+    single = replace(SHORT, chips=8, work_s=5 * DAY)
+    assert play_run(replace(single, shrinks=True), 1).wall_s == play_run(single, 1).wall_s
+
+
+def test_another_layout_takes_two_more_passes_over_the_state() -> None:
+    made = checkpoint_of(
+        "sync", state_bytes=1e12, chips=8, storage_bytes_per_s=1e11, host_bytes_per_s=0.0, window_s=1.0, mtbf_s=DAY
+    )
+    assert (made.load_s, made.reshape_s) == (10.0, 20.0)
+
+
+def test_a_run_is_accounted_whole() -> None:
+    asked = {"model": "meta-llama/Llama-3.1-8B", "on": "64x h100-sxm", "seq": 8192, "global_batch": 64, "runs": 3}
+    run = rl.simulate_training(**asked, tokens="10B", short="shrink", spares=1)
+    found = rl.impact(run, site="sweden")
+    assert found.job.chip_s == pytest.approx(72 * run.wall_s.value)
+    assert found.account.energy_j["chips"] == pytest.approx(run.energy_j)
+    assert sum(run.spent_j.values()) == pytest.approx(1.0)
+    assert found.metrics["chip_j_per_token"].value == pytest.approx(run.energy_j / 10e9)
+    with pytest.raises(UnknownNameError, match="short of a node"):
+        rl.simulate_training(**asked, tokens="10B", short="panic")

@@ -222,7 +222,7 @@ OPS = tuple(
 )
 
 TRAINING: tuple[Column, ...] = (
-    _text("model", "bundled model name, or a path to a config.json; or give the shape columns"),
+    _text("model", "bundled model or network over images, or a path to its file; or give the shape columns"),
     *(
         _count(name, doc, 0, lowest=0)
         for name, doc in (
@@ -239,8 +239,15 @@ TRAINING: tuple[Column, ...] = (
         )
     ),
     _text("chip", "chip of the catalogue", None, aliases=("gpu",)),
+    _text("node", "node of the catalogue that holds the chips, or a file of one's own; empty: the chip's default node"),
+    _text("islands", 'unlike machines with a pipeline over them: "16x h100-sxm + 32x a100-80gb-sxm"'),
+    _text("between", 'link of a chip to the next island: "12.5 GB/s" or "1 GB/s, 30 ms"; empty: the slower network'),
+    _text("network", "between nodes: fat-tree or rail, 2:1, hashed or sprayed, scattered; empty: ports in full"),
     _count("chips", "chips of the whole run", None, aliases=("n_gpus",)),
-    _count("seq", "tokens per sequence", None),
+    _count("seq", "tokens per sequence; networks over images have none", 0, lowest=0),
+    _text("lengths", 'law of the tokens of documents: "lognormal(mean=2k, sigma=1)"; empty: all have seq'),
+    _text("batches", "of unequal documents: packed into rows (usual), padded to rows, or adaptive: ranks for each"),
+    _count("resolution", "pixels along one side of images; 0: the network's own", 0, lowest=0),
     *(
         _count(name, f"{doc}; 0: the framework's habit", 0, lowest=0)
         for name, doc in (
@@ -258,9 +265,10 @@ TRAINING: tuple[Column, ...] = (
     _text("sequence_parallel", "whether norms are cut along the sequence (true, false)"),
     _text("zero", "ZeRO stage, 0 to 3, or fsdp", aliases=("zero_stage",)),
     _text("recompute", "activations computed again: none, selective, full, or modules"),
-    _text("offload", "what leaves device memory: none, optimizer, params or nvme"),
+    _text("offload", "what leaves device memory: none, optimizer, params, nvme or cxl"),
     _text("flash", "whether attention is fused (true, false)"),
     _text("lora", "whether only low-rank adapters are trained: true, false, or qlora (frozen weights in 4 bits)"),
+    _text("trained", 'layers that learn: all, head, "last 4"; of images also "biases 16" or "biases 16, 36 41:0.25"'),
     _text("captured", "whether the step is captured in a device graph (true, false)"),
     _text("schedule", "of the pipeline: 1f1b (interleaved with vp), gpipe, zero-bubble or dualpipe"),
     _text("context", "how context parallelism exchanges: ring, all-to-all or both"),
@@ -283,6 +291,7 @@ TRAINING_RUNS: tuple[Column, ...] = (
     _text("interval", "work between checkpoints; empty: the optimum"),
     _text("storage", 'of the store: "2 TB/s"; empty: a published one'),
     _count("spares", "nodes that wait", 0, lowest=0),
+    _text("short", "without a spare: wait for the node, or shrink to those that are left", "wait"),
     _text("mtbf", 'of one chip with its share of everything else: "50000 h"; empty: published rates by part'),
     _text("repair", "until a failed node is back; empty: a day"),
     _text("detect", "until a failure is noticed; empty: 10 minutes"),

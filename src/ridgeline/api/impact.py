@@ -14,6 +14,7 @@ import numpy as np
 from ridgeline.api.power_trace import PowerTrace, read_power
 from ridgeline.api.predict import Prediction
 from ridgeline.api.simulate import Simulated
+from ridgeline.api.simulate_training import SimulatedTraining
 from ridgeline.core import units
 from ridgeline.core.errors import DomainError, SpecError
 from ridgeline.hardware import catalogue
@@ -32,7 +33,7 @@ from ridgeline.impact.sheets import fact
 from ridgeline.serving.record.played import runs_kept
 from ridgeline.serving.record.series import edges_of, windows_of
 
-Source = Prediction | Simulated | PowerTrace
+Source = Prediction | Simulated | SimulatedTraining | PowerTrace
 
 WINDOWS, SHORT_WINDOW_S = 10_000, 300.0
 """Most windows of a run that meet the hours of a grid, and their width in shorter runs."""
@@ -166,8 +167,8 @@ def impact(
     """The account of a job at a site.
 
     Args:
-        source: a prediction (accounted per request, or per million tokens of training), a simulation (the whole run),
-            or a table of power over time; none if `energy` is given.
+        source: a prediction (accounted per request, or per million tokens of training), a simulation of serving or of
+            training (the whole run), or a table of power over time; none if `energy` is given.
         on: machines, as "8x h100-sxm"; needed with `energy` and tables of power.
         energy: of all chips, as "12 kWh".
         duration: that the energy took.
@@ -253,6 +254,8 @@ def job_of(
         return _of_prediction(source)
     if isinstance(source, Simulated):
         return _of_simulation(source)
+    if isinstance(source, SimulatedTraining):
+        return _of_training(source)
     if not on:
         raise SpecError("energy needs the machines that it went into", at="on", fix='as on="8x h100-sxm"')
     machines = machine(on, at="on")
@@ -335,6 +338,22 @@ def _of_simulation(run: Simulated) -> Job:
         unit="request",
         count=max(float(len(run.traffic)), 1.0),
         tokens=float(whole.energy_j / whole.energy_j_per_output_token) if whole.energy_j_per_output_token > 0 else 0.0,
+    )
+
+
+def _of_training(run: SimulatedTraining) -> Job:
+    """The whole run, spare nodes included, by the mean of the times that it was played."""
+    paid, lasting = run.job.chips + run.job.spares * run.job.node_chips, run.wall_s.value
+    told = f"{units.count(float(run.case['tokens']))} tokens of training {run.case['model']}"
+    return Job(
+        what=f"{told} on {run.job.chips:,}x {run.case['chip']}",
+        machine=machine(f"{paid}x {run.case['chip']}"),
+        chip_j=run.energy_j,
+        chip_s=paid * lasting,
+        duration_s=lasting,
+        unit="run",
+        tokens=float(run.case["tokens"]),
+        phases=dict(run.spent_j),
     )
 
 

@@ -10,6 +10,7 @@ from ridgeline.api.launch import LaunchFiles, Reading, launch_files, read_launch
 from ridgeline.api.plan import Planned, plan
 from ridgeline.api.plan_offload import OffloadPlan, plan_offload
 from ridgeline.api.plan_training import TrainingPlan, plan_training
+from ridgeline.api.plan_update import UpdatePlan, plan_update
 from ridgeline.api.power_row import PlayedRow, power_row
 from ridgeline.api.predict import Prediction, predict
 from ridgeline.api.query import query
@@ -50,6 +51,7 @@ __all__ = [
     "Swept",
     "Traffic",
     "TrainingPlan",
+    "UpdatePlan",
     "audit",
     "budget_training",
     "calibrate_training",
@@ -68,6 +70,7 @@ __all__ = [
     "plan",
     "plan_offload",
     "plan_training",
+    "plan_update",
     "power_row",
     "predict",
     "predict_table",

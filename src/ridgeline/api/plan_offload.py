@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from ridgeline.core import units
 from ridgeline.core.errors import DomainError
@@ -14,7 +17,7 @@ from ridgeline.training.layout import Layout
 from ridgeline.training.links import links_of
 from ridgeline.training.offload import Best, Chain, Moves, best, chain_of, device_need_bytes, host_need_bytes, laid_out
 from ridgeline.training.profile import coefficients, profile, recipe
-from ridgeline.training.setup import Host, Setup
+from ridgeline.training.setup import Host, Setup, host_of
 from ridgeline.training.work import work_of
 from ridgeline.workloads.catalogue import model as model_of
 from ridgeline.workloads.model import Model
@@ -69,6 +72,8 @@ def plan_offload(
     host_memory: float | str = 0.0,
     host_link: float | str = 0.0,
     drives: float | str = 0.0,
+    cxl_memory: float | str = 0.0,
+    cxl: float | str = 0.0,
 ) -> OffloadPlan:
     """Choose what leaves the chip, weights, state or activations, to where, and which updates come back to it.
 
@@ -82,6 +87,8 @@ def plan_offload(
         host_memory: per chip ("64 GiB"); 0: as the node of the catalogue has it, as the next two.
         host_link:   bytes/s to the host, each direction.
         drives:      bytes/s of all drives per chip.
+        cxl_memory:  per chip; 0: as the node has it.
+        cxl:         bytes/s of it per chip.
     Raises: UnknownNameError, UnitError; DomainError: nothing fits, or the host is not known.
 
     Example: `rl.plan_offload("meta-llama/Llama-3.1-8B", on="1x rtx-4090", seq=2048, batch=8, host_memory="256 GiB",
@@ -91,7 +98,9 @@ def plan_offload(
         if isinstance(value, bool) or value != int(value) or value < 1:
             raise DomainError(f"{name} is a whole number", at=name, got=value, fix="give a number from 1")
     whole = machine(on, at="on")
-    memory, host = _host(whole, host_memory, host_link, drives)
+    host = _host(whole, {"capacity_bytes": host_memory, "cxl_bytes": cxl_memory}, "byte", host_of([whole]))
+    rates = {"host_bytes_per_s": host_link, "nvme_bytes_per_s": drives, "cxl_bytes_per_s": cxl}
+    host = _host(whole, rates, "byte/s", host)
     if whole.node is None:
         raise DomainError("the machine has no node, so no links", at="on", got=whole.name, fix="name a node")
     setup = Setup(
@@ -107,7 +116,7 @@ def plan_offload(
     layout = Layout(
         chips=count, seq=float(seq), global_batch=batch * count, micro_batch=float(batch), dp=count, zero=3.0
     )
-    chain = chain_of(work, layout, setup, device_bytes=whole.chip.dram.capacity_bytes, host_bytes=memory)
+    chain = chain_of(work, layout, setup, device_bytes=whole.chip.dram.capacity_bytes)
     found = best(chain)
     step_s = found.schedule.makespan_s
     flops = float((work.flops * 3.0) * batch)
@@ -124,20 +133,11 @@ def plan_offload(
     )
 
 
-def _host(whole: Machine, memory: float | str, link: float | str, drives: float | str) -> tuple[float, Host]:
-    tier, drive = whole.host_tier(), whole.nvme_tier()
-    known = Host(
-        host_bytes_per_s=tier.bandwidth_bytes_per_s if tier else 0.0,
-        nvme_bytes_per_s=drive.bandwidth_bytes_per_s if drive else 0.0,
-    )
-    room = tier.capacity_bytes if tier else 0.0
-    if memory:
-        room = units.parse(memory, "byte", at="host_memory", bare_ok=True)
-    if link:
-        known = replace(known, host_bytes_per_s=units.parse(link, "byte/s", at="host_link", bare_ok=True))
-    if drives:
-        known = replace(known, nvme_bytes_per_s=units.parse(drives, "byte/s", at="drives", bare_ok=True))
-    if not (room > 0 and known.host_bytes_per_s > 0):
+def _host(whole: Machine, given: Mapping[str, float | str], dimension: str, known: Host) -> Host:
+    """The host as the catalogue has it, with what is given put in its place."""
+    fields = {name: units.parse(value, dimension, at=name, bare_ok=True) for name, value in given.items() if value}
+    found = replace(known, **fields)
+    if dimension == "byte/s" and not (np.max(found.capacity_bytes) > 0 and np.max(found.host_bytes_per_s) > 0):
         fix = 'give host_memory="256 GiB" and host_link="25 GB/s", or a node of the catalogue that has them'
         raise DomainError("the host of this chip is not known", at="on", got=whole.name, fix=fix)
-    return float(room), known
+    return found

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ridgeline.core import units
 from ridgeline.core.errors import DomainError, RidgelineError
+from ridgeline.hardware.catalogue import default_node
 from ridgeline.hardware.chip import ChipColumns
 from ridgeline.hardware.machine import machine
 from ridgeline.hardware.topology import Machine
 from ridgeline.search.layouts import Found, Space, legal_layouts, search_layouts, steps_of
 from ridgeline.search.pareto import front
+from ridgeline.training.fabric import shared
 from ridgeline.training.layout import CONTEXTS, OFFLOADS, Layout
 from ridgeline.training.links import links_of
 from ridgeline.training.profile import coefficients, profile, recipe
 from ridgeline.training.schedules import SCHEDULES
-from ridgeline.training.setup import Host, Setup
+from ridgeline.training.setup import Setup, host_of
 from ridgeline.training.step import step_power_w
 from ridgeline.training.work import Work, work_of
 from ridgeline.workloads.catalogue import model as model_of
@@ -130,6 +132,7 @@ def plan_training(
     chips: Sequence[int] = (),
     space: Space | None = None,
     shown: int = SHOWN,
+    network: str = "",
 ) -> TrainingPlan:
     """Search all layouts of a space for the fastest that fit, and the Pareto front of time and money over chip counts.
 
@@ -144,6 +147,7 @@ def plan_training(
         chips:        numbers of chips to try besides all of `on`.
         space:        what a layout may choose (search.layouts.Space).
         shown:        most layouts of `best`.
+        network:      between nodes, as of `predict training`.
     Raises: UnknownNameError, UnitError: as `predict`. DomainError: sizes that cannot be. NothingFitsError: no layout
         fits; says what the smallest would need.
 
@@ -160,10 +164,15 @@ def plan_training(
     setup, work = _setup(whole, framework, precision), work_of(_model(model), float(seq))
     chosen = space or Space()
     ask = {"seq": seq, "global_batch": global_batch}
-    found = {n: _search(work, setup, n, chosen, seq, global_batch, shown) for n in counts}
+    on_fabric = {n: _on_fabric(setup, whole, network, n) for n in counts}
+    found = {n: _search(work, on_fabric[n], n, chosen, seq, global_batch, shown) for n in counts}
     fixed: dict[str, float | str] = {**ask, "precision": setup.recipe.name, "framework": setup.profile.name}
     fixed |= {"model": model if isinstance(model, str) else model.name, "chip": whole.chip.name}
-    choices = {n: _choices(work, setup, found[n], n, fixed, total, whole, shown) for n in counts}
+    if whole.node is not None and whole.node.name != default_node(whole.chip).name:
+        fixed["node"] = whole.node.name
+    if network:
+        fixed["network"] = network
+    choices = {n: _choices(work, on_fabric[n], found[n], n, fixed, total, whole, shown) for n in counts}
     if not any(choices.values()):
         raise _nothing_fits(work, setup, whole.count, chosen, seq, global_batch)
     return TrainingPlan(
@@ -187,7 +196,6 @@ def _model(model: str | Model) -> Model:
 
 
 def _setup(whole: Machine, framework: str, precision: str) -> Setup:
-    host, drive = whole.host_tier(), whole.nvme_tier()
     if whole.node is None:
         raise DomainError("the machine has no node, so no links", at="on", got=whole.name, fix="name a node")
     return Setup(
@@ -196,12 +204,16 @@ def _setup(whole: Machine, framework: str, precision: str) -> Setup:
         profile=profile(framework),
         recipe=recipe(precision),
         coefficients=coefficients(),
-        host=Host(
-            host_bytes_per_s=host.bandwidth_bytes_per_s if host else 0.0,
-            nvme_bytes_per_s=drive.bandwidth_bytes_per_s if drive else 0.0,
-            capacity_bytes=host.capacity_bytes if host else 0.0,
-        ),
+        host=host_of([whole]),
     )
+
+
+def _on_fabric(setup: Setup, whole: Machine, network: str, chips: int) -> Setup:
+    """The set-up of a job of so many chips, with what the fabric leaves of the rates between nodes."""
+    if not network:
+        return setup
+    nodes = np.array([chips / whole.node_chips]), np.array([float(whole.node_chips)])
+    return replace(setup, links=shared(setup.links, [network], np.zeros(1, dtype=np.intp), *nodes))
 
 
 def _search(work: Work, setup: Setup, chips: int, space: Space, seq: int, global_batch: int, shown: int) -> Found:

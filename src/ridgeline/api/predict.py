@@ -104,6 +104,11 @@ def case_values(task: str, *, on: str, plan: str, case: Mapping[str, Any]) -> di
             raise UnknownNameError(f"unknown column {name!r} of predict {task}", at=name, fix=fix)
     if plan:
         given = with_plan(given, plan)
+    if task == "training" and "+" in on:
+        # The chip is the first island's; each island stands in its own nodes.
+        parts = [machine(part.strip(), at="on") for part in on.split("+")]
+        given = {"chip": parts[0].chip.name, "chips": sum(part.count for part in parts)} | given | {"islands": on}
+        on = ""
     machines = machine(on, at="on") if on else None
     if machines is not None:
         given.setdefault("chip", machines.chip.name)

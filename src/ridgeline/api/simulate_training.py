@@ -13,8 +13,9 @@ import numpy as np
 from ridgeline.api.predict import Prediction, predict
 from ridgeline.core import units
 from ridgeline.core.errors import DomainError
+from ridgeline.core.names import Names
 from ridgeline.hardware.catalogue import chip as chip_of
-from ridgeline.hardware.catalogue import default_node
+from ridgeline.hardware.catalogue import home
 from ridgeline.hardware.machine import machine_of
 from ridgeline.sim import Estimate, mean_interval
 from ridgeline.training import numbers
@@ -44,6 +45,7 @@ class SimulatedTraining:
         expected_s: in closed form (Daly): no waiting for nodes, no slow chips, checkpoints safe at once.
         wall_s: mean wall time with its interval; `low_s` and `high_s` the 5th and 95th percentile of the runs.
         goodput: ideal over mean wall time. `spent`: shares of the wall time by state (training.run.STATES).
+        spent_j: shares of the energy: new work, work done again, and all in which chips idle.
         failures: per run, by part. `cost_usd` (NaN without a rental rate), `energy_j`: means, spare nodes included.
         loss: by the scaling law. `example`: one run, with its spans.
     """
@@ -58,6 +60,7 @@ class SimulatedTraining:
     high_s: float
     goodput: float
     spent: Mapping[str, float]
+    spent_j: Mapping[str, float]
     failures: Mapping[str, float]
     cost_usd: float
     energy_j: float
@@ -84,6 +87,7 @@ class SimulatedTraining:
             "checkpoint_interval_s": made.interval_s,
             "checkpoint_stall_s": made.stall_s,
             "checkpoint_flush_s": made.flush_s,
+            "checkpoint_reshape_s": made.reshape_s,
         }
         plain = {name: value if math.isfinite(value) else None for name, value in values.items()}
         results = {**plain, "spent_frac": dict(self.spent), "failures": dict(self.failures)}
@@ -119,6 +123,7 @@ class RunWords:
         interval: work between checkpoints; 0: the optimum.
         storage: bytes/s of the store ("2 TB/s"); 0: a published one.
         spares: nodes that wait, powered and paid.
+        short: what a job does without a spare: wait for the node, or shrink to those that are left.
         mtbf: of one chip with its share of everything else; 0: published rates by part.
         repair, detect, restart: until a failed node is back, a failure is noticed, steps run again; "": as assumed in
             training/reliability.yaml.
@@ -133,6 +138,7 @@ class RunWords:
     interval: float | str = 0.0
     storage: float | str = 0.0
     spares: int = 0
+    short: str = ""
     mtbf: float | str = 0.0
     repair: float | str = ""
     detect: float | str = ""
@@ -144,6 +150,7 @@ class RunWords:
 
     def __post_init__(self) -> None:
         """Refuse counts that cannot be."""
+        SHORT.resolve(self.short or "wait", at="short")
         for name, least in (("runs", 1), ("spares", 0), ("seed", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or value != int(value) or value < least:
@@ -181,6 +188,8 @@ class RunWords:
 
 COUNTS = ("spares", "runs", "seed")
 
+SHORT = Names("way to be short of a node", {"wait": ("",), "shrink": ("reshape", "elastic")}, listing="wait or shrink")
+
 TIMES = ("detect", "restart", "repair")
 """Words of times that reliability.yaml assumes."""
 
@@ -210,15 +219,16 @@ def simulate_training(*, on: str = "", words: RunWords | None = None, **case: An
     job = Job(
         work_s=total / rate,
         chips=chips,
-        node_chips=min(default_node(chip).chips, chips),
+        node_chips=min(home(chip, str(step.case["node"])).chips, chips),
         spares=int(asked.spares),
         checkpoint=_checkpoint(asked, step, reliability, chips, parameters),
         reliability=reliability,
+        shrinks=SHORT.resolve(asked.short or "wait") == "shrink",
     )
     loss = float(law_of(asked.law).loss(parameters, total))
     played = [play_run(job, asked.seed + index, keep_spans=index == 0) for index in range(int(asked.runs))]
     told = {**step.case, "tokens": total, "parameters": parameters}
-    told |= {name: getattr(asked, name) for name in ("checkpoint", "spares", "runs", "seed")}
+    told |= {name: getattr(asked, name) for name in ("checkpoint", "spares", "short", "runs", "seed")}
     return _answer(told, step, job, played, loss)
 
 
@@ -235,7 +245,8 @@ def _checkpoint(
     asked: RunWords, step: Prediction, reliability: Reliability, chips: int, parameters: float
 ) -> Checkpoint:
     per_parameter, published = checkpoint_facts()
-    host = machine_of(chip_of(str(step.case["chip"])), chips).host_tier()
+    chip = chip_of(str(step.case["chip"]))
+    host = machine_of(chip, chips, node=home(chip, str(step.case["node"]))).host_tier()
     return checkpoint_of(
         asked.checkpoint,
         state_bytes=per_parameter * parameters,
@@ -256,7 +267,11 @@ def _answer(
     spent = {state: float(np.mean([one.spent_s[state] for one in played])) for state in STATES}
     chip, parts = chip_of(str(step.case["chip"])), job.reliability
     paid = job.chips + job.spares * job.node_chips
+    watts = float(step.values["power_w_per_chip"])
+    working = {state: job.chips * spent[state] * watts for state in ("compute", "redo")}
     busy = job.chips * (spent["compute"] + spent["redo"])
+    energy = sum(working.values()) + (mean * paid - busy) * chip.idle_w
+    shares = {state: joules / energy for state, joules in working.items()}
     return SimulatedTraining(
         case=case,
         prediction=step,
@@ -270,9 +285,10 @@ def _answer(
         high_s=float(np.quantile(walls, 0.95)),
         goodput=job.work_s / mean,
         spent={state: time / mean for state, time in spent.items()},
+        spent_j=shares | {"idle": 1.0 - sum(shares.values())},
         failures={part.name: float(np.mean([one.failures[part.name] for one in played])) for part in parts.parts},
         cost_usd=mean * paid * chip.rent_usd_per_s if chip.rent_usd_per_s is not None else math.nan,
-        energy_j=busy * float(step.values["power_w_per_chip"]) + (mean * paid - busy) * chip.idle_w,
+        energy_j=energy,
         loss=loss,
         example=played[0],
     )

@@ -21,6 +21,7 @@ WORDS = {
     "checkpoint": "checkpoint stalls",
     "detect": "failed, not noticed",
     "wait": "waiting for a node",
+    "reshape": "making checkpoints over for other nodes",
     "restart": "starting",
 }
 

@@ -11,7 +11,7 @@ from ridgeline.api.predict import Prediction
 from ridgeline.core.errors import DomainError
 from ridgeline.core.tables import from_mapping
 from ridgeline.training.perfetto import write_schedule
-from ridgeline.training.predict import Group, bundled, prepare
+from ridgeline.training.prepare import Group, bundled, prepare
 from ridgeline.training.schedules import DUALPIPE, SCHEDULES, ZERO_BUBBLE, Times, pipeline
 
 MOST_TASKS = 200_000

@@ -111,6 +111,12 @@ class Cases:
         """A text column; every code is a valid index."""
         return self.texts[name]
 
+    def part(self, rows: Rows) -> Cases:
+        """Some of the rows, as a table of their own."""
+        numbers = {name: self.number(name)[rows] for name in self.numbers}
+        texts = {name: Labels(column.codes[rows], column.values) for name, column in self.texts.items()}
+        return Cases(rows.size, numbers, texts)
+
     def text(self, name: str, row: int) -> str:
         """One cell of a text column."""
         column = self.texts[name]

@@ -101,6 +101,21 @@ def default_node(chip: Chip) -> Node:
     return _from_template(TEMPLATES[port], chip)
 
 
+def home(chip: Chip, name: str = "") -> Node:
+    """The node that holds such chips: the one of that name, or of that file (.yaml), or the usual one.
+
+    Raises: UnknownNameError, SpecError: there is none of that name, or it holds other chips.
+    """
+    usual = default_node(chip)
+    if name in ("", usual.name):
+        return usual
+    found = load_node_file(name) if name.lower().endswith((".yaml", ".yml")) else node(name)
+    if found.chip != chip.name:
+        what = f"node {found.name} holds {found.chip}, not {chip.name}"
+        raise SpecError(what, at="node", fix="name a node of this chip, or leave it out")
+    return found
+
+
 def load_chip_file(path: str | Path) -> Chip:
     """The chip that a file of one's own describes, checked as the catalogue's are.
 
@@ -112,6 +127,13 @@ def load_chip_file(path: str | Path) -> Chip:
     return read_chip(load_yaml(Path(path)))
 
 
+def load_node_file(path: str | Path) -> Node:
+    """The node that a file of one's own describes, checked as the catalogue's are. Raises: as `load_chip_file`."""
+    from ridgeline.hardware.reading import read_node
+
+    return read_node(load_yaml(Path(path)))
+
+
 @cache
 def _chip(name: str) -> Chip:
     path = index.ROOT / "chips" / f"{name}.yaml"
@@ -120,10 +142,8 @@ def _chip(name: str) -> Chip:
 
 @cache
 def _node(name: str) -> Node:
-    from ridgeline.hardware.reading import read_node
-
     path = index.ROOT / "nodes" / f"{name}.yaml"
-    return _named(read_node(load_yaml(path)), path)
+    return _named(load_node_file(path), path)
 
 
 @cache

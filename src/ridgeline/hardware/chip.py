@@ -29,9 +29,10 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryTier:
-    """One level of memory. `name` is registers, shared, l2 (last-level cache), dram, host or nvme.
+    """One level of memory.
 
-    `inline_ecc`: codes for error correction share its data lines, so that they take some of the bandwidth.
+    `name` is registers, shared, l2 (last-level cache), dram (main memory, of whatever kind), flash (read in place),
+    host or nvme. `inline_ecc`: codes for error correction share its data lines, and take some of the bandwidth.
     """
 
     name: str

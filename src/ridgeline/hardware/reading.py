@@ -41,13 +41,17 @@ RANGES: Mapping[str, tuple[str, float, float]] = {
     "capacity.shared": ("byte", 1e3, 1e9),
     "capacity.l2": ("byte", 1e5, 2e9),
     "capacity.dram": ("byte", 2**28, 4e12),
+    "capacity.flash": ("byte", 1e4, 1e9),
     "capacity.host": ("byte", 2**30, 2e14),
+    "capacity.cxl": ("byte", 2**30, 2e14),
     "capacity.nvme": ("byte", 2**30, 1e16),
     "bandwidth.registers": ("byte/s", 1e10, 1e16),
     "bandwidth.shared": ("byte/s", 1e10, 1e16),
     "bandwidth.l2": ("byte/s", 1e9, 1e15),
     "bandwidth.dram": ("byte/s", 1e9, 1e14),
+    "bandwidth.flash": ("byte/s", 1e7, 1e11),
     "bandwidth.host": ("byte/s", 1e8, 1e13),
+    "bandwidth.cxl": ("byte/s", 1e9, 1e13),
     "bandwidth.nvme": ("byte/s", 1e7, 1e12),
     "bandwidth.link": ("byte/s", 1e7, 1e13),
     "latency": ("s", 1e-10, 1e-2),
@@ -63,12 +67,30 @@ RANGES: Mapping[str, tuple[str, float, float]] = {
 }
 """Field -> dimension, least and greatest believable value in SI; a slipped unit or digit lands outside."""
 
+MICROCONTROLLER_RANGES = {
+    **RANGES,
+    "clock": ("hz", 1e6, 2e9),
+    "tdp": ("w", 1e-3, 1e1),
+    "idle_power": ("w", 1e-6, 1e0),
+    "price": ("usd", 1e-1, 1e3),
+    "rate": ("flop/s", 1e6, 1e13),
+    "capacity.l2": ("byte", 1e3, 1e7),
+    "capacity.dram": ("byte", 1e4, 2**28),
+    "bandwidth.dram": ("byte/s", 1e7, 1e12),
+}
+"""The same for chips of kind mcu, whose main memory is SRAM on the die."""
+
 
 class _Reader:
     """Turns facts as written into SI numbers, checks their range, and keeps the evidence by dotted key."""
 
-    def __init__(self, document: Document, sources: Mapping[str, SourceModel]) -> None:
-        self._document, self._sources = document, sources
+    def __init__(
+        self,
+        document: Document,
+        sources: Mapping[str, SourceModel],
+        ranges: Mapping[str, tuple[str, float, float]] = RANGES,
+    ) -> None:
+        self._document, self._sources, self._ranges = document, sources, ranges
         self.facts: dict[str, Fact] = {}
 
     def _at(self, *path: str | int) -> str:
@@ -76,7 +98,7 @@ class _Reader:
 
     def number(self, model: FactModel, field: str, *path: str | int, key: str = "") -> float:
         """The SI value of the fact at `path`, within the range of `field`."""
-        dimension, least, greatest = RANGES[field]
+        dimension, least, greatest = self._ranges[field]
         try:
             value = units.parse(model.value, dimension)
         except UnitError as fault:
@@ -143,7 +165,7 @@ class _Reader:
 def read_chip(document: Document) -> Chip:
     """The chip that a file describes. Raises SpecError or UnitError with file, line and column."""
     file = validate(ChipFile, document)
-    reader = _Reader(document, file.sources)
+    reader = _Reader(document, file.sources, MICROCONTROLLER_RANGES if file.kind == "mcu" else RANGES)
     facts = file.facts
     reader.text(facts.process, "facts", "process")
     reader.number(facts.launch_year, "launch_year", "facts", "launch_year")
@@ -225,6 +247,9 @@ def read_node(document: Document, chip: Chip | None = None) -> Node:
             nvme_bandwidth_bytes_per_s=reader.optional(
                 facts.nvme_bandwidth, "bandwidth.nvme", "facts", "nvme_bandwidth"
             ),
+            cxl_bytes=reader.optional(facts.cxl_capacity, "capacity.cxl", "facts", "cxl_capacity"),
+            cxl_bandwidth_bytes_per_s=reader.optional(facts.cxl_bandwidth, "bandwidth.cxl", "facts", "cxl_bandwidth"),
+            cxl_latency_s=reader.optional(facts.cxl_latency, "latency", "facts", "cxl_latency") or 0.0,
             max_power_w=reader.optional(facts.max_power, "max_power", "facts", "max_power"),
             price_usd=reader.optional(facts.price, "price", "facts", "price"),
             rent_usd_per_s=reader.optional(facts.rental, "rental", "facts", "rental"),

@@ -17,7 +17,7 @@ from ridgeline.core.files import Document
 
 Kind = Literal["datasheet", "measured", "estimated", "assumed"]
 Engine = Literal["fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4", "int4"]
-Tier = Literal["registers", "shared", "l2", "dram", "host", "nvme"]
+Tier = Literal["registers", "shared", "l2", "dram", "flash", "host", "nvme"]
 PortName = Literal["scale_up", "scale_out", "host"]
 Joint = Literal[
     "on-package",
@@ -144,6 +144,9 @@ class NodeFacts(_Strict):
     nic_bandwidth: FactModel | None = None
     nvme_capacity: FactModel | None = None
     nvme_bandwidth: FactModel | None = None
+    cxl_capacity: FactModel | None = None
+    cxl_bandwidth: FactModel | None = None
+    cxl_latency: FactModel | None = None
     max_power: FactModel | None = None
     price: FactModel | None = None
     rental: FactModel | None = None

@@ -81,6 +81,9 @@ class Node:
     nic_bandwidth_bytes_per_s: float | None = None
     nvme_bytes: float | None = None
     nvme_bandwidth_bytes_per_s: float | None = None
+    cxl_bytes: float | None = None
+    cxl_bandwidth_bytes_per_s: float | None = None
+    cxl_latency_s: float = 0.0
     max_power_w: float | None = None
     price_usd: float | None = None
     rent_usd_per_s: float | None = None
@@ -177,6 +180,23 @@ class Machine:
             technology="NVMe",
             capacity_bytes=node.nvme_bytes / node.chips,
             bandwidth_bytes_per_s=node.nvme_bandwidth_bytes_per_s / node.chips,
+        )
+
+    def cxl_tier(self) -> MemoryTier | None:
+        """CXL memory of the node as one chip can use it when all chips do, over the port to its host; None where there
+        is none.
+        """
+        node = self.node
+        if node is None or node.cxl_bytes is None or node.cxl_bandwidth_bytes_per_s is None:
+            return None
+        port = self.chip.port("host")
+        share = node.cxl_bandwidth_bytes_per_s / node.chips
+        return MemoryTier(
+            name="cxl",
+            technology="CXL",
+            capacity_bytes=node.cxl_bytes / node.chips,
+            bandwidth_bytes_per_s=min(share, port.bandwidth_bytes_per_s) if port else share,
+            latency_s=node.cxl_latency_s + (port.latency_s if port else 0.0),
         )
 
 

@@ -233,7 +233,8 @@ def _host_holds(work: Work, setup: Setup, part: Layout, memory: Memory) -> NDArr
         return np.ones(memory.total_bytes.shape, dtype=np.bool_)
     without = setup.memory(work, replace(part, offload=0.0))
     moved = without.total_bytes - memory.total_bytes
-    return np.asarray((moved <= setup.host.capacity_bytes) | (offload == OFFLOADS.index("nvme")))
+    room = np.where(offload == OFFLOADS.index("cxl"), setup.host.cxl_bytes, setup.host.capacity_bytes)
+    return np.asarray((moved <= room) | (offload == OFFLOADS.index("nvme")))
 
 
 def steps_of(work: Work, setup: Setup, found: Found, most: int) -> TrainingStep:

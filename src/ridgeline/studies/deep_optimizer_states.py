@@ -29,8 +29,7 @@ def _steps(name: str, batch: float, assumed: Mapping[str, float]) -> list[float]
     setup = setup_on("4x h100-sxm", framework="deepspeed", host=host)
     layout = Layout(chips=CHIPS, seq=SEQUENCE, global_batch=CHIPS * batch, micro_batch=batch, dp=CHIPS, zero=3.0)
     # Rooms are not asked for: what is moved is given.
-    room = {"device_bytes": math.inf, "host_bytes": math.inf}
-    chain = chain_of(work_of(model(name), SEQUENCE), layout, setup, **room)
+    chain = chain_of(work_of(model(name), SEQUENCE), layout, setup, device_bytes=math.inf)
     parameters = chain.weight_bytes / BYTES
     forward_s = 2.0 * parameters * CHIPS * batch * SEQUENCE / assumed["rate of layers"]
     chain = replace(

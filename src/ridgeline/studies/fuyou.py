@@ -23,12 +23,15 @@ DRIVES = (1, 2, 4, 6, 8, 12)
 def _rates(name: str, batch: int, drives: int, assumed: Mapping[str, float]) -> tuple[float, float]:
     """TFLOP/s of the best moves with weights and state on drives; of ZeRO-Infinity's, which updates at the end."""
     on, sequence = "1x rtx-4090", assumed["sequence"]
-    host = Host(host_bytes_per_s=assumed["link to the host"], nvme_bytes_per_s=assumed["rate of a drive"] * drives)
+    host = Host(
+        host_bytes_per_s=assumed["link to the host"],
+        nvme_bytes_per_s=assumed["rate of a drive"] * drives,
+        capacity_bytes=assumed["host memory"],
+    )
     setup = setup_on(on, framework="deepspeed", precision="fp16", host=host)
     work = work_of(model(name), sequence)
     layout = Layout(chips=1.0, seq=sequence, global_batch=float(batch), micro_batch=float(batch), dp=1.0, zero=3.0)
-    room = {"device_bytes": machine(on).chip.dram.capacity_bytes, "host_bytes": assumed["host memory"]}
-    chain = chain_of(work, layout, setup, **room)
+    chain = chain_of(work, layout, setup, device_bytes=machine(on).chip.dram.capacity_bytes)
     # One board has the host to itself.
     chain = replace(chain, host_update_s=chain.host_update_s / assumed["boards per measured host"])
     done = float(np.max(work.flops)) * 3.0 * batch / 1e12

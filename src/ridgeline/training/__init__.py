@@ -13,7 +13,8 @@ Not known here: data loading, routing that is not balanced, and links shared wit
 from ridgeline.training.layout import OFFLOADS, Layout, check, completed
 from ridgeline.training.links import Links, links_of
 from ridgeline.training.memory import Memory, memory_of
-from ridgeline.training.predict import NUMBERS, RESULTS, TEXTS, Catalogue, bundled, predict_training
+from ridgeline.training.predict import RESULTS, predict_training
+from ridgeline.training.prepare import NUMBERS, TEXTS, Catalogue, bundled
 from ridgeline.training.profile import Coefficients, Profile, Recipe, coefficients, frameworks, profile, recipe
 from ridgeline.training.setup import Host, Setup
 from ridgeline.training.step import TrainingStep, train_step

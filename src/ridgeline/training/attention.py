@@ -19,10 +19,11 @@ def attention_s(work: Work, layout: Layout, setup: Setup, sharded: Dim) -> Dim:
     peak = peak_rate(setup, "bf16")
     bandwidth = setup.chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s)
     redone = layout.redone_attention
-    scan_s = work.scan_flops * sharded * (3.0 + redone) / (peak * c.of("scan_share"))
-    fused = work.attention_flops * sharded * (1.0 + ATTENTION_BACKWARD + redone)
+    passes = layout.passes(2.0 + np.asarray(redone))
+    scan_s = work.scan_flops * sharded * passes / (peak * c.of("scan_share"))
+    fused = work.attention_flops * sharded * layout.passes(ATTENTION_BACKWARD + np.asarray(redone))
     fused_s = fused / (peak * c.by_generation(setup.chips, "attention_share", setup.profile.attention))
     # Unfused kernels do not skip what the mask hides: twice the pairs, and the backward pass needs no third product.
-    plain_s = 2.0 * work.attention_flops * sharded * (3.0 + redone) / (peak * c.of("attention_share", "unfused"))
-    plain_s = plain_s + c.of("score_passes") * VALUE_BYTES * work.score_values * sharded * (3.0 + redone) / bandwidth
+    plain_s = 2.0 * work.attention_flops * sharded * passes / (peak * c.of("attention_share", "unfused"))
+    plain_s = plain_s + c.of("score_passes") * VALUE_BYTES * work.score_values * sharded * passes / bandwidth
     return np.where(np.asarray(layout.flash) > 0, fused_s, plain_s) + scan_s

@@ -24,16 +24,18 @@ class Checkpoint:
         stall_s: time in which the job stands still for one.
         flush_s: after the stall, until it is safe in storage.
         load_s: to read one back.
+        reshape_s: to make one over for another layout before it is read: a universal checkpoint.
     """
 
     interval_s: float
     stall_s: float = 0.0
     flush_s: float = 0.0
     load_s: float = 0.0
+    reshape_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse times that cannot be."""
-        rest = (self.stall_s, self.flush_s, self.load_s)
+        rest = (self.stall_s, self.flush_s, self.load_s, self.reshape_s)
         if not self.interval_s > 0 or not all(0 <= time < math.inf for time in rest):
             raise DomainError("times of a checkpoint are from 0, its interval above", at="checkpoint", got=self)
 
@@ -53,7 +55,8 @@ def checkpoint_of(
 
     A lazy copy has the forward and backward pass of a step, `window_s`, in which state does not change; what is left
     over stalls. A flush to storage follows in the background, and the next copy waits for it (DataStates-LLM, arXiv
-    2406.10707, section 4). Without `interval_s`, the interval is Young's optimum, but no less than a flush.
+    2406.10707, section 4). Without `interval_s`, the interval is Young's optimum, but no less than a flush. For another
+    layout all shards are read, and written again parameter by parameter (Universal Checkpointing, arXiv 2406.18820).
 
     Args:
         policy:      sync, async or none.
@@ -74,7 +77,9 @@ def checkpoint_of(
         raise DomainError("sizes, rates and chips of checkpoints are above 0", at="checkpoint", got=got)
     write_s = state_bytes / storage_bytes_per_s
     if kind == "sync":
-        return Checkpoint(interval_s=interval_s or young_s(write_s, mtbf_s), stall_s=write_s, load_s=write_s)
+        return Checkpoint(
+            interval_s=interval_s or young_s(write_s, mtbf_s), stall_s=write_s, load_s=write_s, reshape_s=2.0 * write_s
+        )
     if not host_bytes_per_s > 0:
         fix = "give the rate of the host's link, or checkpoint sync"
         raise DomainError(
@@ -83,7 +88,9 @@ def checkpoint_of(
     stall_s = max(state_bytes / chips / host_bytes_per_s - window_s, 0.0)
     # A stall of nothing has no optimum: as often as the store takes them.
     best = max(young_s(stall_s, mtbf_s), write_s, window_s)
-    return Checkpoint(interval_s=interval_s or best, stall_s=stall_s, flush_s=write_s, load_s=write_s)
+    return Checkpoint(
+        interval_s=interval_s or best, stall_s=stall_s, flush_s=write_s, load_s=write_s, reshape_s=2.0 * write_s
+    )
 
 
 def young_s(stall_s: float, mtbf_s: float) -> float:

@@ -22,16 +22,27 @@ def tensor_parallel_s(work: Work, layout: Layout, setup: Setup, share: Dim) -> D
     c, tp = setup.coefficients, np.asarray(layout.tp, float)
     sent = 2.0 * (tp - 1.0) / tp * work.reduced_values * share * VALUE_BYTES
     link = setup.links.direct_bytes_per_s(tp, tp)
-    repeats = 2.0 + np.asarray(layout.redone_matmul)
+    repeats = layout.passes(1.0 + np.asarray(layout.redone_matmul))
     return np.asarray(c.of("tensor_exposed", setup.profile.coefficients) * sent * repeats / link)
 
 
 def expert_parallel_s(work: Work, layout: Layout, setup: Setup, sharded: Dim) -> Dim:
-    """Dispatch and combine, forward and backward: inside the link domain at its rate, beyond it at the network's."""
+    """Dispatch and combine, forward and backward: inside the link domain at its rate, beyond it at the network's.
+
+    With virtual stages a framework may run the exchange of one micro-batch beside the compute of the next (combined
+    1F1B); then only a share of it is waited for.
+    """
     c = setup.coefficients
-    sent = 4.0 * work.routed_values * sharded * VALUE_BYTES
+    sent = 2.0 * layout.passes(1.0) * work.routed_values * sharded * VALUE_BYTES
     inside, outside = setup.links.exchange_s(layout.ep, 1.0, sent, work.expert_copies)
-    return np.maximum(inside / c.of("exchange_inside"), outside / c.of("exchange_outside"))
+    whole = np.maximum(inside / c.of("exchange_inside"), outside / c.of("exchange_outside"))
+    return np.asarray(whole * waited_share(layout, setup))
+
+
+def waited_share(layout: Layout, setup: Setup) -> Column:
+    """Share of the waits of a mixture that remains where another micro-batch computes meanwhile."""
+    hidden = setup.profile.overlaps_exchange & (np.asarray(layout.vp) > 1) & (np.asarray(layout.redone_layers) < 1)
+    return np.where(hidden, setup.coefficients.of("exchange_overlapped"), 1.0)
 
 
 def context_parallel_s(work: Work, layout: Layout, setup: Setup, sharded: Dim) -> Dim:
@@ -53,7 +64,7 @@ def context_ranks(layout: Layout, setup: Setup) -> tuple[Column, Column]:
 def _heads_s(work: Work, layout: Layout, setup: Setup, sharded: Dim, ranks: Column) -> Column:
     """Queries, keys and values go from tokens to heads, results come back; gradients too (arXiv 2309.14509)."""
     values = (2.0 * work.query_values + work.key_values) * sharded
-    sent = values * VALUE_BYTES * (ranks - 1.0) / ranks * (2.0 + np.asarray(layout.redone_attention))
+    sent = values * VALUE_BYTES * (ranks - 1.0) / ranks * layout.passes(1.0 + np.asarray(layout.redone_attention))
     link = setup.links.direct_bytes_per_s(np.asarray(layout.tp) * ranks, ranks)
     return np.asarray(np.where(ranks > 1, sent / link, 0.0))
 
@@ -64,10 +75,11 @@ def _ring_s(work: Work, layout: Layout, setup: Setup, sharded: Dim, ranks: Colum
     """
     cp = np.asarray(layout.cp, float)
     # Forward, backward with gradients of keys and values, and again where attention is redone.
-    passed = work.key_values * sharded * (ranks - 1.0) * VALUE_BYTES * (3.0 + np.asarray(layout.redone_attention))
+    passes = layout.passes(2.0 + np.asarray(layout.redone_attention))
+    passed = work.key_values * sharded * (ranks - 1.0) * VALUE_BYTES * passes
     link = setup.links.direct_bytes_per_s(np.asarray(layout.tp) * cp, ranks)
     bandwidth = setup.chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s)
-    turns = MERGE_BYTES * (2.0 + np.asarray(layout.redone_attention)) * (ranks - 1.0)
+    turns = MERGE_BYTES * layout.passes(1.0 + np.asarray(layout.redone_attention)) * (ranks - 1.0)
     merged = setup.coefficients.of("vector_passes", setup.profile.coefficients) * turns * work.query_values * sharded
     exposed = np.maximum(passed / link - attention_s(work, layout, setup, sharded), 0.0)
     return np.asarray(exposed + merged / bandwidth)
@@ -84,10 +96,10 @@ def gather_s(work: Work, layout: Layout, setup: Setup) -> Column:
     Secondary shards serve the backward pass from inside the innermost link domain; narrow weights and gradients send
     fewer bytes (ZeRO++, arXiv 2306.10209).
     """
-    trained = 1.0 - np.asarray(layout.lora)
+    trained = layout.learning_weights
     weights = np.asarray(layout.weight_wire_bytes, float)
     far, near = sharing_s(work, layout, setup), sharing_s(work, layout, setup, inside=True)
-    again = np.where(np.asarray(layout.secondary) > 0, near, far) * weights
+    again = np.where(np.asarray(layout.secondary) > 0, near, far) * weights * layout.learning
     total = far * (weights + gradient_wire_bytes(layout, setup) * trained) + again
     return np.asarray(np.where(gathers_each_time(layout), setup.coefficients.of("gather_traffic") * total, 0.0))
 
@@ -117,7 +129,7 @@ def sharing_s(work: Work, layout: Layout, setup: Setup, *, inside: bool = False)
 
 def gradients_s(work: Work, layout: Layout, setup: Setup) -> Column:
     """Once per step: gradients reduced and weights gathered of ZeRO 0-2; replicas of shards agree on gradients."""
-    trained = 1.0 - np.asarray(layout.lora)
+    trained = layout.learning_weights
     exposed = setup.coefficients.of("data_exposed") * trained
     width = gradient_wire_bytes(layout, setup) + VALUE_BYTES
     whole = np.where(gathers_each_time(layout), 0.0, exposed * width * sharing_s(work, layout, setup))

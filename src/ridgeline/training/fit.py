@@ -23,7 +23,7 @@ from ridgeline.core.cases import Problems
 from ridgeline.core.errors import MissingExtraError, SpecError
 from ridgeline.core.files import load_yaml, sha256_of, write_atomic
 from ridgeline.core.seeding import stream
-from ridgeline.training.predict import Catalogue, Group, bundled, prepare
+from ridgeline.training.prepare import Catalogue, Group, bundled, prepare
 from ridgeline.training.profile import Coefficients
 from ridgeline.training.published import Runs, read_runs
 

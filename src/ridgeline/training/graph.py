@@ -51,7 +51,7 @@ class Schedule:
     @property
     def resources(self) -> tuple[str, ...]:
         """Names in order of first use."""
-        return tuple(dict.fromkeys(task.resource for task in self.tasks))
+        return tuple(dict.fromkeys(task.resource for task in self.tasks if task.resource))
 
 
 def play(tasks: Sequence[Task]) -> Schedule:
@@ -67,9 +67,10 @@ def play(tasks: Sequence[Task]) -> Schedule:
             raise DomainError("a task takes a finite time", at=task.name, got=task.time_s, fix="give seconds >= 0")
         if any(not 0 <= other < count for other in task.after):
             raise DomainError("a task waits for no task", at=task.name, got=task.after, fix=f"name 0 to {count - 1}")
-        if task.resource in last:
-            before[index].append(last[task.resource])
-        last[task.resource] = index
+        if task.resource:
+            if task.resource in last:
+                before[index].append(last[task.resource])
+            last[task.resource] = index
     start, end = np.zeros(count), np.zeros(count)
     for done, index in enumerate(_order(before, tasks)):
         start[index] = max((end[other] for other in before[index]), default=0.0)

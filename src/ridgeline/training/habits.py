@@ -72,7 +72,7 @@ def layout_of(cases: Cases, profiles: Sequence[Profile], profile_of: NDArray[np.
         weight_wire_bytes=weight_wire,
         gradient_wire_bytes=gradient_wire,
     )
-    problems.flag(np.isnan(np.asarray(layout.seq)), "seq is missing; give the tokens per sequence")
+    problems.flag(np.isnan(np.asarray(layout.seq)), "seq must be given: tokens per sequence")
     problems.flag(np.asarray(layout.shard) < 0, "shard must be a whole number of ranks, or 0 for all")
     return _split_micro_batches(layout, habit(lambda p: float(p.splits_micro_batch)))
 

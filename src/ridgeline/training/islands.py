@@ -16,7 +16,7 @@ from ridgeline.training.graph import Schedule
 from ridgeline.training.layout import Layout
 from ridgeline.training.schedules import Times, pipeline
 from ridgeline.training.setup import VALUE_BYTES, Setup
-from ridgeline.training.step import train_step
+from ridgeline.training.step import ONCE, train_step
 from ridgeline.training.work import Work
 
 
@@ -99,16 +99,16 @@ def island_step(work: Work, layout: Layout, islands: Sequence[Island], *, even: 
         gradients = max(gradients, float(np.max(step.terms["data_parallel"])) + float(np.max(step.terms["optimizer"])))
     totals = [forward + backward for forward, backward in each]
     held = split_layers(layers, [1.0] * stages if even else totals)
-    sent = layout.micro_batch * work.seq * work.hidden * VALUE_BYTES / (layout.cp * layout.tp)
-    hop = max((float(np.max(sent)) / i.away_bytes_per_s + i.away_s for i in islands[:-1]), default=0.0)
+    sent = float(np.max(layout.micro_batch * work.seq * work.hidden * VALUE_BYTES / (layout.cp * layout.tp)))
+    hops: list[tuple[float, float]] = []
+    for island in islands:
+        block = float(np.max(layout.tp * layout.cp * layout.dp))
+        inside = float(np.max(island.setup.links.direct_bytes_per_s(2.0 * block, 2.0)))
+        hops += [(sent / inside, 0.0)] * (island.stages - 1) + [(sent / island.away_bytes_per_s, island.away_s)]
     times = Times(
         forward_s=[f * n for (f, _), n in zip(each, held, strict=True)],
         backward_s=[b * n for (_, b), n in zip(each, held, strict=True)],
         weights_s=[0.0] * stages,
-        transfer_s=hop,
+        hops=hops[:-1],
     )
     return IslandStep(held, pipeline("1f1b", stages, micro_batches, times), gradients)
-
-
-ONCE = ("bubble", "data_parallel", "optimizer", "offload", "pipeline_transfer")
-"""Terms of a step that are not work of its micro-batches."""

@@ -20,8 +20,9 @@ CONTEXTS = ("ring", "all-to-all", "both")
 
 RING, ALL_TO_ALL, BOTH = range(3)
 
-OFFLOADS = ("none", "optimizer", "params", "nvme")
-"""What leaves device memory: nothing, optimizer state to the host, parameters too, or both to local drives."""
+OFFLOADS = ("none", "optimizer", "params", "nvme", "cxl")
+"""What leaves device memory: nothing, optimizer state to the host, parameters too, or both to local drives, or to CXL
+memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class Layout:
         redone_layers: share of the layers that are computed again whole, from their input alone.
         sequence_parallel, flash, lora, captured: 0 or 1. `lora` trains adapters only: no weight gradients.
         offload: index into OFFLOADS.
+        learning: share of the layers that learn, counted from the head: those before them have a forward pass only.
         base_bytes: of a frozen weight as it is kept: 2, or about half a byte in 4 bits (QLoRA).
         schedule: index into training.schedules.SCHEDULES; `context` into CONTEXTS.
         shard: ranks that share model state, 0: all of dp x cp (hierarchical partitioning: the groups are replicas).
@@ -65,6 +67,7 @@ class Layout:
     lora: Dim = 0.0
     captured: Dim = 0.0
     offload: Dim = 0.0
+    learning: Dim = 1.0
     base_bytes: Dim = 2.0
     schedule: Dim = 0.0
     context: Dim = 0.0
@@ -78,6 +81,20 @@ class Layout:
     def micro_batches(self) -> Dim:
         """Micro-batches per rank and step."""
         return self.global_batch / (self.micro_batch * self.dp)
+
+    def passes(self, backward: Dim) -> Dim:
+        """Passes over all layers, when one that learns takes a forward pass and `backward` more."""
+        return 1.0 + np.asarray(self.learning) * backward
+
+    @property
+    def matmul_passes(self) -> Dim:
+        """Passes of matmuls: forward, gradients of inputs and of weights (not where only adapters learn), and again."""
+        return self.passes(2.0 - np.asarray(self.lora) + self.redone_matmul)
+
+    @property
+    def learning_weights(self) -> Dim:
+        """Share of the weights that have gradients and optimizer state."""
+        return (1.0 - np.asarray(self.lora)) * self.learning
 
     @property
     def sharding_ranks(self) -> Dim:
@@ -171,6 +188,8 @@ def _check_ways(layout: Layout, work: Work, rows: Rows, flag: Callable[..., None
         own = np.maximum(np.floor(_column(heads, rows) / tp), 1.0)
         exchanged = np.where(context == ALL_TO_ALL, cp, 1.0)
         _check_divides("cp with an all-to-all", exchanged, own, "heads of a tensor-parallel rank", flag)
+    message = "layers that do not learn need pp = 1, not {}: they would be stages of their own"
+    flag((_column(layout.learning, rows) < 1) & (pp > 1), message, lambda b: (pp[b],))
     _check_divides("shard", np.where(shard > 0, shard, 1.0), dp * cp, "ranks of dp x cp", flag)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline.core.errors import DomainError
-from ridgeline.hardware.topology import MESH_KINDS, Level, Node
+from ridgeline.hardware.topology import MESH_KINDS, UNBOUNDED, Level, Node
 from ridgeline.workloads.ops import Dim
 
 Column = NDArray[np.float64]
@@ -18,12 +18,14 @@ Column = NDArray[np.float64]
 @dataclass(frozen=True, slots=True)
 class Links:
     """Levels inner to outer, each with a value per row (or one for all): size in chips, bytes/s per chip and direction,
-    and whether the level is a mesh, of which a small group uses only a part.
+    and whether the level is a mesh, of which a small group uses only a part. Exchanges reach `exchange_share` of the
+    rates between nodes.
     """
 
     sizes: tuple[Column, ...]
     rates_bytes_per_s: tuple[Column, ...]
     meshes: tuple[Column, ...]
+    exchange_share: Dim = 1.0
 
     def direct_bytes_per_s(self, block: Dim, ranks: Dim) -> Column:
         """Bandwidth of a chip within a group of `ranks` that stand within `block` neighbouring chips."""
@@ -59,7 +61,8 @@ class Links:
         for level, (size, speed, mesh) in enumerate(zip(self.sizes, self.rates_bytes_per_s, self.meshes, strict=True)):
             members = np.clip(size / np.asarray(stride, float), 1.0, group)
             crossing = np.maximum(members - reached, 0.0) / group
-            time = sent_bytes * crossing / (speed * _mesh_share(mesh, members, size))
+            rate = speed * np.where(size >= UNBOUNDED, self.exchange_share, 1.0)
+            time = sent_bytes * crossing / (rate * _mesh_share(mesh, members, size))
             if level == 0:
                 inside = time
             else:
@@ -76,6 +79,12 @@ class Links:
             raise DomainError("no such share of a level", at="slowed", got=(level, share), fix=fix)
         rates = tuple(rate * (share if i == level else 1.0) for i, rate in enumerate(self.rates_bytes_per_s))
         return replace(self, rates_bytes_per_s=rates)
+
+    def between_nodes(self, rings: Column, exchanges: Column) -> Links:
+        """The same links where rings between nodes reach one share of the ports' rates, and exchanges another."""
+        levels = zip(self.sizes, self.rates_bytes_per_s, strict=True)
+        rates = tuple(np.asarray(rate * np.where(size >= UNBOUNDED, rings, 1.0)) for size, rate in levels)
+        return replace(self, rates_bytes_per_s=rates, exchange_share=exchanges / rings)
 
     def _choose(self, block: Column, ranks: Column) -> Column:
         speed = self.rates_bytes_per_s[-1]
@@ -106,9 +115,10 @@ def links_of(nodes: Sequence[Node], index: NDArray[np.intp] | None = None) -> Li
     def column(level: int, value: str) -> Column:
         return np.array([_value(levels[level], value) for levels in padded], dtype=np.float64)[pick]
 
-    return Links(
-        *(tuple(column(level, value) for level in range(depth)) for value in ("size", "bandwidth_bytes_per_s", "mesh"))
+    sizes, rates, meshes = (
+        tuple(column(level, value) for level in range(depth)) for value in ("size", "bandwidth_bytes_per_s", "mesh")
     )
+    return Links(sizes, rates, meshes)
 
 
 def _value(level: Level, name: str) -> float:

@@ -78,7 +78,7 @@ def _state_bytes(work: Work, layout: Layout, profile: Profile, domain: Dim) -> t
     one_table = work.table_weights / np.where(np.asarray(layout.pp) > 1, 2.0, 1.0)
     dense = (work.dense_weights * stage + one_table) / layout.tp
     experts = work.expert_weights * stage / layout.ep
-    trained = 1.0 - np.asarray(layout.lora)
+    trained = layout.learning_weights
     zero, offload, base = np.asarray(layout.zero), np.asarray(layout.offload), np.asarray(layout.base_bytes)
     # DualPipe keeps the weights of two stages (arXiv 2412.19437, table 2).
     copies = np.where((np.asarray(layout.schedule) == DUALPIPE) & (np.asarray(layout.pp) > 1), 2.0, 1.0)
@@ -125,4 +125,4 @@ def _activation_bytes(work: Work, layout: Layout, operand_bytes: float) -> Dim:
     working = np.where(whole > 0, per_layer + scores, np.where(unfused, scores, 0.0))
     in_flight = in_flight_of(layout.schedule, layout.pp, layout.vp, layout.micro_batches)
     sequences = layout.micro_batch / layout.cp
-    return np.asarray(sequences * (kept * stage * in_flight + working))
+    return np.asarray(sequences * (kept * stage * layout.learning * in_flight + working))

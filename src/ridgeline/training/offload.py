@@ -1,4 +1,4 @@
-"""Training beyond the memory of the chip: who computes and moves what when, as a graph on GPU, CPU, links and drives.
+"""Training beyond the memory of the chip: who computes and moves what when, as a graph on GPU, CPU, links, drives.
 
 Layers go forward and backward in turn. Weights are fetched before they are needed, activations leave and come back or
 are computed again, gradients go to the host, which updates the state it holds, or fetches from drives, while the
@@ -21,10 +21,13 @@ from ridgeline.training.setup import Setup
 from ridgeline.training.step import train_step
 from ridgeline.training.work import Work
 
-GPU, CPU, UP, DOWN, DRIVE = "gpu", "cpu", "host to gpu", "gpu to host", "drive"
+GPU, CPU, UP, DOWN, DRIVE, EXPANDER = "gpu", "cpu", "host to gpu", "gpu to host", "drive", "cxl"
 
-DEVICE, HOST, NVME = "device", "host", "nvme"
-"""Where parameters or optimizer state live."""
+DEVICE, HOST, NVME, CXL = "device", "host", "nvme", "cxl"
+"""Where parameters or optimizer state live. CXL memory is the host's too, behind a link of its own."""
+
+FAR = {NVME: DRIVE, CXL: EXPANDER}
+"""Places beyond the host's own memory, and the resource that leads there."""
 
 AHEAD = 2
 """Layers whose weights are fetched before they are needed: as many are on the device at once, and one in use."""
@@ -42,8 +45,9 @@ class Chain:
         weight_bytes: of a layer in 16 bits, as its gradients. state_bytes: optimizer state of a layer.
         activation_bytes: what its backward pass needs; input_bytes: its input alone, enough to compute the rest again.
         device_update_s, host_update_s: optimizer on one layer, here or there.
-        link_bytes_per_s: to the host, each direction; drive_bytes_per_s of all drives, reads and writes together.
-        device_bytes, host_bytes: memory, without what else needs it.
+        link_bytes_per_s: to the host, each direction; drive_bytes_per_s of all drives, and
+            cxl_bytes_per_s of CXL memory, reads and writes together (0: there is none).
+        device_bytes, host_bytes, cxl_bytes: memory, without what else needs it.
     """
 
     layers: int
@@ -59,6 +63,12 @@ class Chain:
     drive_bytes_per_s: float
     device_bytes: float
     host_bytes: float
+    cxl_bytes_per_s: float = 0.0
+    cxl_bytes: float = 0.0
+
+    def far_bytes_per_s(self, place: str) -> float:
+        """Rate to a place beyond the host's own memory."""
+        return self.cxl_bytes_per_s if place == CXL else self.drive_bytes_per_s
 
     def __post_init__(self) -> None:
         """Refuse chains that cannot be."""
@@ -73,8 +83,8 @@ class Moves:
     """What leaves the chip.
 
     Attributes:
-        weights, state: DEVICE, HOST or NVME.
-        swapped_frac: share of the layers whose activations go to the host, or on to drives (`swap_to`), and come back.
+        weights, state: DEVICE, HOST, NVME or CXL.
+        swapped_frac: share of the layers whose activations go to the host, or beyond it (`swap_to`), and come back.
         redone_frac: share whose activations are computed again.
         device_updates_frac: share of the layers whose state is fetched and updated on the chip while the host updates
             others (Deep Optimizer States).
@@ -92,8 +102,8 @@ class Moves:
     def __post_init__(self) -> None:
         """Refuse places and shares that cannot be."""
         shares = (self.swapped_frac, self.redone_frac, self.device_updates_frac)
-        if not {self.weights, self.state} <= {DEVICE, HOST, NVME} or self.swap_to not in (HOST, NVME):
-            raise DomainError("places are device, host and nvme", at="moves", got=(self.weights, self.state))
+        if not {self.weights, self.state} <= {DEVICE, HOST, *FAR} or self.swap_to not in (HOST, *FAR):
+            raise DomainError("places are device, host, nvme and cxl", at="moves", got=(self.weights, self.state))
         if not all(0.0 <= share <= 1.0 for share in shares) or self.swapped_frac + self.redone_frac > 1.0 + 1e-9:
             raise DomainError("shares of layers lie in 0 to 1, together too", at="moves", got=shares)
 
@@ -113,11 +123,23 @@ def device_need_bytes(chain: Chain, moves: Moves) -> float:
 
 def host_need_bytes(chain: Chain, moves: Moves) -> float:
     """Most bytes in host memory; what is on its way to or from drives needs two layers' room."""
+    return _need_bytes(chain, moves, HOST) + _need_bytes(chain, moves, NVME, most=2)
+
+
+def cxl_need_bytes(chain: Chain, moves: Moves) -> float:
+    """Most bytes in CXL memory."""
+    return _need_bytes(chain, moves, CXL)
+
+
+def _need_bytes(chain: Chain, moves: Moves, place: str, *, most: int | None = None) -> float:
+    """What of the layers, or of `most` at a time, is in one place."""
     swapped, _ = _counts(chain, moves)
-    need = swapped * chain.activation_bytes if moves.swap_to == HOST else min(2, swapped) * chain.activation_bytes
-    for place, size in ((moves.weights, chain.weight_bytes), (moves.state, chain.state_bytes + chain.weight_bytes)):
-        need += {DEVICE: 0, HOST: chain.layers, NVME: min(2, chain.layers)}[place] * size
-    return need
+    held = (
+        (moves.swap_to, swapped, chain.activation_bytes),
+        (moves.weights, chain.layers, chain.weight_bytes),
+        (moves.state, chain.layers, chain.state_bytes + chain.weight_bytes),
+    )
+    return sum((min(count, most or count) * size for where, count, size in held if where == place), start=0.0)
 
 
 def _counts(chain: Chain, moves: Moves) -> tuple[int, int]:
@@ -140,11 +162,11 @@ class _Graph:
 
 
 def laid_out(chain: Chain, moves: Moves) -> Schedule:
-    """One step in time. Raises DomainError: drives are used but their rate is not known."""
-    if NVME in (moves.weights, moves.state, moves.swap_to if moves.swapped_frac else "") and (
-        not chain.drive_bytes_per_s > 0
-    ):
-        raise DomainError("drives have no known rate", at="drive_bytes_per_s", fix="name a node with drives")
+    """One step in time. Raises DomainError: drives or CXL memory are used but their rate is not known."""
+    for place, what in ((NVME, "drives have"), (CXL, "CXL memory has")):
+        used = place in (moves.weights, moves.state, moves.swap_to if moves.swapped_frac else "")
+        if used and not chain.far_bytes_per_s(place) > 0:
+            raise DomainError(f"{what} no known rate", at=place, fix="name a node that has it, or give its rate")
     graph = _Graph()
     _forward(graph, chain, moves)
     _backward(graph, chain, moves)
@@ -156,8 +178,9 @@ def _fetch(graph: _Graph, chain: Chain, moves: Moves, turn: str, layer: int, fre
     if moves.weights == DEVICE:
         return []
     source = []
-    if moves.weights == NVME:
-        graph.add(f"{turn} read {layer}", DRIVE, chain.weight_bytes / chain.drive_bytes_per_s, kind="read")
+    if moves.weights in FAR:
+        read_s = chain.weight_bytes / chain.far_bytes_per_s(moves.weights)
+        graph.add(f"{turn} read {layer}", FAR[moves.weights], read_s, kind="read")
         source = [f"{turn} read {layer}"]
     time_s = chain.weight_bytes / chain.link_bytes_per_s
     graph.add(f"{turn} fetch {layer}", UP, time_s, [*source, free_after], "weights")
@@ -172,9 +195,9 @@ def _forward(graph: _Graph, chain: Chain, moves: Moves) -> None:
         if layer < swapped:
             time_s = chain.activation_bytes / chain.link_bytes_per_s
             graph.add(f"leave {layer}", DOWN, time_s, [f"forward {layer}"], "activations")
-            if moves.swap_to == NVME:
-                drive_s = chain.activation_bytes / chain.drive_bytes_per_s
-                graph.add(f"store {layer}", DRIVE, drive_s, [f"leave {layer}"], "write")
+            if moves.swap_to in FAR:
+                store_s = chain.activation_bytes / chain.far_bytes_per_s(moves.swap_to)
+                graph.add(f"store {layer}", FAR[moves.swap_to], store_s, [f"leave {layer}"], "write")
 
 
 def _backward(graph: _Graph, chain: Chain, moves: Moves) -> None:
@@ -215,9 +238,9 @@ def _back_in(graph: _Graph, chain: Chain, moves: Moves, layer: int) -> list[str]
     """Activations return; no earlier than two layers before they are needed."""
     source = [f"leave {layer}"]
     free = f"backward {layer + AHEAD}" if layer + AHEAD < chain.layers else f"forward {chain.layers - 1}"
-    if moves.swap_to == NVME:
-        time_s = chain.activation_bytes / chain.drive_bytes_per_s
-        graph.add(f"load {layer}", DRIVE, time_s, [f"store {layer}", free], "read")
+    if moves.swap_to in FAR:
+        time_s = chain.activation_bytes / chain.far_bytes_per_s(moves.swap_to)
+        graph.add(f"load {layer}", FAR[moves.swap_to], time_s, [f"store {layer}", free], "read")
         source = [f"load {layer}"]
     graph.add(f"return {layer}", UP, chain.activation_bytes / chain.link_bytes_per_s, [*source, free], "activations")
     return [f"return {layer}"]
@@ -235,18 +258,25 @@ def _host_update(graph: _Graph, chain: Chain, moves: Moves, layer: int, after: s
     link_s = chain.weight_bytes / chain.link_bytes_per_s
     graph.add(f"gradients {layer}", DOWN, link_s, [after], "gradients")
     state = []
-    if moves.state == NVME:
-        graph.add(f"state in {layer}", DRIVE, chain.state_bytes / chain.drive_bytes_per_s, [after], "read")
+    if moves.state in FAR:
+        _state_in(graph, chain, moves, layer, after)
         state = [f"state in {layer}"]
     graph.add(f"update {layer}", CPU, chain.host_update_s, [f"gradients {layer}", *state], "update")
 
 
 def _host_writes(graph: _Graph, chain: Chain, moves: Moves, layer: int) -> None:
-    """State, and weights that live there, go back to the drives."""
-    written = chain.state_bytes if moves.state == NVME else 0.0
-    written += chain.weight_bytes if moves.weights == NVME else 0.0
-    if written > 0:
-        graph.add(f"state out {layer}", DRIVE, written / chain.drive_bytes_per_s, [f"update {layer}"], "write")
+    """State, and weights that live there, go back to drives or CXL memory."""
+    for place, resource in FAR.items():
+        written = chain.state_bytes if moves.state == place else 0.0
+        written += chain.weight_bytes if moves.weights == place else 0.0
+        if written > 0:
+            time_s = written / chain.far_bytes_per_s(place)
+            graph.add(f"state out {layer}", resource, time_s, [f"update {layer}"], "write")
+
+
+def _state_in(graph: _Graph, chain: Chain, moves: Moves, layer: int, after: str) -> None:
+    time_s = chain.state_bytes / chain.far_bytes_per_s(moves.state)
+    graph.add(f"state in {layer}", FAR[moves.state], time_s, [after], "read")
 
 
 def _device_update(graph: _Graph, chain: Chain, moves: Moves, layer: int) -> None:
@@ -255,18 +285,17 @@ def _device_update(graph: _Graph, chain: Chain, moves: Moves, layer: int) -> Non
         graph.add(f"update {layer}", GPU, chain.device_update_s, [f"backward {layer}"], "update")
         return
     state = []
-    if moves.state == NVME:
-        graph.add(f"state in {layer}", DRIVE, chain.state_bytes / chain.drive_bytes_per_s, ["backward 0"], "read")
+    if moves.state in FAR:
+        _state_in(graph, chain, moves, layer, "backward 0")
         state = [f"state in {layer}"]
     state_s = chain.state_bytes / chain.link_bytes_per_s
     graph.add(f"state up {layer}", UP, state_s, ["backward 0", *state], "state")
     graph.add(f"update {layer}", GPU, chain.device_update_s, [f"state up {layer}"], "update")
     weights_s = 0.0 if moves.weights == DEVICE else chain.weight_bytes / chain.link_bytes_per_s
     graph.add(f"state down {layer}", DOWN, state_s + weights_s, [f"update {layer}"], "state")
-    if moves.state == NVME:
-        graph.add(
-            f"state out {layer}", DRIVE, chain.state_bytes / chain.drive_bytes_per_s, [f"state down {layer}"], "write"
-        )
+    if moves.state in FAR:
+        out_s = chain.state_bytes / chain.far_bytes_per_s(moves.state)
+        graph.add(f"state out {layer}", FAR[moves.state], out_s, [f"state down {layer}"], "write")
 
 
 def least_s(chain: Chain, moves: Moves) -> float:
@@ -284,17 +313,19 @@ class Best:
     tried: int
 
 
-def best(chain: Chain, *, places: Sequence[str] = (DEVICE, HOST, NVME), grid: Sequence[float] = GRID) -> Best:
+def best(chain: Chain, *, places: Sequence[str] = (DEVICE, HOST, NVME, CXL), grid: Sequence[float] = GRID) -> Best:
     """Choose what to move: the shortest step among those that fit on the chip and in the host.
 
     Raises DomainError: nothing fits; says what the leanest needs.
     """
-    known = [place for place in places if place != NVME or chain.drive_bytes_per_s > 0]
+    known = [place for place in places if place not in FAR or chain.far_bytes_per_s(place) > 0]
     options = list(_options(known, grid))
     fitting = [
         moves
         for moves in options
-        if device_need_bytes(chain, moves) <= chain.device_bytes and host_need_bytes(chain, moves) <= chain.host_bytes
+        if device_need_bytes(chain, moves) <= chain.device_bytes
+        and host_need_bytes(chain, moves) <= chain.host_bytes
+        and cxl_need_bytes(chain, moves) <= chain.cxl_bytes
     ]
     if not fitting:
         leanest = min(options, key=lambda moves: device_need_bytes(chain, moves))
@@ -311,7 +342,7 @@ def _options(places: Sequence[str], grid: Sequence[float]) -> Iterator[Moves]:
         for swapped, redone in itertools.product(grid, grid):
             if swapped + redone > 1.0:
                 continue
-            for swap_to in [HOST, NVME] if NVME in places and swapped > 0 else [HOST]:
+            for swap_to in [HOST, *(place for place in places if place in FAR)] if swapped > 0 else [HOST]:
                 for updates in grid[:-1] if state != DEVICE else (0.0,):
                     yield Moves(
                         weights=weights,
@@ -323,16 +354,16 @@ def _options(places: Sequence[str], grid: Sequence[float]) -> Iterator[Moves]:
                     )
 
 
-def chain_of(work: Work, layout: Layout, setup: Setup, *, device_bytes: float, host_bytes: float) -> Chain:
+def chain_of(work: Work, layout: Layout, setup: Setup, *, device_bytes: float) -> Chain:
     """One chip's share of a model as a chain, priced as `train_step` prices it without offloading.
 
-    `work` is of one model and `layout` of one row; rates of host and drives are those of `setup`.
+    `work` is of one model and `layout` of one row; the host and what is behind it are those of `setup`.
     """
     step = train_step(work, layout, setup)
     layers = int(np.max(work.layers))
     each = 1.0 / (float(np.max(layout.micro_batches)) * layers)
     busy = sum(float(np.max(step.terms[name])) for name in COMPUTE) * each
-    passes = 3.0 - float(np.max(layout.lora)) + float(np.max(layout.redone_matmul))
+    passes = float(np.max(layout.matmul_passes))
     parameters = float(np.max(work.weights / (layout.tp * layout.pp * layout.ep) / layout.sharding_ranks)) / layers
     memory = setup.memory(work, replace(layout, redone_matmul=0.0, redone_attention=0.0, redone_vector=0.0))
     kept = setup.memory(work, replace(layout, redone_matmul=1.0, redone_attention=1.0, redone_vector=1.0))
@@ -354,7 +385,9 @@ def chain_of(work: Work, layout: Layout, setup: Setup, *, device_bytes: float, h
         link_bytes_per_s=float(np.max(setup.host.host_bytes_per_s)),
         drive_bytes_per_s=float(np.max(setup.host.nvme_bytes_per_s)),
         device_bytes=device_bytes - reserve,
-        host_bytes=host_bytes,
+        host_bytes=float(np.max(setup.host.capacity_bytes)),
+        cxl_bytes_per_s=float(np.max(setup.host.cxl_bytes_per_s)),
+        cxl_bytes=float(np.max(setup.host.cxl_bytes)),
     )
 
 

@@ -2,82 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ridgeline.core.cases import Cases, Problems, Rows, groups
-from ridgeline.core.errors import RidgelineError, UnknownNameError
-from ridgeline.core.tables import Labels
-from ridgeline.hardware import catalogue as hardware
-from ridgeline.hardware.chip import Chip, ChipColumns
-from ridgeline.hardware.topology import Machine, Node
-from ridgeline.training import numbers as plain
-from ridgeline.training.habits import (
-    experts_spread,
-    interleaved,
-    layout_of,
-    recomputed_as_needed,
-    stated,
-    taken,
-    unstated_recompute,
-)
-from ridgeline.training.layout import OFFLOADS, Layout, check
-from ridgeline.training.links import links_of
-from ridgeline.training.profile import (
-    Coefficients,
-    Profile,
-    Recipe,
-    coefficients,
-    profile,
-    recipe,
-)
-from ridgeline.training.setup import Host, Setup
-from ridgeline.training.step import TrainingStep, step_power_w, train_step
-from ridgeline.training.work import Work, work_of
-from ridgeline.workloads import catalogue as workloads
-from ridgeline.workloads.model import Model, stack
+from ridgeline.core.cases import Cases, Problems, Resolved, Rows
+from ridgeline.core.errors import RidgelineError
+from ridgeline.core.tables import Labels, encode
+from ridgeline.training.batches import Mix, mix_of, over_documents
+from ridgeline.training.habits import stated
+from ridgeline.training.images import is_network, predict_images
+from ridgeline.training.prepare import Catalogue, Group, bundled, named_model, prepare
+from ridgeline.training.profile import Coefficients, coefficients
+from ridgeline.training.setup import Setup
+from ridgeline.training.step import TrainingStep, step_power_w
+from ridgeline.training.unlike import predict_unlike
 
 Column = NDArray[np.float64]
-T = TypeVar("T")
-
-TEXTS = (
-    "model",
-    "chip",
-    "precision",
-    "framework",
-    "framework_version",
-    "recompute",
-    "offload",
-    "zero",
-    "sequence_parallel",
-    "flash",
-    "lora",
-    "captured",
-    "schedule",
-    "context",
-    "zero_options",
-)
-NUMBERS = (
-    *plain.COLUMNS,
-    "chips",
-    "seq",
-    "global_batch",
-    "micro_batch",
-    "tp",
-    "pp",
-    "dp",
-    "cp",
-    "ep",
-    "vp",
-    "shard",
-    "stack_share",
-)
-"""Columns that this task reads. 0, NaN or empty text mean that the case does not say."""
 
 RESULTS = (
     "step_s",
@@ -99,35 +41,6 @@ RESULTS = (
 """Result columns, in the order of the case tables."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Catalogue:
-    """Where names become values; each raises a RidgelineError that names the nearest."""
-
-    model: Callable[[str], Model]
-    chip: Callable[[str], Chip]
-    node: Callable[[Chip], Node]
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Rows that are evaluated at once: what they are made of, ready for any coefficients."""
-
-    rows: Rows
-    work: Work
-    layout: Layout
-    setup: Setup
-
-    def step(self, fitted: Coefficients | None = None) -> TrainingStep:
-        """The predicted step, with the committed coefficients or with others."""
-        setup = self.setup if fitted is None else replace(self.setup, coefficients=fitted)
-        return train_step(self.work, self.layout, setup)
-
-
-def bundled() -> Catalogue:
-    """Models, chips and nodes as they are bundled."""
-    return Catalogue(model=workloads.model, chip=hardware.chip, node=hardware.default_node)
-
-
 def predict_training(
     cases: Cases, problems: Problems, catalogue: Catalogue | None = None
 ) -> dict[str, NDArray[np.float64] | Labels]:
@@ -138,12 +51,18 @@ def predict_training(
         problems:  collects what is wrong with which row.
         catalogue: resolves models, chips and the nodes that chips stand in; the bundled ones by default.
     """
+    resolved = catalogue or bundled()
+    kinds = _kinds(cases, resolved)
+    if kinds.any():
+        return _together(cases, problems, resolved, kinds)
     found: dict[str, Column] = {name: np.full(cases.rows, np.nan) for name in RESULTS[:-2]}
     bound, regime = (np.full(cases.rows, -1, dtype=np.int32) for _ in range(2))
     names: tuple[str, ...] = ()
     fitted = coefficients()
-    for group in prepare(cases, problems, catalogue or bundled()):
+    mixes = Resolved(problems, cases, ("lengths", "batches"), mix_of)
+    for group in prepare(cases, problems, resolved):
         step = group.step().at_speed(np.nan_to_num(stated(cases, "stack_share")[group.rows], nan=1.0))
+        step = _batched(step, group, mixes, problems)
         for name, value in _results(step, group.setup).items():
             found[name][group.rows] = value
         names, bound[group.rows] = tuple(step.terms), step.bound_index()
@@ -155,68 +74,65 @@ def predict_training(
     return {**found, "bound": Labels(bound, names), "regime": Labels(regime, REGIMES)}
 
 
-def prepare(cases: Cases, problems: Problems, catalogue: Catalogue) -> list[Group]:
-    """Resolve names, complete and check layouts; what remains is arithmetic."""
-    _flag_negative(cases, problems)
-    profiles, profile_of = _resolved(cases.labels("framework"), profile, problems)
-    recipes, recipe_of = _resolved(cases.labels("precision"), recipe, problems)
-    chips, chip_of = _resolved(cases.labels("chip"), catalogue.chip, problems, required="chip")
-    nodes = [catalogue.node(chip) for chip in chips]
-    layout = layout_of(cases, profiles, profile_of, problems)
-    unstated = unstated_recompute(cases.labels("recompute"))
-    kinds, models, model_of = _models(cases, problems, catalogue)
-    ok = np.flatnonzero(problems.ok & (profile_of >= 0) & (recipe_of >= 0) & (chip_of >= 0))
-    prepared = []
-    for (kind, p, r), rows in groups((kinds, profile_of, recipe_of), ok):
-        model = _model(cases, rows, kind, models, model_of)
-        part = taken(layout, rows)
-        work = work_of(model, part.seq)
-        part = interleaved(experts_spread(part, work, profiles[p]), work, profiles[p])
-        # Published pairs of releases show no gain of capture for hybrids: their recurrences break the graph.
-        part = replace(part, captured=part.captured * (not work.recurrent))
-        check(part, work, problems, rows)
-        kept = problems.ok[rows]
-        if kept.any() and not kept.all():
-            rows, part = rows[kept], taken(part, np.flatnonzero(kept))
-            work = work_of(_model(cases, rows, kind, models, model_of), part.seq)
-        if kept.any():
-            setup = _setup(chips, nodes, chip_of[rows], profiles[p], recipes[r])
-            _check_host(part, setup, problems, rows)
-            part = recomputed_as_needed(part, work, setup, unstated[rows])
-            prepared.append(Group(rows, work, part, setup))
-    return prepared
+def _batched(step: TrainingStep, group: Group, mixes: Resolved[Mix | None], problems: Problems) -> TrainingStep:
+    """The step over documents, of the rows that say which; what cannot be batched is a problem of its row."""
+    if not any(mixes.values):
+        return over_documents(step, group.work, group.layout, group.setup.links, ())
+    wanted = [mixes.values[place] for place in mixes.of[group.rows].tolist()]
+    for place in [place for place, mix in enumerate(wanted) if mix is not None and mix.way == "adaptive"]:
+        ranks = int(np.broadcast_to(np.asarray(group.layout.dp * group.layout.cp, float), group.rows.shape)[place])
+        if ranks & (ranks - 1):
+            message = f"adaptive batches need dp x cp to be a power of two, not {ranks}"
+            problems.flag(group.rows[place : place + 1], message)
+            wanted[place] = None
+    return over_documents(step, group.work, group.layout, group.setup.links, wanted)
 
 
-def _check_host(layout: Layout, setup: Setup, problems: Problems, rows: Rows) -> None:
-    """Flag rows that offload to a host or drives whose rates the catalogue does not know."""
-    offload = np.asarray(layout.offload)
-    fix = "offload nothing, or name a chip whose node has it (`ridgeline catalogue nodes`)"
-    for kind, rate, what in (
-        (OFFLOADS.index("params"), setup.host.host_bytes_per_s, "link to its host"),
-        (OFFLOADS.index("nvme"), setup.host.nvme_bytes_per_s, "drives"),
-    ):
-        unknown = (offload >= kind) & (np.broadcast_to(np.asarray(rate, float), rows.shape) <= 0)
-        problems.flag(rows[unknown], f"offload needs the rate of the chip's {what}, which is not known; {fix}")
+ALIKE, IMAGES, UNLIKE = range(3)
+"""Kinds of rows: language models on equal chips, networks over images, language models over islands."""
 
 
-def _setup(
-    chips: Sequence[Chip], nodes: Sequence[Node], index: NDArray[np.int32], framework: Profile, precision: Recipe
-) -> Setup:
-    used = index.astype(np.intp)
-    pairs = zip(chips, nodes, strict=True)
-    machines = [Machine(name=chip.name, chip=chip, count=1, levels=(), node=node) for chip, node in pairs]
-    hosts, drives = [m.host_tier() for m in machines], [m.nvme_tier() for m in machines]
-    return Setup(
-        chips=ChipColumns(tuple(chips), used),
-        links=links_of(nodes, used),
-        profile=framework,
-        recipe=precision,
-        coefficients=coefficients(),
-        host=Host(
-            host_bytes_per_s=np.array([tier.bandwidth_bytes_per_s if tier else 0.0 for tier in hosts])[used],
-            nvme_bytes_per_s=np.array([tier.bandwidth_bytes_per_s if tier else 0.0 for tier in drives])[used],
-        ),
-    )
+def _kinds(cases: Cases, catalogue: Catalogue) -> NDArray[np.int8]:
+    """Which of them each row is."""
+    models, islands = cases.labels("model"), cases.labels("islands")
+    images = np.array([bool(text) and _is_image_network(text, catalogue) for text in models.values], dtype=np.bool_)
+    unlike = np.array([bool(text) for text in islands.values], dtype=np.bool_)
+    return np.where(unlike[islands.codes], UNLIKE, np.where(images[models.codes], IMAGES, ALIKE)).astype(np.int8)
+
+
+def _is_image_network(text: str, catalogue: Catalogue) -> bool:
+    try:
+        named_model(text, catalogue)
+    except RidgelineError:
+        return is_network(text)
+    return False
+
+
+def _together(
+    cases: Cases, problems: Problems, catalogue: Catalogue, kinds: NDArray[np.int8]
+) -> dict[str, NDArray[np.float64] | Labels]:
+    """All kinds of rows, each by its own model."""
+    found: dict[str, Column] = {name: np.full(cases.rows, np.nan) for name in RESULTS[:-2]}
+    texts: dict[str, list[str]] = {name: [""] * cases.rows for name in RESULTS[-2:]}
+    models: dict[int, Callable[[Cases, Problems], dict[str, NDArray[np.float64] | Labels]]] = {
+        ALIKE: lambda part, own: predict_training(part, own, catalogue),
+        IMAGES: predict_images,
+        UNLIKE: lambda part, own: predict_unlike(part, own, catalogue),
+    }
+    for kind, evaluate in models.items():
+        rows: Rows = np.flatnonzero((kinds == kind) & problems.ok)
+        if not rows.size:
+            continue
+        own = Problems(rows.size)
+        results = evaluate(cases.part(rows), own)
+        problems.flag_each(rows[~own.ok], [text for text in own.column() if text])
+        for name, value in results.items():
+            if isinstance(value, Labels):
+                for row, text in zip(rows.tolist(), value.texts(), strict=True):
+                    texts[name][row] = text
+            else:
+                found[name][rows] = value
+    return {**found, **{name: encode(column) for name, column in texts.items()}}
 
 
 def _results(step: TrainingStep, setup: Setup) -> dict[str, Column]:
@@ -247,80 +163,3 @@ def _regime(group: Group, fitted: Coefficients) -> NDArray[np.int32]:
     chips = group.setup.chips
     known = chips.gather(lambda chip: float((group.setup.profile.name, chip.name) in fitted.calibrated))
     return (np.asarray(known) > 0).astype(np.int32)
-
-
-def _flag_negative(cases: Cases, problems: Problems) -> None:
-    for name in NUMBERS:
-        problems.flag(stated(cases, name) <= 0, f"{name} must be positive")
-
-
-def _resolved(
-    labels: Labels, find: Callable[[str], T], problems: Problems, *, required: str = ""
-) -> tuple[list[T], NDArray[np.int32]]:
-    """What each distinct text names, and for each row which (-1: none); rows with unknown names are flagged."""
-    values: list[T] = []
-    target = np.full(len(labels.values) + 1, -1, dtype=np.int32)
-    for code, text in enumerate(labels.values):
-        rows = labels.codes == code
-        if not rows.any():
-            continue
-        if required and not text:
-            problems.flag(rows, f"{required} is missing; name one of the catalogue")
-            continue
-        try:
-            values.append(find(text))
-            target[code] = len(values) - 1
-        except RidgelineError as error:
-            problems.flag(rows, error)
-    return values, target[labels.codes]
-
-
-def _models(
-    cases: Cases, problems: Problems, catalogue: Catalogue
-) -> tuple[NDArray[np.int32], list[Model], NDArray[np.int32]]:
-    """A code of structure per row, the distinct named models, and which of them each row has (-1: plain numbers)."""
-    labels = cases.labels("model")
-    columns = {name: cases.number(name) for name in plain.COLUMNS}
-    shapes = plain.kinds(columns)
-    models: list[Model] = []
-    target = np.full(len(labels.values) + 1, -1, dtype=np.int32)
-    for code, text in enumerate(labels.values):
-        rows = (labels.codes == code) & problems.ok
-        if not text or not rows.any():
-            continue
-        try:
-            models.append(_named(text, catalogue))
-            target[code] = len(models) - 1
-        except RidgelineError as error:
-            problems.flag(rows & (shapes < 0), error)
-    model_of = target[labels.codes]
-    message = "model is missing; name one, or give layers, hidden and heads"
-    problems.flag((model_of < 0) & (shapes < 0), message)
-    plain.check(columns, (model_of < 0) & (shapes >= 0), problems)
-    signatures: dict[object, int] = {}
-    numbered = [3 + signatures.setdefault(model.signature(), len(signatures)) for model in models]
-    kinds = np.where(model_of >= 0, np.array([*numbered, 0], dtype=np.int32)[model_of], shapes)
-    return kinds.astype(np.int32), models, model_of
-
-
-AROUND = re.compile(r"[\s_-]+(\d+[\s-]?nodes?|lora|sft|pre-?train(ing)?|fine-?tun(e|ing))$", re.IGNORECASE)
-"""What tables of training runs write behind a model's name: how it ran, which other columns say."""
-
-
-def _named(text: str, catalogue: Catalogue) -> Model:
-    """The model of that name, or of the name without words about the run."""
-    try:
-        return catalogue.model(text)
-    except UnknownNameError:
-        shorter = AROUND.sub("", text)
-        if shorter == text:
-            raise
-        return _named(shorter, catalogue)
-
-
-def _model(cases: Cases, rows: Rows, kind: int, models: Sequence[Model], model_of: NDArray[np.int32]) -> Model:
-    if kind < 3:
-        columns = {name: cases.number(name)[rows] for name in plain.COLUMNS}
-        return plain.model_of(columns, kind, cases.number("seq")[rows])
-    used, index = np.unique(model_of[rows], return_inverse=True)
-    return stack([models[i] for i in used], index.astype(np.intp))

@@ -40,6 +40,7 @@ class Profile:
         experts_everywhere: whether experts are spread over all ranks when the case does not say how.
         splits_micro_batch: whether a pipeline cuts the micro-batch into single sequences.
         layers_per_stage: layers of a virtual stage where a case gives a pipeline without `vp` (0: no virtual stages).
+        overlaps_exchange: whether, with virtual stages, the exchange of experts runs beside the next micro-batch.
         recomputes_all_layers: whether recomputation is all layers or none, without steps between.
     """
 
@@ -60,6 +61,7 @@ class Profile:
     splits_micro_batch: bool = False
     layers_per_stage: int = 0
     recomputes_all_layers: bool = False
+    overlaps_exchange: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ridgeline.core.cases import Cases
 from ridgeline.core.errors import FileFormatError
 from ridgeline.core.tables import Labels, Table, encode, read_table
-from ridgeline.training.predict import NUMBERS, TEXTS
+from ridgeline.training.prepare import NUMBERS, TEXTS
 
 Column = NDArray[np.float64]
 

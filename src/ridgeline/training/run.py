@@ -20,13 +20,18 @@ from ridgeline.training.reliability import Part, Reliability
 MOST_EVENTS = 1_000_000
 """Failures after which a run is given up; one that needs more between two checkpoints is not begun."""
 
-STATES = ("compute", "redo", "checkpoint", "detect", "wait", "restart")
-"""What a job does: new work, work done before, stalls, a failure not yet noticed, waiting for a node, starting."""
+STATES = ("compute", "redo", "checkpoint", "detect", "wait", "reshape", "restart")
+"""What a job does: new work, work done before, stalls, a failure not yet noticed, waiting for a node, making a
+checkpoint over for other nodes, starting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A run without what goes wrong: `work_s` seconds of steps on `chips` in nodes of `node_chips`, `spares` nodes."""
+    """A run without what goes wrong: `work_s` seconds of steps on `chips` in nodes of `node_chips`, `spares` nodes.
+
+    `shrinks`: without a spare it goes on with the nodes that are left, at their share of the speed, and takes one back
+    when it is repaired, each time from a checkpoint that is made over.
+    """
 
     work_s: float
     chips: int
@@ -34,6 +39,7 @@ class Job:
     spares: int
     checkpoint: Checkpoint
     reliability: Reliability
+    shrinks: bool = False
 
     def __post_init__(self) -> None:
         """Refuse jobs that cannot be."""
@@ -80,7 +86,8 @@ class _Run:
         self.random = stream(seed, "training failures")
         self.played = Played(failures={part.name: 0 for part in job.reliability.parts})
         self.now = self.done = self.safe = self.furthest = 0.0
-        self.spares, self.back = job.spares, list[float]()
+        self.spares, self.back, self.short = job.spares, list[float](), 0
+        self.nodes = max(math.ceil(job.chips / job.node_chips), 1)
         rates = np.array([1.0 / part.mtbf_chip_s for part in job.reliability.parts])
         self.shares = np.cumsum(rates[:-1]) / rates.sum()
 
@@ -95,15 +102,24 @@ class _Run:
         while self.done < job.work_s:
             if self.played.events > MOST_EVENTS:
                 raise self._hopeless()
-            wait = self._wait(rate + slow_rate)
-            if not self._work(wait, speed=1.0):
+            wait = self._wait((rate + slow_rate) * self._share)
+            back = max(self.back[0] - self.now, 0.0) if self.short else math.inf
+            if not self._work(min(wait, back), speed=self._share):
                 break
+            if back < wait:
+                self._grow(rate)
+                continue
             if self.random.random() * (rate + slow_rate) < rate:
                 self._fail(rate)
             else:
                 self._slow(rate)
         self.played.wall_s = self.now
         return self.played
+
+    @property
+    def _share(self) -> float:
+        """Nodes at work over all of the job's."""
+        return 1.0 - self.short / self.nodes
 
     def _hopeless(self) -> DomainError:
         got = f"{self.done:g} of {self.job.work_s:g} s done"
@@ -175,15 +191,28 @@ class _Run:
 
     def _replace(self) -> None:
         """A spare joins; without one the job waits for the first repaired node, its own at the latest."""
-        while self.back and self.back[0] <= self.now:
+        # Nodes that a short job waits for join it before they are spares.
+        while len(self.back) > self.short and self.back[0] <= self.now:
             heapq.heappop(self.back)
             self.spares += 1
         heapq.heappush(self.back, self.now + self.job.reliability.repair_s)
+        if self.spares == 0 and self.job.shrinks and self.short + 1 < self.nodes:
+            self.short += 1
+            self._spend("reshape", self.job.checkpoint.reshape_s)
+            return
         if self.spares == 0:
             self._spend("wait", heapq.heappop(self.back) - self.now)
         else:
             self.spares -= 1
         self._spend("wait", self.job.reliability.swap_s)
+
+    def _grow(self, rate: float) -> None:
+        """A repaired node joins a job that was short of it: a planned stop, a checkpoint made over, a start."""
+        heapq.heappop(self.back)
+        self.short -= 1
+        self._stop_safely()
+        self._spend("reshape", self.job.checkpoint.reshape_s)
+        self._start(rate)
 
     def _interrupted(self, state: str, time_s: float, rate: float) -> bool:
         """Whether a failure strikes within so long; the time until then is spent."""
@@ -196,17 +225,24 @@ class _Run:
         parts = self.job.reliability
         self.played.slow += 1
         strikes = self._wait(rate)
-        if not self._work(min(strikes, parts.slow_detect_s), speed=1.0 - parts.slow_frac):
+        if not self._work(min(strikes, parts.slow_detect_s), speed=self._share * (1.0 - parts.slow_frac)):
             return
         if strikes < parts.slow_detect_s:
             self._fail(rate)
             return
-        # A planned stop writes a checkpoint first.
+        self._stop_safely()
+        self._replace()
+        self._start(rate)
+
+    def _stop_safely(self) -> None:
+        """A planned stop writes a checkpoint first."""
         self._spend("checkpoint", self.job.checkpoint.stall_s + self.job.checkpoint.flush_s)
         if math.isfinite(self.job.checkpoint.interval_s):
             self.safe = self.done
-        self._replace()
-        if self._interrupted("restart", parts.restart_s + self.job.checkpoint.load_s, rate):
+
+    def _start(self, rate: float) -> None:
+        """Start again after a planned stop."""
+        if self._interrupted("restart", self.job.reliability.restart_s + self.job.checkpoint.load_s, rate):
             self._fail(rate)
         elif math.isinf(self.job.checkpoint.interval_s):
             self.played.lost_s += self.done - self.safe

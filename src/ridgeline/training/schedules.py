@@ -52,13 +52,19 @@ class Step:
 class Times:
     """Seconds per stage and micro-batch; `transfer_s` between stages on different ranks.
 
-    `weights_s` is the part of the backward pass that nobody waits for; 0 where it is not split off.
+    `weights_s` is the part of the backward pass that nobody waits for; 0 where it is not split off. `hops`, if given,
+    are of ranks 0 and 1, 1 and 2, ...: seconds that a transfer holds the link, and that it is under way besides.
     """
 
     forward_s: Sequence[float]
     backward_s: Sequence[float]
     weights_s: Sequence[float]
     transfer_s: float = 0.0
+    hops: Sequence[tuple[float, float]] = ()
+
+    def hop(self, one: int, other: int) -> tuple[float, float]:
+        """Seconds on the link between two ranks, and under way."""
+        return self.hops[min(one, other)] if self.hops else (self.transfer_s, 0.0)
 
     def of(self, step: Step) -> float:
         """Seconds of one piece of work."""
@@ -241,8 +247,8 @@ def _candidates(
 
 
 def _hop(kind: str, one: Step, other: Step, job: _Greedy) -> float:
-    apart = _rank_of(kind, one.stage, job.ranks) != _rank_of(kind, other.stage, job.ranks)
-    return job.times.transfer_s if apart else 0.0
+    ranks = _rank_of(kind, one.stage, job.ranks), _rank_of(kind, other.stage, job.ranks)
+    return sum(job.times.hop(*ranks)) if ranks[0] != ranks[1] else 0.0
 
 
 def _needs(kind: str, step: Step, ranks: int, stages: int) -> list[Step]:
@@ -263,28 +269,27 @@ def _tasks(kind: str, ranks: int, stages: int, orders: Sequence[Sequence[Step]],
     place = 0
     for order in orders:
         for step in order:
-            crosses = times.transfer_s > 0
-            index[step] = (
-                place + sum(_crosses(kind, need, step, ranks) for need in _needs(kind, step, ranks, stages)) * crosses
-            )
+            needs = _needs(kind, step, ranks, stages)
+            index[step] = place + sum(len(_transfer(kind, need, step, ranks, times)) for need in needs)
             place = index[step] + 1
     for rank, order in enumerate(orders):
         for step in order:
             after = []
             for need in _needs(kind, step, ranks, stages):
-                if times.transfer_s > 0 and _crosses(kind, need, step, ranks):
-                    at = index[step] - 1
-                    link = f"link {_rank_of(kind, need.stage, ranks)} to {rank}"
-                    yield Task(f"{need.kind} {need.micro}", link, times.transfer_s, (index[need],), "transfer")
-                    after.append(at)
-                else:
-                    after.append(index[need])
+                at, parts = index[need], _transfer(kind, need, step, ranks, times)
+                for place, (resource, time_s) in enumerate(parts, index[step] - len(parts)):
+                    yield Task(f"{need.kind} {need.micro}", resource, time_s, (at,), "transfer")
+                    at = place
+                after.append(at)
             name = f"{step.kind} {step.micro}" + (f" stage {step.stage}" if stages > ranks else "")
             yield Task(name, f"rank {rank}", times.of(step), tuple(after), step.kind)
 
 
-def _crosses(kind: str, one: Step, other: Step, ranks: int) -> bool:
-    return _rank_of(kind, one.stage, ranks) != _rank_of(kind, other.stage, ranks)
+def _transfer(kind: str, one: Step, other: Step, ranks: int, times: Times) -> list[tuple[str, float]]:
+    """Resource and seconds of each part of a transfer; what is under way holds nothing up."""
+    here, there = _rank_of(kind, one.stage, ranks), _rank_of(kind, other.stage, ranks)
+    held, delay = times.hop(here, there) if here != there else (0.0, 0.0)
+    return [part for part in ((f"link {here} to {there}", held), ("", delay)) if part[1] > 0]
 
 
 def bubble_of(schedule: Dim, forward_s: Dim, backward_s: Dim, weights_s: Dim, pp: Dim, vp: Dim) -> Column:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ridgeline.hardware.chip import ChipColumns, Value
+from ridgeline.hardware.chip import ChipColumns, MemoryTier, Value
+from ridgeline.hardware.topology import Machine
 from ridgeline.training.layout import Layout
 from ridgeline.training.links import Links
 from ridgeline.training.memory import Memory, memory_of
@@ -23,11 +25,32 @@ VALUE_BYTES = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """What lies beyond the chip, per rank: host memory and local drives, bytes/s (0: not known); room in the host."""
+    """What lies beyond the chip, per rank: host memory, local drives and CXL memory, bytes/s (0: not known, or none);
+    room in the host, and in CXL memory.
+    """
 
     host_bytes_per_s: Dim = 0.0
     nvme_bytes_per_s: Dim = 0.0
+    cxl_bytes_per_s: Dim = 0.0
     capacity_bytes: Dim = np.inf
+    cxl_bytes: Dim = 0.0
+
+
+def host_of(machines: Sequence[Machine], index: NDArray[np.intp] | None = None) -> Host:
+    """What lies beyond the chips of each machine, of each row (None: of the only machine)."""
+
+    def column(value: Callable[[Machine], MemoryTier | None], name: str) -> Dim:
+        tiers = [value(machine) for machine in machines]
+        found = np.array([float(getattr(tier, name)) if tier else 0.0 for tier in tiers])
+        return float(found[0]) if index is None else found[index]
+
+    return Host(
+        host_bytes_per_s=column(Machine.host_tier, "bandwidth_bytes_per_s"),
+        nvme_bytes_per_s=column(Machine.nvme_tier, "bandwidth_bytes_per_s"),
+        cxl_bytes_per_s=column(Machine.cxl_tier, "bandwidth_bytes_per_s"),
+        capacity_bytes=column(Machine.host_tier, "capacity_bytes"),
+        cxl_bytes=column(Machine.cxl_tier, "capacity_bytes"),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

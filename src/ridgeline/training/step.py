@@ -23,6 +23,7 @@ from ridgeline.training.communication import (
     gradients_s,
     pipeline_transfer_s,
     tensor_parallel_s,
+    waited_share,
 )
 from ridgeline.training.layout import OFFLOADS, Layout
 from ridgeline.training.memory import Memory
@@ -93,10 +94,13 @@ class TrainingStep:
         return np.asarray(np.argmax(np.stack(list(self.terms.values())), axis=0), dtype=np.int32)
 
 
-OFFLOAD_PARAMS, OFFLOAD_NVME = OFFLOADS.index("params"), OFFLOADS.index("nvme")
+OFFLOAD_PARAMS, OFFLOAD_NVME, OFFLOAD_CXL = (OFFLOADS.index(name) for name in ("params", "nvme", "cxl"))
 
 COMMUNICATION = ("tensor_parallel", "expert_parallel", "context_parallel", "fsdp", "data_parallel", "pipeline_transfer")
 """Terms that are waiting for links."""
+
+ONCE = ("bubble", "data_parallel", "optimizer", "offload", "pipeline_transfer")
+"""Terms that are not work of micro-batches."""
 
 
 def train_step(work: Work, layout: Layout, setup: Setup) -> TrainingStep:
@@ -142,8 +146,8 @@ def train_step(work: Work, layout: Layout, setup: Setup) -> TrainingStep:
 
 def _bubble_s(micro: Mapping[str, Dim], per_micro: Dim, layout: Layout) -> Column:
     """A third of the matmuls of three passes are gradients of weights, which some schedules keep for the gaps."""
-    trained = 1.0 - np.asarray(layout.lora)
-    weights = trained * (micro["matmul"] + micro["experts"]) / (3.0 - layout.lora + layout.redone_matmul)
+    trained = layout.learning_weights
+    weights = trained * (micro["matmul"] + micro["experts"]) / layout.matmul_passes
     forward = np.asarray(per_micro) / (3.0 + layout.redone_matmul)
     return bubble_of(layout.schedule, forward, per_micro - forward - weights, weights, layout.pp, layout.vp)
 
@@ -172,14 +176,15 @@ def _micro_batch_terms(work: Work, layout: Layout, setup: Setup) -> dict[str, Di
     bandwidth = chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s)
     share = layout.micro_batch / layout.cp * stage_share(work, layout)
     sharded = share / layout.tp
-    passes = 3.0 - layout.lora + layout.redone_matmul
-    vector = 3.0 + layout.redone_vector
+    passes = layout.matmul_passes
+    vector = layout.passes(2.0 + np.asarray(layout.redone_vector))
     rate16 = sixteen_bit_rate(setup)
     narrow = c.of("precision_share", setup.recipe.share)
     rate = peak_rate(setup, setup.recipe.compute) * c.sustained_share(chips) * narrow
     head = layout.micro_batch / layout.cp / layout.tp / layout.pp
     weights = work.dense_weights / (layout.tp * layout.pp)
-    converted = c.of("convert_traffic") * setup.recipe.convert_passes * work.matmul_values * sharded * 3.0
+    narrowed = setup.recipe.convert_passes * layout.passes(2.0)
+    converted = c.of("convert_traffic") * narrowed * work.matmul_values * sharded
     whole = np.where(np.asarray(layout.sequence_parallel) > 0, sharded, share)
     through = work.whole_values * whole + (work.sharded_values + work.expert_values) * sharded
     values = through * vector
@@ -196,7 +201,7 @@ def _micro_batch_terms(work: Work, layout: Layout, setup: Setup) -> dict[str, Di
         "expert_parallel": expert_parallel_s(work, layout, setup, sharded),
         "context_parallel": context_parallel_s(work, layout, setup, sharded),
         "dequantize": _dequantize_s(work, layout, bandwidth),
-        "accumulate": c.of("accumulate_bytes", setup.profile.coefficients) * weights / bandwidth,
+        "accumulate": c.of("accumulate_bytes", setup.profile.coefficients) * weights * layout.learning / bandwidth,
     }
 
 
@@ -204,7 +209,7 @@ def _dequantize_s(work: Work, layout: Layout, bandwidth: Value) -> Dim:
     """Frozen weights of few bits become 16-bit ones for every pass of every micro-batch (QLoRA, arXiv 2305.14314)."""
     base = np.asarray(layout.base_bytes, float)
     weights = (work.dense_weights + work.expert_weights) / (layout.tp * layout.pp)
-    passes = 2.0 + np.asarray(layout.redone_matmul)
+    passes = layout.passes(1.0 + np.asarray(layout.redone_matmul))
     return np.where(base < VALUE_BYTES, weights * (base + VALUE_BYTES) * passes / bandwidth, 0.0)
 
 
@@ -212,7 +217,7 @@ def _operands_s(work: Work, layout: Layout, setup: Setup) -> Dim:
     """Seconds to move the operands of one micro-batch's dense matmuls once each, forward, backward and again."""
     sharded = layout.micro_batch / (layout.cp * layout.tp) * stage_share(work, layout)
     weights = work.dense_weights / (layout.tp * layout.pp)
-    moved = (work.matmul_values * sharded + weights) * VALUE_BYTES * (3.0 - layout.lora + layout.redone_matmul)
+    moved = (work.matmul_values * sharded + weights) * VALUE_BYTES * layout.matmul_passes
     return np.asarray(moved / setup.chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s))
 
 
@@ -222,13 +227,14 @@ def _expert_overhead_s(work: Work, layout: Layout, setup: Setup) -> Dim:
     local = work.expert_count / layout.ep
     per_layer = c.of("mixture_s", setup.profile.coefficients) + c.of("local_expert_s") * local
     captured = np.where(np.asarray(layout.captured) > 0, c.of("captured_frac"), 1.0)
-    return per_layer * work.mixtures * stage_share(work, layout) * captured
+    waited = waited_share(layout, setup)
+    return per_layer * work.mixtures * stage_share(work, layout) * captured * waited * layout.passes(2.0) / 3.0
 
 
 def _step_terms(work: Work, layout: Layout, setup: Setup, busy: Dim) -> dict[str, Dim]:
     """What happens once per step: gradients and weights of ZeRO 0-2, the optimizer, transfers between stages."""
     bandwidth = setup.chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s)
-    trained = 1.0 - np.asarray(layout.lora)
+    trained = layout.learning_weights
     dense = (work.dense_weights + work.table_weights) / (layout.tp * layout.pp) * trained
     experts = work.expert_weights / (layout.ep * layout.pp) * trained
     own = np.where(np.asarray(layout.zero) >= 1, 1.0, layout.sharding_ranks)
@@ -242,26 +248,40 @@ def _step_terms(work: Work, layout: Layout, setup: Setup, busy: Dim) -> dict[str
 
 
 def _optimizer_s(updated: Dim, layout: Layout, setup: Setup, bandwidth: Value) -> Dim:
-    """Adam reads and writes its state on the device, or the host does; drives carry state in and out besides."""
+    """Adam reads and writes its state on the device, or the host does; drives carry state in and out besides, while CXL
+    memory is read and written as the host goes: it waits for the slower of the two.
+    """
     c = setup.coefficients
     on_device = c.of("optimizer_bytes") * updated / bandwidth
     on_host = c.of("host_adam_s") * updated
-    drives = np.asarray(setup.host.nvme_bytes_per_s, float)
-    carried = 24.0 * updated / np.where(drives > 0, drives, np.nan)
+    drives, expander = _known(setup.host.nvme_bytes_per_s), _known(setup.host.cxl_bytes_per_s)
     offload = np.asarray(layout.offload)
-    return np.where(offload > 0, on_host + np.where(offload == OFFLOAD_NVME, carried, 0.0), on_device)
+    away = np.where(offload == OFFLOAD_NVME, on_host + STATE_TRAFFIC_BYTES * updated / drives, on_host)
+    away = np.where(offload == OFFLOAD_CXL, np.maximum(on_host, STATE_TRAFFIC_BYTES * updated / expander), away)
+    return np.where(offload > 0, away, on_device)
+
+
+STATE_TRAFFIC_BYTES = 24.0
+"""Per parameter and update: master weights and two moments in 32 bits, read and written."""
+
+
+def _known(rate: Dim) -> Column:
+    value = np.asarray(rate, float)
+    return np.where(value > 0, value, np.nan)
 
 
 def _offload_s(work: Work, layout: Layout, setup: Setup, busy: Dim) -> Dim:
     """Weights that live on the host, or on drives, come in for each forward and backward pass: what prefetching does
     not hide behind the compute (ZeRO-Infinity, arXiv 2104.07857, section 6.2).
     """
-    port, drives = (np.asarray(rate, float) for rate in (setup.host.host_bytes_per_s, setup.host.nvme_bytes_per_s))
+    host = setup.host
+    port, drives, expander = (_known(r) for r in (host.host_bytes_per_s, host.nvme_bytes_per_s, host.cxl_bytes_per_s))
     held = work.weights / (layout.tp * layout.pp * layout.ep) / layout.sharding_ranks
     moved = 2.0 * VALUE_BYTES * held * layout.micro_batches
     offload = np.asarray(layout.offload)
     slowest = np.where(offload == OFFLOAD_NVME, np.minimum(port, drives), port)
-    crossing = moved / np.where(slowest > 0, slowest, np.nan)
+    slowest = np.where(offload == OFFLOAD_CXL, np.minimum(port, expander), slowest)
+    crossing = moved / slowest
     return np.where(offload >= OFFLOAD_PARAMS, np.maximum(crossing - busy, 0.0), 0.0)
 
 
@@ -269,6 +289,7 @@ def _flops(work: Work, layout: Layout) -> tuple[Dim, Dim]:
     """Operations of one step: by the model, and with what is computed again."""
     matmul = work.matmul_flops + work.head_flops + work.expert_flops
     scores = work.attention_flops + work.scan_flops
-    model = matmul * (3.0 - layout.lora) + 3.0 * scores
+    model = matmul * layout.passes(2.0 - np.asarray(layout.lora)) + layout.passes(2.0) * scores
     again = (matmul - work.head_flops) * layout.redone_matmul + scores * layout.redone_attention
+    again = again * layout.learning
     return layout.global_batch * model, layout.global_batch * (model + again)

@@ -34,8 +34,14 @@ ZERO_NAMES = Names(
 )
 OFFLOAD_NAMES = Names(
     "offload",
-    {"none": ("no", "false"), "optimizer": ("cpu", "optimizer state", "adam"), "params": ("parameters",), "nvme": ()},
-    listing="none, optimizer, params or nvme",
+    {
+        "none": ("no", "false"),
+        "optimizer": ("cpu", "optimizer state", "adam"),
+        "params": ("parameters",),
+        "nvme": (),
+        "cxl": (),
+    },
+    listing="none, optimizer, params, nvme or cxl",
 )
 CONTEXT_NAMES = Names(
     "context parallelism",

@@ -25,6 +25,7 @@ from ridgeline.hardware import catalogue
 from ridgeline.hardware.chip import ChipColumns
 from ridgeline.training.power import NARROW, steady_power_w
 from ridgeline.training.software import Factors, Software, factors, scheme_of, software_of
+from ridgeline.training.update import Update, kept_by
 from ridgeline.workloads.graph import Graph
 from ridgeline.workloads.importers.onnx import OnnxNetwork, read_onnx
 from ridgeline.workloads.importers.torch_export import ExportedNetwork, read_exported
@@ -93,7 +94,7 @@ class Parts:
         launches: kernels that eager software launches.
         flops, moved_bytes: work of the pass; `macs` multiply-accumulates per image.
         params, weight_bytes: what the network holds.
-        widest_bytes: largest input and output together of any op; `saved_bytes` outputs of all ops.
+        widest_bytes: largest input and output together of any op.
     """
 
     seconds: Column
@@ -104,7 +105,6 @@ class Parts:
     params: Column
     weight_bytes: Column
     widest_bytes: Column
-    saved_bytes: Column
 
 
 def parts_of(drawn: Drawn, batch: Column, resolution: Column, scheme: Scheme, chips: ChipColumns) -> Parts:
@@ -115,7 +115,7 @@ def parts_of(drawn: Drawn, batch: Column, resolution: Column, scheme: Scheme, ch
     graph = drawn.graph(batch, resolution, scheme)
     shape = batch.shape
     seconds = np.zeros((len(KINDS), *shape))
-    sums = {name: np.zeros(shape) for name in ("launches", "flops", "moved", "macs", "widest", "saved")}
+    sums = {name: np.zeros(shape) for name in ("launches", "flops", "moved", "macs", "widest")}
     setting = Setting(runtime="torch")
     runs = list(graph.walk())
     index = np.zeros(batch.size, dtype=np.intp) if chips.index is None else chips.index
@@ -129,12 +129,10 @@ def parts_of(drawn: Drawn, batch: Column, resolution: Column, scheme: Scheme, ch
         priced = price(op, all_chips, setting)
         operands = op.operands()
         activations = sum((np.add(o.read_bytes, o.write_bytes) for o in operands if o.role != "weights"), start=0.0)
-        written = sum((np.asarray(o.write_bytes, float) for o in operands), start=np.zeros(1))
         seconds[KINDS.index(kind_of(op))] += (times * folded(priced.time_s)).sum(axis=0)
         sums["launches"] += times.sum(axis=0)
         sums["flops"] += (times * folded(priced.flops)).sum(axis=0)
         sums["moved"] += (times * folded(np.add(priced.read_bytes, priced.write_bytes))).sum(axis=0)
-        sums["saved"] += (times * folded(written)).sum(axis=0)
         sums["widest"] = np.maximum(sums["widest"], folded(activations).max(axis=0))
         if not isinstance(op, Vector):
             sums["macs"] += (times * folded(op.flops())).sum(axis=0) / 2.0
@@ -149,7 +147,6 @@ def parts_of(drawn: Drawn, batch: Column, resolution: Column, scheme: Scheme, ch
         params=np.broadcast_to(np.asarray(graph.parameters(), float), shape),
         weight_bytes=np.broadcast_to(np.asarray(graph.weight_bytes(), float), shape),
         widest_bytes=sums["widest"],
-        saved_bytes=sums["saved"],
     )
 
 
@@ -187,7 +184,7 @@ def predict_vision(cases: Cases, problems: Problems) -> dict[str, NDArray[np.flo
     problems.flag(outside, f"resolution must lie in {SMALLEST:g} .. {LARGEST:g} pixels, or be 0 for the network's own")
     described = _described(cases)
     named = Problems(cases.rows)
-    drawn = Resolved(named, cases, ("model",), _drawn)
+    drawn = Resolved(named, cases, ("model",), drawn_by)
     _flag_unnamed(named, described, problems)
     chips = Resolved(problems, cases, ("chip",), catalogue.chip)
     schemes = Resolved(problems, cases, ("precision",), scheme_of)
@@ -270,7 +267,8 @@ def _flag_unnamed(named: Problems, described: NDArray[np.bool_], problems: Probl
         problems.flag((codes == code) & ~described, message)
 
 
-def _drawn(name: str) -> Drawn:
+def drawn_by(name: str) -> Drawn:
+    """The network that a name or a file means. Raises UnknownNameError with the nearest names."""
     if name.lower().endswith(".onnx"):
         return read_onnx(name)
     if name.lower().endswith((".pt2", ".pt", ".pth")):
@@ -295,9 +293,14 @@ def _evaluate(group: _Group, cases: Cases) -> tuple[dict[str, Column], NDArray[n
     busy = np.minimum(work * parts.moved_bytes / latency / bandwidth, 1.0)
     computing = np.minimum(work * parts.flops / latency / peak, 1.0)
     power = steady_power_w(busy, computing, chips, narrow=group.scheme.compute in NARROW)
-    # Training holds 32-bit master weights, gradients and momentum beside the 16-bit copy, and every op's output.
+    # Training holds 32-bit master weights, gradients and momentum beside the 16-bit copy, and what `update` says.
     state = parts.weight_bytes + STATE_BYTES * training * parts.params
-    activations = np.where(training > 0, parts.saved_bytes, parts.widest_bytes)
+    activations = parts.widest_bytes
+    if training.any():
+        side = cases.number("resolution")[group.rows]
+        everything = np.zeros(batch.size, dtype=np.intp)
+        kept = kept_by(group.drawn.graph(batch, side, group.scheme), (Update(),), everything, again=everything > 0)
+        activations = np.where(training > 0, kept.peak_bytes, activations)
     numbers = {
         "latency_s": latency,
         "images_per_s": batch / latency,
@@ -310,7 +313,7 @@ def _evaluate(group: _Group, cases: Cases) -> tuple[dict[str, Column], NDArray[n
     }
     # The host is hidden behind the device unless it is slower than all of it.
     largest = np.where(host > device, len(KINDS), np.argmax(seconds, axis=0))
-    return numbers, largest.astype(np.int32), _known(group, fitted)
+    return numbers, largest.astype(np.int32), known(group.software, chips, fitted)
 
 
 def stretches(software: tuple[tuple[Software, ...], Rows], chips: ChipColumns, fitted: Factors) -> Column:
@@ -324,11 +327,11 @@ def stretches(software: tuple[tuple[Software, ...], Rows], chips: ChipColumns, f
     return np.asarray(by_software * np.stack([by_engine[engine] for engine in ENGINES]))
 
 
-def _known(group: _Group, fitted: Factors) -> NDArray[np.int32]:
+def known(software: tuple[tuple[Software, ...], Rows], chips: ChipColumns, fitted: Factors) -> NDArray[np.int32]:
     """Index into REGIMES: whether the chip was in the fit under the row's software."""
-    known = np.zeros(group.rows.size, dtype=np.int32)
-    kinds, index = group.software
+    kinds, index = software
+    found = np.zeros(index.size, dtype=np.int32)
     for place, how in enumerate(kinds):
-        fits = group.chips.gather(lambda chip, how=how: float(fitted.knows(how, chip)))  # type: ignore[misc]
-        known = np.where(index == place, np.asarray(fits), known).astype(np.int32)
-    return known
+        fits = chips.gather(lambda chip, how=how: float(fitted.knows(how, chip)))  # type: ignore[misc]
+        found = np.where(index == place, np.asarray(fits), found).astype(np.int32)
+    return found

@@ -25,6 +25,8 @@ EXAMPLES = """Examples:
 
   ridgeline plan --train --model meta-llama/Llama-3.1-70B --on "256x h100-sxm" --seq 8192 --global-batch 1024 \\
     --tokens 1T --chips 64,128,256
+
+  ridgeline plan --train --model mbv2_w035 --on "1x stm32f746"
 """
 
 QuestionOption = Annotated[
@@ -41,10 +43,12 @@ TrainOption = Annotated[bool, typer.Option("--train", help="layouts of a trainin
 
 TRAINED: tuple[Column, ...] = (
     Column(name="seq", kind=NUMBER, doc="--train: tokens per sequence", default=0.0, whole=True),
-    Column(name="global_batch", kind=NUMBER, doc="--train: sequences per step", default=0.0, whole=True),
+    Column(name="global_batch", kind=NUMBER, doc="--train: sequences, or images, per step", default=0.0, whole=True),
+    Column(name="resolution", kind=NUMBER, doc="--train: pixels along one side of images", default=0.0, whole=True),
     Column(name="tokens", kind=TEXT, doc='--train: of the whole run ("15T"), for its days and its money', default=""),
     Column(name="precision", kind=TEXT, doc="--train: bf16, fp8, mxfp8, nvfp4, ...; bf16 unless said", default=""),
     Column(name="framework", kind=TEXT, doc="--train: whose training stack", default=""),
+    Column(name="network", kind=TEXT, doc='--train: between nodes: "fat-tree 2:1"; in full unless said', default=""),
     Column(name="chips", kind=TEXT, doc='--train: numbers of chips to try besides all: "64, 128"', default=""),
     Column(name="choices", kind=TEXT, doc="--train: usual layouts, or all", choices=("usual", "all"), default=""),
 )
@@ -87,12 +91,16 @@ def _train(asked: dict[str, Any], own: dict[str, Any]) -> None:
     from ridgeline.api.plan_training import plan_training
     from ridgeline.core import units
     from ridgeline.search.layouts import Space
+    from ridgeline.training.images import is_network
 
     known = {"model", "on", *(column.name for column in TRAINED)}
     lost = [_flag(name) for name in sorted(asked.keys() - known)]
     lost += [f"--{name}" for name in ("question", "explain", "simulate", "out", "report") if own[name]]
     if lost:
         raise typer.BadParameter("these do not belong to a training run", param_hint=", ".join(lost))
+    if "model" in asked and "seq" not in asked and is_network(str(asked["model"])):
+        _update(asked, own)
+        return
     needed = [_flag(name) for name in ("model", "on", "seq", "global_batch") if name not in asked]
     if needed:
         raise typer.BadParameter("a training run needs them", param_hint=", ".join(needed))
@@ -113,6 +121,7 @@ def _train(asked: dict[str, Any], own: dict[str, Any]) -> None:
         chips=[int(units.parse(word, "count", at="--chips", bare_ok=True)) for word in counts],
         space=Space.everything() if chosen == "all" else None,
         shown=own["top"],
+        network=str(asked.get("network", "")),
     )
     took_s = time.perf_counter() - start
     if own["json"]:
@@ -122,6 +131,36 @@ def _train(asked: dict[str, Any], own: dict[str, Any]) -> None:
     else:
         show(planned)
     typer.echo(f"{planned.legal:,} layouts, {planned.fitting:,} fit, in {took_s:.2f} s", err=True)
+
+
+def _update(asked: dict[str, Any], own: dict[str, Any]) -> None:
+    """What of a network over images the device can train."""
+    from ridgeline.api.plan_update import plan_update
+    from ridgeline.core import units
+
+    lost = [_flag(name) for name in ("tokens", "chips", "choices", "network") if name in asked]
+    if lost:
+        raise typer.BadParameter("these do not belong to a network over images", param_hint=", ".join(lost))
+    if "on" not in asked:
+        raise typer.BadParameter("name the device", param_hint="--on")
+    sizes = [
+        int(units.parse(str(asked.get(name, least)), "count", at=_flag(name), bare_ok=True))
+        for name, least in (("resolution", 0), ("global_batch", 1))
+    ]
+    planned = plan_update(
+        str(asked["model"]),
+        on=str(asked["on"]),
+        resolution=sizes[0],
+        batch=sizes[1],
+        precision=str(asked.get("precision", "")),
+        framework=str(asked.get("framework", "")),
+    )
+    if own["json"]:
+        from json import dumps
+
+        typer.echo(dumps(planned.to_dict(), indent=2))
+    else:
+        show(planned)
 
 
 def _flag(name: str) -> str:

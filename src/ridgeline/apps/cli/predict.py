@@ -58,6 +58,15 @@ OPS_EXAMPLES = """Examples:
 TRAINING_EXAMPLES = """Examples:
 
   ridgeline predict training --model meta-llama/Llama-3.1-8B --on "64x h100-sxm" --seq 8192 --global-batch 128 --tp 2
+
+  ridgeline predict training --model mbv2_w035 --on "1x stm32f746" --precision int8 \\
+    --trained "biases 16, 36 39 42:0.125"
+
+  ridgeline predict training --model Qwen/Qwen3-30B-A3B --on "128x h100-sxm" --seq 4096 --global-batch 512 --ep 32 \\
+    --network "fat-tree 2:1 hashed scattered"
+
+  ridgeline predict training --model meta-llama/Llama-3.1-8B --on "8x h100-sxm + 8x a100-80gb-sxm" \\
+    --between "25 GB/s" --seq 4096 --global-batch 256 --micro-batch 1
 """
 VISION_EXAMPLES = """Examples:
 

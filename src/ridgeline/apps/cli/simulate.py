@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ridgeline.api.columns import FLEETS, LOADS, TRAINING_RUNS
-from ridgeline.apps.cli.flags import Request, task_command
+from ridgeline.apps.cli.flags import Request, show, task_command
 from ridgeline.apps.cli.predict import PlanOption
 from ridgeline.apps.cli.progress import progress, rows_progress
 
@@ -40,6 +40,9 @@ PerfettoOption = Annotated[
     Path | None, typer.Option("--perfetto", metavar="FILE", help="write a trace for ui.perfetto.dev: .json")
 ]
 UntilOption = Annotated[str, typer.Option("--until", metavar="TIME", help="end after so much simulated time")]
+SiteOption = Annotated[
+    str, typer.Option("--site", metavar="NAME", help="account the run there too: energy, carbon, water, money")
+]
 EngineOption = Annotated[
     str, typer.Option("--engine", metavar="auto|python|compiled", help="how it is played; the results are the same")
 ]
@@ -99,18 +102,25 @@ TRAINING_EXAMPLES = """Examples:
 
   ridgeline simulate training --model meta-llama/Llama-3.1-8B --on "512x h100-sxm" --seq 8192 --global-batch 512 \\
     --duration "30 d" --checkpoint sync --storage "100 GB/s" --json
+
+  ridgeline simulate training --model meta-llama/Llama-3.1-8B --on "512x h100-sxm" --seq 8192 --global-batch 512 \\
+    --tokens 1T --short shrink --site sweden
 """
 
 
 @app.command("training", epilog=TRAINING_EXAMPLES)
 @task_command("training", tables=False, more=TRAINING_RUNS)
-def training(request: Request, *, perfetto: PerfettoOption = None) -> None:
+def training(request: Request, *, site: SiteOption = "", perfetto: PerfettoOption = None) -> None:
     """A training run over weeks fails, checkpoints and goes on: when it ends, at what cost, and with what loss."""
+    from ridgeline.api.impact import impact
     from ridgeline.api.simulate_training import simulate_training
 
     arguments = request.arguments()
     arguments.pop("plan")
     simulated = simulate_training(**arguments)
-    request.tell(simulated)
+    accounted = impact(simulated, site=site) if site else None
+    request.tell(simulated, **({"impact": accounted.to_dict()} if accounted else {}))
+    if accounted is not None and not request.json:
+        show(accounted)
     if perfetto is not None:
         typer.echo(f"wrote {simulated.write_perfetto(perfetto)}", err=True)
