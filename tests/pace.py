@@ -5,4 +5,4 @@ from __future__ import annotations
 import sys
 
 PACE = 1.0 if sys.gettrace() is None else 4.0
-"""Coverage traces every line; on cores that two workers share, that made the slowest tests take up to three times as long."""
+"""Coverage traces every line; on cores that two workers share, the slowest tests took up to three times as long."""

@@ -372,7 +372,7 @@ def test_sensitivity_moves_each_assumption_the_way_it_must() -> None:
     )
     found = search(asked)
     with np.errstate(all="ignore"):
-        moved = sensitivity(found, PREDICTOR)
+        moved = list(sensitivity(found, PREDICTOR))
     by_name = {(one.name, round(one.factor, 3)): one for one in moved}
     known = {"prompt tokens (ISL)", "limit on TTFT", "prefix hits", "price of h100-sxm", "host time per iteration"}
     assert known <= {one.name for one in moved}
