@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -130,7 +131,7 @@ class Reader:
         whole = tokens // self.unit_tokens
         if not text and isinstance(prompt, list):
             flat = prompt[0] if isinstance(prompt[0], list) else prompt
-            raw = b"".join(int(token).to_bytes(8, "little", signed=False) for token in flat)
+            raw = array("q", flat).tobytes()
         else:
             raw = text.encode()
         digest, ids, size = hashlib.blake2b(digest_size=7), [], len(raw) / max(tokens, 1) * self.unit_tokens

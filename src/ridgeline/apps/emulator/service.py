@@ -43,8 +43,8 @@ class Answer:
     """One completion under way.
 
     Attributes:
-        head, tail: of an event, before and after the word of a token.
-        sent: tokens so far. first_s, last_s: when they came, simulated.
+        head, tail: of an event, before and after the word of a token. events: of words that it has said, framed.
+        sent: tokens so far. last_s: when the last came, simulated.
     """
 
     connection: Connection
@@ -56,10 +56,17 @@ class Answer:
     echo: Sequence[str] | None
     head: bytes = b""
     tail: bytes = b""
+    events: dict[str, bytes] = field(default_factory=dict)
     sent: int = 0
-    first_s: float = 0.0
     last_s: float = 0.0
-    words: list[str] = field(default_factory=list)
+
+    def event(self, word: str) -> bytes:
+        """What a token that is this word looks like on the wire."""
+        framed = self.events.get(word)
+        if framed is None:
+            framed = self.connection.framed(self.head + json.dumps(word).encode() + self.tail)
+            self.events[word] = framed
+        return framed
 
 
 class Emulator:
@@ -145,7 +152,8 @@ class Emulator:
 
     def _complete(self, connection: Connection, ask: Ask) -> None:
         self._numbered += 1
-        now, live = self.clock.now_s, self.live
+        live = self.live
+        now = max(self.clock.at(connection.since), live.now)  # reading a long prompt is no time of the deployment's
         answer = Answer(
             connection=connection,
             ask=ask,
@@ -186,26 +194,25 @@ class Emulator:
         answer = self._answers.get(request)
         if answer is None:
             return
-        fresh = total - answer.sent
-        self.metrics.generated_tokens += fresh
-        if not answer.sent:
-            answer.first_s = answer.last_s = due_s
-            self.metrics.first.add(due_s - answer.asked_s)
+        sent, metrics, framed = answer.sent, self.metrics, b""
+        fresh = total - sent
+        metrics.generated_tokens += fresh
+        if sent:
+            metrics.between.add((due_s - answer.last_s) / fresh, fresh)
         else:
-            self.metrics.gap(due_s - answer.last_s, self.clock.wall_s(due_s - answer.last_s), fresh)
-            answer.last_s = due_s
-        words = [self._word(answer, i) for i in range(answer.sent, total)]
-        first, answer.sent = not answer.sent, total
+            metrics.first.add(due_s - answer.asked_s)
+        answer.last_s, answer.sent = due_s, total
         if not answer.ask.stream:
-            answer.words += words
             return
-        if first and answer.ask.chat:
-            answer.connection.event(_line(_chunk(answer, {"role": "assistant", "content": ""})))
+        if not sent and answer.ask.chat:
+            framed = answer.connection.framed(_line(_chunk(answer, {"role": "assistant", "content": ""})))
         ends = total >= answer.ask.output_tokens
-        for word in words[: len(words) - ends]:
-            answer.connection.event(answer.head + json.dumps(word).encode() + answer.tail)
+        for i in range(sent, total - ends):
+            framed += answer.event(self._word(answer, i))
         if ends:
-            answer.connection.event(_line(_chunk(answer, words[-1], _reason(answer.ask))))
+            last = _chunk(answer, self._word(answer, total - 1), _reason(answer.ask))
+            framed += answer.connection.framed(_line(last))
+        answer.connection.write(framed)
 
     def ended(self, request: int, how: int, due_s: float) -> None:
         """A request is complete, or will never be."""
@@ -219,20 +226,20 @@ class Emulator:
             self.metrics.ended["abort"] += 1
             lost = Refused(503, "the replica that served this request failed", "ServiceUnavailableError")
             if answer.ask.stream:
-                connection.event(b"data: " + lost.body() + b"\n\n")
-                connection.finish()
+                connection.finish(connection.framed(b"data: " + lost.body() + b"\n\n"))
             else:
                 connection.answer(lost.status, lost.body())
             return
         self.metrics.ended[_reason(answer.ask)] += 1
         self.metrics.whole.add(due_s - answer.asked_s)
         if not answer.ask.stream:
-            connection.answer(200, json_bytes(_whole(answer)))
+            text = "".join(self._word(answer, i) for i in range(answer.sent))
+            connection.answer(200, json_bytes(_whole(answer, text)))
             return
+        usage = b""
         if answer.ask.usage:
-            connection.event(_line({**_chunk(answer, None), "choices": [], "usage": _usage(answer.ask)}))
-        connection.event(b"data: [DONE]\n\n")
-        connection.finish()
+            usage = connection.framed(_line({**_chunk(answer, None), "choices": [], "usage": _usage(answer.ask)}))
+        connection.finish(usage + connection.framed(b"data: [DONE]\n\n"))
 
     def _word(self, answer: Answer, i: int) -> str:
         echo = answer.echo
@@ -276,8 +283,8 @@ def _line(value: dict[str, object]) -> bytes:
     return b"data: " + json_bytes(value) + b"\n\n"
 
 
-def _whole(answer: Answer) -> dict[str, object]:
-    ask, text = answer.ask, "".join(answer.words)
+def _whole(answer: Answer, text: str) -> dict[str, object]:
+    ask = answer.ask
     choice: dict[str, object] = {"index": 0, "logprobs": None, "finish_reason": _reason(ask)}
     if ask.chat:
         choice["message"] = {"role": "assistant", "content": text}
