@@ -48,9 +48,7 @@ def main() -> None:
         cpu_s = _cpu_s(server.pid)
     late = {name: float(re.search(rf"^ridgeline:{name}\{{.*\}} (\S+)$", page, re.MULTILINE)[1]) for name in LATE}
     print(f"{asked.streams} streams for {took_s:.0f} s: {tokens / took_s:,.0f} tokens/s, {errors} errors")
-    print(
-        f"{tokens / took_s / asked.streams:.1f} tokens/s and stream; a server process took {cpu_s / took_s:.2f} of a core"
-    )
+    print(f"{tokens / took_s / asked.streams:.1f} tokens/s and stream; a process took {cpu_s / took_s:.2f} of a core")
     print(f"late: p50 {late['lateness_p50_seconds'] * 1e3:.2f} ms, p99 {late['lateness_p99_seconds'] * 1e3:.2f} ms")
     print(f"p99 over the time between tokens: {late['lateness_p99_over_tpot']:.1%} (a run is valid up to 5 %)")
     with emulated(1) as (_, url):
