@@ -16,6 +16,7 @@ import ridgeline as rl
 from ridgeline.apps.emulator import http
 from ridgeline.apps.emulator.run import Options
 from ridgeline.apps.emulator.service import Limits
+from ridgeline.apps.emulator.text import Lorem
 from ridgeline.core.errors import RidgelineError
 from ridgeline.workloads.traffic import Traffic
 
@@ -71,6 +72,39 @@ def test_a_stream_brings_one_token_per_event_and_then_its_usage(play: Play) -> N
         events = await client.events("/v1/chat/completions", chat)
         assert events[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
         assert len(events) == 5
+
+    play(scene)
+
+
+def test_words_are_those_that_a_tokenizer_takes_for_one_token() -> None:
+    known = Lorem(seed=1, count=lambda text: len(text) - 2)
+    assert {len(known.word(0, i)) for i in range(100)} == {3}
+    none = Lorem(seed=1, count=lambda _: 7)
+    assert len({none.word(0, i) for i in range(100)}) > 10
+
+
+# As vLLM's vllm/benchmarks/lib/endpoint_request_func.py fills them in (commit 02cfb53).
+LOAD_GENERATOR = {"model": "meta-llama/Llama-3.1-8B", "stream": True, "stream_options": {"include_usage": True}}
+COMPLETIONS = {"repetition_penalty": 1.0, "max_tokens": 8, "logprobs": None, "ignore_eos": True, "temperature": 0.0}
+PARTS = [{"role": "user", "content": [{"type": "text", "text": "some words"}]}]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": "some words", **COMPLETIONS}),
+        ("/v1/completions", {"prompt": [1, 2, 3], **COMPLETIONS}),
+        ("/v1/chat/completions", {"messages": PARTS, "max_completion_tokens": 8, "ignore_eos": True, "top_p": 1.0}),
+    ],
+)
+def test_bodies_of_vllm_bench_serve_bring_a_token_per_event_and_the_usage_last(
+    play: Play, path: str, body: dict[str, object]
+) -> None:
+    async def scene(client: Client) -> None:
+        events = await client.events(path, {**LOAD_GENERATOR, **body})
+        texts = [c.get("text") or c["delta"].get("content") for event in events[:-1] for c in event["choices"]]
+        assert len([text for text in texts if text]) == 8
+        assert not events[-1]["choices"] and events[-1]["usage"]["completion_tokens"] == 8
 
     play(scene)
 

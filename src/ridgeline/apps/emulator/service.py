@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from ridgeline import __version__
-from ridgeline.apps.emulator.asks import Ask, Call, Reader, Refused
+from ridgeline.apps.emulator.asks import Ask, Call, Reader, Refused, by_bytes
 from ridgeline.apps.emulator.clock import Clock
 from ridgeline.apps.emulator.http import Connection, json_bytes
 from ridgeline.apps.emulator.metrics import Metrics
@@ -50,7 +50,8 @@ class Emulator:
         self.clock, self.reader, self.limits = clock, reader, limits
         self.metrics = Metrics(reader.models[0])
         self.connections: set[Connection] = set()
-        self._lorem, self._echo, self._seed = Lorem(seed), echo, seed
+        self._lorem = Lorem(seed, None if reader.count is by_bytes else reader.count)
+        self._echo, self._seed = echo, seed
         self._answers: dict[int, Answer] = {}
         self._wires: dict[Connection, Wire] = {}
         self._early: set[int] = set()  # refused by the fleet before it had an answer
