@@ -69,7 +69,11 @@ def test_predict_says_what_rl_predict_says(page: Client) -> None:
 
 
 def test_parts_by_resource_add_up_to_the_step(page: Client) -> None:
-    for whole in blocks(page.answer("predict", PREDICT), "bar")[1:]:
+    bars = blocks(page.answer("predict", PREDICT), "bar")[1:] + blocks(
+        page.answer("train", {**TRAIN, "tp": "2"}), "bar"
+    )
+    assert len(bars) >= 4
+    for whole in bars:
         assert sum(part["share"] for part in whole["parts"]) == pytest.approx(1.0, abs=1e-9)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -142,8 +142,7 @@ def predict_training(
     bound, regime = (np.full(cases.rows, -1, dtype=np.int32) for _ in range(2))
     names: tuple[str, ...] = ()
     fitted = coefficients()
-    for group in prepare(cases, problems, catalogue or bundled()):
-        step = group.step().at_speed(np.nan_to_num(stated(cases, "stack_share")[group.rows], nan=1.0))
+    for group, step in stepped(cases, problems, catalogue):
         for name, value in _results(step, group.setup).items():
             found[name][group.rows] = value
         names, bound[group.rows] = tuple(step.terms), step.bound_index()
@@ -153,6 +152,14 @@ def predict_training(
         column[bad] = np.nan
     bound[bad] = regime[bad] = -1
     return {**found, "bound": Labels(bound, names), "regime": Labels(regime, REGIMES)}
+
+
+def stepped(
+    cases: Cases, problems: Problems, catalogue: Catalogue | None = None
+) -> Iterator[tuple[Group, TrainingStep]]:
+    """Rows of one structure together, and their steps; arguments as of `predict_training`."""
+    for group in prepare(cases, problems, catalogue or bundled()):
+        yield group, group.step().at_speed(np.nan_to_num(stated(cases, "stack_share")[group.rows], nan=1.0))
 
 
 def prepare(cases: Cases, problems: Problems, catalogue: Catalogue) -> list[Group]:
