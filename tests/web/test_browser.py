@@ -99,7 +99,7 @@ def serious(opened: Any) -> list[str]:
     except ModuleNotFoundError:
         return []
     opened.evaluate(script.read_text("utf-8"))
-    found = opened.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+    found = opened.evaluate(AXE)["violations"]
     grave = [each for each in found if each["impact"] in ("serious", "critical")]
     return [
         f"{each['id']}: {node['html'][:120]}: {node['failureSummary']}" for each in grave for node in each["nodes"][:2]

@@ -19,12 +19,13 @@ from tests.web import runs
 from ridgeline.apps.web import jobs
 from ridgeline.apps.web.jobs import Job, JobError, Jobs, Run, TooManyError
 
-LONGEST_S = 30.0
-"""Within which a job is done that is stopped or has failed; on a free machine it is a tenth of a second."""
+LONGEST_S = 120.0
+"""Within which a job is done that is stopped or has failed, on a busy machine; else it is a tenth of a second."""
 
 
 @pytest.fixture
-def held() -> Iterator[Jobs]:
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
+    monkeypatch.setattr(jobs, "GRACE_S", LONGEST_S)  # a busy machine may keep a process from taking notice for long
     made = Jobs()
     yield made
     made.close()

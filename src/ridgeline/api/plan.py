@@ -21,7 +21,7 @@ from ridgeline.core import units
 from ridgeline.core.errors import PlanError
 from ridgeline.core.files import write_atomic
 from ridgeline.core.tables import Labels, Table, from_mapping, write_table
-from ridgeline.search.planning import Chosen, Found, Moved, Predictor, Question, find, joined, sensitivity
+from ridgeline.search.planning import Chosen, Found, Moved, Predictor, Question, find, joined, sensitivity, shifts
 
 if TYPE_CHECKING:
     from ridgeline.api.plan_simulate import Checked
@@ -258,10 +258,11 @@ class _Further:
         try:
             for one in best:
                 self.checks.append((one, _played(one, self.asked, self.progress)))
+            steps = 2 * len(tuple(shifts(self.found.question)))
             for one_moved in sensitivity(self.found, predictor) if predictor is not None else ():
                 self.moved.append(one_moved)
                 if self.progress is not None:
-                    self.progress(0.0, len(self.moved), 0, f"moving assumptions: {one_moved.name}")
+                    self.progress(0.0, len(self.moved), steps, f"moving assumptions: {one_moved.name}")
         except KeyboardInterrupt:
             self.interrupted = True
             missing = f"{len(best) - len(self.checks)} simulations" if len(self.checks) < len(best) else "assumptions"
