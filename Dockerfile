@@ -3,6 +3,7 @@ FROM python:3.12-slim AS build
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY src ./src
+COPY docs/accuracy.md docs/coverage.md ./docs/
 RUN python -m venv /opt/ridgeline \
  && /opt/ridgeline/bin/python -m pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[web]'
 

@@ -114,3 +114,12 @@ def test_a_logarithmic_y_axis_shows_what_is_above_zero(values: list[float]) -> N
     )
     assert picture.count("<svg") == 1
     assert "nan" not in picture
+
+
+@pytest.mark.parametrize(("low", "high"), [(7.1, 7.9), (1.0, 3.0), (0.2, 90.0), (1e-3, 1e5)])
+def test_a_logarithmic_axis_has_marks_however_short_it_is(low: float, high: float) -> None:
+    axis = Axis(label="time", text=lambda value: f"at {value:.6g}", log=True)
+    svg = line_chart("t", [Line(name="a", x=[low, high], y=[0.0, 1.0])], x=axis, y=Axis(label="share"))
+    marks = [float(mark) for mark in re.findall(r">at ([\d.e+-]+)<", svg)]
+    assert len(marks) >= 3 and marks == sorted(marks)
+    assert all(low * 0.9 <= mark <= high * 1.1 for mark in marks)

@@ -15,7 +15,9 @@ READER = Reader(models=("m",), longest=1000, draw=lambda limit: limit or 50, cou
 
 
 def _read(chat: bool = False, **body: Any) -> Any:
-    return READER.read(json.dumps(body).encode(), chat=chat)
+    """The only completion that a body asks for."""
+    (ask,) = READER.read(json.dumps(body).encode(), chat=chat).asks
+    return ask
 
 
 def test_a_list_of_tokens_is_as_long_as_it_is_and_a_text_four_bytes_a_token() -> None:
@@ -38,7 +40,7 @@ def test_an_answer_is_as_long_as_its_limit_or_as_drawn() -> None:
         ({"max_tokens": 30, "ignore_eos": True}, 30, True),
         ({"max_tokens": 40, "min_tokens": 25}, 25, False),
     ):
-        ask = drawn.read(json.dumps({"prompt": "a", **body}).encode(), chat=False)
+        (ask,) = drawn.read(json.dumps({"prompt": "a", **body}).encode(), chat=False).asks
         assert (ask.output_tokens, ask.limited) == (length, limited)
 
 
@@ -51,11 +53,12 @@ def test_an_answer_is_as_long_as_its_limit_or_as_drawn() -> None:
         (b'{"prompt": "a", "model": "gpt-9"}', 404, "does not exist"),
         (b'{"prompt": 3}', 400, "prompt is a text"),
         (b'{"prompt": []}', 400, "prompt is a text"),
-        (b'{"prompt": ["a", "b"]}', 400, "one prompt"),
+        (b'{"prompt": ["a", 3]}', 400, "prompt is a text"),
         (b'{"prompt": [99999999999999999999]}', 400, "prompt is a text"),
         (b'{"prompt": "a", "max_tokens": -1}', 400, "max_tokens"),
         (b'{"prompt": "a", "max_tokens": 1e3}', 400, "max_tokens"),
-        (b'{"prompt": "a", "n": 2}', 400, "n=1"),
+        (b'{"prompt": "a", "n": 2, "best_of": 3}', 400, "best_of"),
+        (b'{"prompt": "a", "n": 5000}', 400, "at most 2048"),
         (b'{"prompt": "a", "stream": "yes"}', 400, "stream is true or false"),
         (b'{"prompt": "a", "stream_options": 3}', 400, "stream_options"),
         (b'{"prompt": "a", "max_tokens": 5000}', 400, "maximum context length is 1000"),
@@ -67,6 +70,13 @@ def test_what_is_wrong_is_said(body: bytes, status: int, words: str) -> None:
         READER.read(body, chat=False)
     assert caught.value.status == status and words in caught.value.message
     assert json.loads(caught.value.body())["error"]["message"] == caught.value.message
+
+
+def test_several_prompts_and_copies_are_a_completion_each() -> None:
+    call = READER.read(json.dumps({"prompt": ["a" * 40, [1, 2, 3]], "n": 2, "max_tokens": 7}).encode(), chat=False)
+    assert [ask.prompt_tokens for ask in call.asks] == [10, 10, 3, 3]
+    assert call.prompt_tokens == 13
+    assert all(ask.output_tokens == 7 and ask.limited for ask in call.asks)
 
 
 def test_a_chat_without_messages_is_refused() -> None:

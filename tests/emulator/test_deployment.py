@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 from tests.emulator.test_endpoint import Client, Play
@@ -53,3 +54,7 @@ def test_the_image_holds_what_the_build_needs() -> None:
     kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = re.findall(r"^COPY (?!--)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert {name for line in copied for name in line.split()} == kept
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    forced = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    needed = {*forced, *project["project"]["license-files"], project["project"]["readme"], "src", "pyproject.toml"}
+    assert needed <= kept, "a wheel is built of them"

@@ -16,6 +16,7 @@ import ridgeline as rl
 from ridgeline.apps.emulator import http
 from ridgeline.apps.emulator.run import Options
 from ridgeline.apps.emulator.service import Limits
+from ridgeline.apps.emulator.text import Lorem
 from ridgeline.core.errors import RidgelineError
 from ridgeline.workloads.traffic import Traffic
 
@@ -28,7 +29,13 @@ def test_what_is_there_is_told(play: Play) -> None:
         assert (await client.ask("/health"))[0] == 200
         assert await client.ask("/metrics", method="HEAD") == (200, b"")
         _, models = await client.json("/v1/models")
-        assert [one["id"] for one in models["data"]] == ["meta-llama/Llama-3.1-8B"]
+        (one,) = models["data"]
+        assert one["id"] == "meta-llama/Llama-3.1-8B" and one["max_model_len"] == 131072
+        for path in ("/v1/models/meta-llama/Llama-3.1-8B", "/v1/models/meta-llama%2FLlama-3.1-8B"):
+            assert await client.json(path) == (200, one)
+        assert (await client.json("/v1/models/other"))[0] == 404
+        assert (await client.ask("/ping", {}))[0] == 200
+        assert await client.json("/load") == (200, {"server_load": 0})
         _, page = await client.ask("/metrics")
         for name in (
             "vllm:num_requests_running",
@@ -67,6 +74,73 @@ def test_a_stream_brings_one_token_per_event_and_then_its_usage(play: Play) -> N
         assert len(events) == 5
 
     play(scene)
+
+
+def test_words_are_those_that_a_tokenizer_takes_for_one_token() -> None:
+    known = Lorem(seed=1, count=lambda text: len(text) - 2)
+    assert {len(known.word(0, i)) for i in range(100)} == {3}
+    none = Lorem(seed=1, count=lambda _: 7)
+    assert len({none.word(0, i) for i in range(100)}) > 10
+
+
+# As vLLM's vllm/benchmarks/lib/endpoint_request_func.py fills them in (commit 02cfb53).
+LOAD_GENERATOR = {"model": "meta-llama/Llama-3.1-8B", "stream": True, "stream_options": {"include_usage": True}}
+COMPLETIONS = {"repetition_penalty": 1.0, "max_tokens": 8, "logprobs": None, "ignore_eos": True, "temperature": 0.0}
+PARTS = [{"role": "user", "content": [{"type": "text", "text": "some words"}]}]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": "some words", **COMPLETIONS}),
+        ("/v1/completions", {"prompt": [1, 2, 3], **COMPLETIONS}),
+        ("/v1/chat/completions", {"messages": PARTS, "max_completion_tokens": 8, "ignore_eos": True, "top_p": 1.0}),
+    ],
+)
+def test_bodies_of_vllm_bench_serve_bring_a_token_per_event_and_the_usage_last(
+    play: Play, path: str, body: dict[str, object]
+) -> None:
+    async def scene(client: Client) -> None:
+        events = await client.events(path, {**LOAD_GENERATOR, **body})
+        texts = [c.get("text") or c["delta"].get("content") for event in events[:-1] for c in event["choices"]]
+        assert len([text for text in texts if text]) == 8
+        assert not events[-1]["choices"] and events[-1]["usage"]["completion_tokens"] == 8
+
+    play(scene)
+
+
+def test_several_completions_of_a_request_come_together(play: Play) -> None:
+    async def scene(client: Client) -> None:
+        body = {"prompt": ["a b", [7] * 50], "n": 2, "max_tokens": 5}
+        _, answer = await client.json("/v1/completions", {**body, "echo": True})
+        assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2, 3]
+        assert [choice["text"].startswith("a b ") for choice in answer["choices"]] == [True, True, False, False]
+        assert answer["usage"] == {"prompt_tokens": 51, "completion_tokens": 20, "total_tokens": 71}
+        events = await client.events("/v1/completions", {**body, "stream_options": {"include_usage": True}})
+        for index in range(4):
+            own = [event["choices"][0] for event in events[:-1] if event["choices"][0]["index"] == index]
+            assert [choice["finish_reason"] for choice in own] == [None] * 4 + ["length"]
+        assert events[-1]["usage"] == answer["usage"]
+        chat = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 3, "n": 2}
+        events = await client.events("/v1/chat/completions", chat)
+        assert sorted(event["choices"][0]["index"] for event in events) == [0] * 4 + [1] * 4
+        assert client.emulator.live.running == 0 and not client.emulator._answers
+
+    play(scene)
+
+
+def test_none_of_several_completions_is_begun_where_one_cannot_be(play: Play) -> None:
+    async def scene(client: Client) -> None:
+        status, answer = await client.json("/v1/completions", {"prompt": [[1] * 50, [1] * 100_000], "max_tokens": 9000})
+        assert status == 400 and "never fit" in answer["message"]
+        for _ in range(200):
+            await asyncio.sleep(0.01)
+            if not client.emulator.live.running + client.emulator.live.waiting:
+                break
+        assert client.emulator.live.cache_used_frac == pytest.approx(0.0, abs=1e-9)
+        assert (await client.json("/v1/completions", PROMPT))[0] == 200
+
+    play(scene, case={"on": "1x l4", "weights": "fp8"})
 
 
 def test_an_echo_says_the_words_of_the_prompt(play: Play) -> None:
@@ -155,7 +229,7 @@ def test_a_client_that_hangs_up_frees_its_cache(play: Play) -> None:
                 break
         assert live.running == 0 and live.cache_used_frac == pytest.approx(0.0, abs=1e-9)
         assert client.emulator.metrics.ended["abort"] == 1
-        assert not client.emulator._answers and not client.emulator._by_connection
+        assert not client.emulator._answers and not client.emulator._wires
 
     play(scene)
 

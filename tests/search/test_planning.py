@@ -372,7 +372,7 @@ def test_sensitivity_moves_each_assumption_the_way_it_must() -> None:
     )
     found = search(asked)
     with np.errstate(all="ignore"):
-        moved = sensitivity(found, PREDICTOR)
+        moved = list(sensitivity(found, PREDICTOR))
     by_name = {(one.name, round(one.factor, 3)): one for one in moved}
     known = {"prompt tokens (ISL)", "limit on TTFT", "prefix hits", "price of h100-sxm", "host time per iteration"}
     assert known <= {one.name for one in moved}
@@ -382,3 +382,28 @@ def test_sensitivity_moves_each_assumption_the_way_it_must() -> None:
     unmoved = [one for one in moved if not one.plan_changes and not one.sizes_change]
     assert unmoved, "a tenth does not turn everything over"
     assert any(abs(one.objective - 1.0) > 0.01 for one in moved)
+
+
+def test_a_search_that_is_stopped_has_the_best_of_what_it_saw() -> None:
+    asked = question(choices=replace(SMALL, runtimes=("vllm", "sglang")))
+    whole = search(asked)
+
+    def stops(at: int) -> Any:
+        def told(done: int, _: int, __: str) -> None:
+            if done == at:
+                raise KeyboardInterrupt
+
+        return told
+
+    with pytest.raises(KeyboardInterrupt):
+        search(asked, progress=stops(0))
+    found = search(asked, progress=stops(2))
+    assert found.interrupted and not whole.interrupted
+    assert 0 < found.seen < whole.seen
+    assert set(found.family_names) < set(whole.family_names)
+    best = dict(zip(whole.family_names, cases_of(whole.families), strict=True))
+    assert cases_of(found.families) == [best[name] for name in found.family_names]
+
+
+def cases_of(chosen: Any) -> list[str]:
+    return [str(chosen.rows.case(i)) for i in range(chosen.count)]

@@ -77,6 +77,15 @@ class Client:
         assert status == 200, told
         return str(told["job"])
 
+    def progress(self, job: str) -> str:
+        """The event that tells how far a job is now."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request("GET", f"/api/jobs/{job}/events")
+            return connection.getresponse().readline().decode()
+        finally:
+            connection.close()
+
     def events(self, job: str) -> list[dict[str, Any]]:
         """All events of a job, to its end."""
         status, headers, data = self.ask("GET", f"/api/jobs/{job}/events")

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from tests.web.test_server import IMPACT, PLAN, PREDICT, SIMULATE, TRAIN
 
 from ridgeline.apps.web import guard
 from ridgeline.apps.web.guard import HEADERS, MOST_BODY_BYTES
+from ridgeline.apps.web.jobs import Told
 from ridgeline.apps.web.patience import Patient
 from ridgeline.apps.web.server import application
 from ridgeline.apps.web.views import VIEWS
+from ridgeline.core.errors import RidgelineError
 
 BASES: dict[str, dict[str, str]] = {"predict": PREDICT, "train": TRAIN, "simulate": {**SIMULATE, "requests": "100"}}
 BASES |= {"plan": PLAN, "impact": IMPACT, "layouts": {"model": "meta-llama/Llama-3.1-8B", "on": "8x h100-sxm"}}
@@ -279,6 +282,21 @@ def traversals(canary: Path) -> list[str]:
     return found
 
 
+class Mute:
+    """Where a job tells how far it is, and nobody listens."""
+
+    def send(self, told: object) -> None:
+        pass
+
+
+def played(view: str, values: dict[str, str]) -> None:
+    """A job in this process, where what it opens is seen."""
+    run = VIEWS[view].job
+    assert run is not None
+    with suppress(RidgelineError):
+        run(values, Told(Mute()))
+
+
 def test_whatever_a_form_says_no_file_of_this_machine_is_read(page: Client, watch: Watch, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     canary.mkdir()
@@ -300,16 +318,16 @@ def test_whatever_a_form_says_no_file_of_this_machine_is_read(page: Client, watc
     forms += [("studies", {"name": word}) for word in corpus[::4]]
     forms += [("catalogue", {"kind": word}) for word in corpus[:20]]
     page.answer("predict", PREDICT)
-    page.events(page.start("simulate", BASES["simulate"]))
+    played("simulate", BASES["simulate"])
     watch.opened.clear()
     watch.on = True
     try:
         for view, values in forms:
-            path = f"/api/views/{view}" + ("/jobs" if VIEWS[view].job else "")
-            status, told = page.json("POST", path, values)
+            if VIEWS[view].job is not None:
+                played(view, values)
+                continue
+            status, told = page.json("POST", f"/api/views/{view}", values)
             assert status in (200, 422), (view, values, told)
-            if "job" in told:
-                assert page.events(told["job"])[-1]["event"] in ("error", "answer")
         for word in corpus:
             if word.isascii() and word.isprintable() and " " not in word:
                 assert page.raw_ask("GET", f"/static/{word}", {})[0] == 404

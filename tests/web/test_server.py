@@ -19,7 +19,6 @@ from typer.testing import CliRunner
 import ridgeline as rl
 from ridgeline.apps.cli import app as cli
 from ridgeline.apps.web import jobs
-from ridgeline.apps.web.jobs import Jobs, TooManyError
 from ridgeline.apps.web.views import VIEWS
 from ridgeline.core.files import parse_json, parse_yaml
 from ridgeline.hardware import load_chip_file
@@ -70,7 +69,11 @@ def test_predict_says_what_rl_predict_says(page: Client) -> None:
 
 
 def test_parts_by_resource_add_up_to_the_step(page: Client) -> None:
-    for whole in blocks(page.answer("predict", PREDICT), "bar")[1:]:
+    bars = blocks(page.answer("predict", PREDICT), "bar")[1:] + blocks(
+        page.answer("train", {**TRAIN, "tp": "2"}), "bar"
+    )
+    assert len(bars) >= 4
+    for whole in bars:
         assert sum(part["share"] for part in whole["parts"]) == pytest.approx(1.0, abs=1e-9)
 
 
@@ -307,41 +310,46 @@ def test_a_bad_run_ends_with_its_error(page: Client) -> None:
     assert "200,000" in last["error"]
 
 
-def test_a_run_that_is_stopped_shows_what_is_known_by_then(page: Client) -> None:
+def test_a_run_that_is_stopped_shows_what_is_known_by_then(page: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "GRACE_S", 60.0)  # the machine may be busy
     job = page.start("simulate", LONG)
-    start = time.monotonic()
-    time.sleep(1.0)
+    until = time.monotonic() + 60
+    while "p50" not in page.progress(job) and time.monotonic() < until:
+        time.sleep(0.02)
     status, told = page.json("DELETE", f"/api/jobs/{job}")
     assert (status, told) == (200, {"stopped": job})
-    last = page.events(job)[-1]
-    assert time.monotonic() - start < 20
-    words = json.dumps(last)
-    assert "Stopped before its end" in words or "stopped before" in words
+    assert "Stopped before its end" in json.dumps(page.events(job)[-1])
 
 
-def test_a_run_has_so_much_time(page: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "MOST_S", 0.3)
-    last = page.events(page.start("simulate", LONG))[-1]
-    assert "topped before" in json.dumps(last)
+class StopsAt(jobs.Told):
+    """Ctrl-C as soon as a job tells of this."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(None)
+        self.words = words
+
+    def __call__(self, share: float, words: str) -> None:
+        assert 0.0 <= share <= 1.0
+        if self.words in words:
+            raise KeyboardInterrupt
 
 
-def test_more_jobs_than_the_queue_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "MOST_WAITING", 3)
-    held = Jobs()
-
-    def waits(told: jobs.Told) -> Any:
-        while True:
-            told(0.0, "waits")
-            time.sleep(0.01)
-
-    names = [held.start(waits) for _ in range(3)]
-    with pytest.raises(TooManyError, match="too many jobs"):
-        held.start(waits)
-    held.find(names[0]).told.stop = True
-    assert held.find(names[0]).done.wait(10)
-    held.start(waits)
-    held.close()
-    assert all(held.find(name).done.wait(10) for name in names[:2])
+@pytest.mark.parametrize(
+    ("view", "values", "at", "words"),
+    [
+        ("plan", PLAN, "limit on TPOT", "assumptions are missing"),
+        ("plan", {**PLAN, "mode": "", "runtime": "vllm, sglang"}, "disagg, vllm", "were seen, not all"),
+        ("studies", {"name": "deepseek-v3-insights"}, "moving", "Stopped before all assumptions"),
+    ],
+)
+def test_a_search_that_is_stopped_tells_what_it_knows(view: str, values: dict[str, str], at: str, words: str) -> None:
+    run = VIEWS[view].job
+    assert run is not None
+    told = run(values, StopsAt(at))
+    assert told.rows
+    texts = [block["text"] for block in told.blocks if block["type"] == "text"]
+    assert any("Stopped before" in text for text in texts)
+    assert any(words in text for text in texts)
 
 
 def test_a_full_queue_answers_429(page: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,21 +357,6 @@ def test_a_full_queue_answers_429(page: Client, monkeypatch: pytest.MonkeyPatch)
     status, told = page.json("POST", "/api/views/simulate/jobs", SIMULATE)
     assert status == 429
     assert "try again later" in told["error"]
-
-
-def test_a_mistake_of_ours_ends_a_job_and_not_the_server() -> None:
-    held = Jobs()
-
-    def breaks(_: jobs.Told) -> Any:
-        return 1 // 0
-
-    job = held.find(held.start(breaks))
-    assert job.done.wait(10)
-    assert job.end() == {
-        "event": "error",
-        "error": "a mistake of ours: ZeroDivisionError: integer division or modulo by zero",
-    }
-    held.close()
 
 
 def test_rows_leave_as_csv_json_and_parquet(page: Client) -> None:

@@ -17,6 +17,8 @@ MOST_POINTS = 600
 """Of a line; longer ones are thinned out, keeping their ends."""
 MOST_DOTS = 5000
 """Of points that are not joined; more are thinned out."""
+LEAST_TICKS = 3
+"""Of a logarithmic axis."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,17 +64,20 @@ class _Scale:
         return self.start + (at - low) / (high - low) * (self.end - self.start)
 
     def ticks(self) -> list[float]:
-        """Round values inside."""
+        """Round values inside; a logarithmic axis that is too short for powers of ten has equal steps."""
         if self.log:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             few = len(powers) <= 4
-            every = [m * 10.0**p for p in powers for m in ((1, 2, 5) if few else (1,))]
-        else:
-            step = 10.0 ** math.floor(math.log10((self.high - self.low) / 4))
-            step *= next(m for m in (1, 2, 5, 10) if (self.high - self.low) / (step * m) <= 6)
-            first = math.ceil(self.low / step - 1e-9)
-            every = [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
-        return [tick for tick in every if self.low * (1 - 1e-9) <= tick <= self.high * (1 + 1e-9)]
+            inside = self._inside([m * 10.0**p for p in powers for m in ((1, 2, 5) if few else (1,))])
+            if len(inside) >= LEAST_TICKS:
+                return inside
+        step = 10.0 ** math.floor(math.log10((self.high - self.low) / 4))
+        step *= next(m for m in (1, 2, 5, 10) if (self.high - self.low) / (step * m) <= 6)
+        first = math.ceil(self.low / step - 1e-9)
+        return self._inside([i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)])
+
+    def _inside(self, ticks: Sequence[float]) -> list[float]:
+        return [tick for tick in ticks if self.low * (1 - 1e-9) <= tick <= self.high * (1 + 1e-9)]
 
 
 def line_chart(title: str, lines: Sequence[Line], *, x: Axis, y: Axis, marks: Sequence[Mark] = ()) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +21,7 @@ from ridgeline.core import units
 from ridgeline.core.errors import PlanError
 from ridgeline.core.files import write_atomic
 from ridgeline.core.tables import Labels, Table, from_mapping, write_table
-from ridgeline.search.planning import Chosen, Found, Moved, Predictor, Question, find, joined, sensitivity
+from ridgeline.search.planning import Chosen, Found, Moved, Predictor, Question, find, joined, sensitivity, shifts
 
 if TYPE_CHECKING:
     from ridgeline.api.plan_simulate import Checked
@@ -100,6 +100,7 @@ class Planned:
         seen, feasible, engines, search_s: candidates evaluated, those that keep all limits, engines priced, time.
         notes: what was assumed, in words. moved: what becomes of the winner when an assumption moves, if asked for.
         checks: the best that were simulated, with what came of it.
+        interrupted: whether it was stopped before its end; a note says what is missing.
     """
 
     asked: Asked
@@ -113,6 +114,7 @@ class Planned:
     notes: tuple[str, ...] = field(default=())
     moved: tuple[Moved, ...] = field(default=())
     checks: tuple[tuple[Candidate, Checked], ...] = field(default=())
+    interrupted: bool = False
 
     @property
     def winner(self) -> Candidate:
@@ -192,7 +194,7 @@ def plan(
     progress: Progress | None = None,
     **asked: Any,
 ) -> Planned:
-    """Search the best deployment of a model on some machines.
+    """Search the best deployment of a model on some machines. Ctrl-C ends with what is known, once something is.
 
     Args:
         question: a file (.yaml, .json) with keys as below; arguments win over it.
@@ -200,7 +202,8 @@ def plan(
         explain: find out which assumption, moved by a tenth, changes the winner.
         simulate: of the best plans, how many are simulated too; the first that keeps all limits there wins. By default
             none, or three where a limit is on a percentile.
-        progress: of the simulations.
+        progress: told how far it is: the search as `progress(0.0, kinds of deployment searched, of how many, words)`,
+            then each simulation.
         asked: what is asked, by the names of the flags of `ridgeline plan` with underscores: model, on, isl, osl, rate,
             ttft, tpot, objective, ...; quantities may be text with a unit.
     Raises:
@@ -214,34 +217,63 @@ def plan(
     understood = asked_of({**given, **asked})
     start = time.perf_counter()
     predictor = Predictor(intake=serving_intake)
-    found, tightened = _found(understood, predictor, top, simulate != 0, progress)
+    found, told = _found(understood, predictor, top, simulate != 0, progress)
     if not found.best.count:
         raise _unsatisfiable(understood, found, predictor)
     best, front, families = _candidates((found.best, found.front, found.families), understood.question)
     count = simulate if simulate is not None else (CHECKED if understood.percentiles else 0)
-    checks = _checks(best[:count], understood, progress)
-    best, told = _by_simulation(best, checks)
+    further = _Further(understood, found, progress)
+    if not found.interrupted:
+        told += further.look(best[:count], predictor if explain else None)
+    ranked, said = _by_simulation(best, further.checks)
     return Planned(
         asked=understood,
-        best=best,
+        best=ranked,
         front=front,
         families=dict(zip(found.family_names, families, strict=True)),
         seen=found.seen,
         feasible=found.feasible,
         engines=found.engines,
         search_s=time.perf_counter() - start,
-        notes=(*understood.notes, *found.notes, *tightened, *told),
-        checks=tuple(checks),
-        moved=tuple(sensitivity(found, predictor)) if explain else (),
+        notes=(*understood.notes, *found.notes, *told, *said),
+        checks=tuple(further.checks),
+        moved=tuple(further.moved),
+        interrupted=found.interrupted or further.interrupted,
     )
 
 
-def _checks(best: Sequence[Candidate], asked: Asked, progress: Progress | None) -> list[tuple[Candidate, Checked]]:
-    if not best:
+@dataclass(slots=True)
+class _Further:
+    """What is done with the best once they are found; each step stays when a later one is stopped."""
+
+    asked: Asked
+    found: Found
+    progress: Progress | None
+    checks: list[tuple[Candidate, Checked]] = field(default_factory=list)
+    moved: list[Moved] = field(default_factory=list)
+    interrupted: bool = False
+
+    def look(self, best: Sequence[Candidate], predictor: Predictor | None) -> list[str]:
+        """Simulate these, and move assumptions if there is a predictor for it. Returns what is to be told."""
+        try:
+            for one in best:
+                self.checks.append((one, _played(one, self.asked, self.progress)))
+            steps = 2 * len(tuple(shifts(self.found.question)))
+            for one_moved in sensitivity(self.found, predictor) if predictor is not None else ():
+                self.moved.append(one_moved)
+                if self.progress is not None:
+                    self.progress(0.0, len(self.moved), steps, f"moving assumptions: {one_moved.name}")
+        except KeyboardInterrupt:
+            self.interrupted = True
+            missing = f"{len(best) - len(self.checks)} simulations" if len(self.checks) < len(best) else "assumptions"
+            return [f"stopped before its end: {missing} are missing"]
         return []
+
+
+def _played(one: Candidate, asked: Asked, progress: Progress | None) -> Checked:
     from ridgeline.api.plan_simulate import checked  # what only simulations need is loaded for them
 
-    return [(one, checked(one.case, float(one.values["e2e_s"]), asked, progress)) for one in best]
+    return checked(one.case, float(one.values["e2e_s"]), asked, progress)
 
 
 def _by_simulation(
@@ -276,11 +308,16 @@ def _found(
     notes: list[str] = []
     for _ in range(TURNS if asked.percentiles and plays else 1):
         with np.errstate(all="ignore"):
-            found = find(q, predictor, top=top)
+            found = find(q, predictor, top=top, progress=_searching(progress))
         if not found.best.count:
             return kept or found, notes
         kept = found
-        tighter = _tighter(found, asked, progress) if asked.percentiles and plays else {}
+        if found.interrupted:
+            return found, [*notes, f"stopped before its end: {found.seen:,} candidates were seen, not all"]
+        try:
+            tighter = _tighter(found, asked, progress) if asked.percentiles and plays else {}
+        except KeyboardInterrupt:
+            return replace(found, interrupted=True), [*notes, "stopped before its end: no percentile was checked"]
         if not tighter:
             break
         q = replace(q, slo=replace(q.slo, **{f"{name}_s": limit_s for name, limit_s in tighter.items()}))
@@ -289,15 +326,19 @@ def _found(
     return found, notes
 
 
+def _searching(progress: Progress | None) -> Callable[[int, int, str], None] | None:
+    if progress is None:
+        return None
+    return lambda done, total, words: progress(0.0, done, total, f"searching {words}")
+
+
 def _tighter(found: Found, asked: Asked, progress: Progress | None) -> dict[str, float]:
     """Limits on means that may keep the percentiles which the best misses when it is simulated; empty if it keeps all.
 
     A percentile is taken to go with its mean.
     """
-    from ridgeline.api.plan_simulate import checked
-
     ((best, *_),) = _candidates((found.best,), asked.question)
-    played = checked(best.case, float(best.values["e2e_s"]), asked, progress)
+    played = _played(best, asked, progress)
     limits = {name: getattr(asked.question.slo, f"{name}_s") for name in asked.percentiles}
     return {
         name: float(best.values[f"{name}_s"]) * limit_s / played.limited_s[name]

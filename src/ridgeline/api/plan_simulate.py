@@ -56,6 +56,7 @@ def checked(case: Mapping[str, float | str], e2e_s: float, asked: Asked, progres
         e2e_s: its time of a request, which says how long a run must be.
         asked: the question.
         progress: as of `simulate`.
+    Raises: KeyboardInterrupt: the run was stopped; part of one says nothing of percentiles.
     """
     q = asked.question
     in_flight = float(case.get("concurrency", 0.0)) or float(case.get("request_rate_per_s", 0.0)) * e2e_s
@@ -63,6 +64,8 @@ def checked(case: Mapping[str, float | str], e2e_s: float, asked: Asked, progres
     if "trace" not in words:
         words["requests"] = float(np.clip(round(TURNOVERS * in_flight), LEAST, MOST))
     run = simulate(**{**case, **words}, keep_runs=False, progress=progress)
+    if run.interrupted:
+        raise KeyboardInterrupt
     played, steady = run.played, run.answers.steady
     start_s = min(max(steady.start_s, WARM_UP * e2e_s), steady.end_s / 2.0)
     there = (played.end == DONE) & (played.arrival_s >= start_s) & (played.arrival_s <= steady.end_s)

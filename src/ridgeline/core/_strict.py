@@ -46,6 +46,8 @@ _JSON_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]|[^\s{}\[\],:"]+',
 _JSON_NUMBER = re.compile(r"NaN|-?Infinity|-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 # Sign and digits of the largest integer that float64 holds; the interpreter's own limit lies far above.
 _LONGEST_INTEGER = 310
+_SURE_DIGITS = 300
+"""Shorter ones are held for sure; lists of tokens are long, and each number is looked at."""
 _TOO_LARGE = 2**1024
 _FINITE = "give a finite number that a float64 can hold"
 _ONCE = "keep one of them"
@@ -111,7 +113,7 @@ def _not_nan(text: str) -> float:
 
 
 def _whole(text: str) -> int:
-    if len(text) > _LONGEST_INTEGER or math.isinf(float(text)):
+    if len(text) >= _SURE_DIGITS and (len(text) > _LONGEST_INTEGER or math.isinf(float(text))):
         raise _FlawError
     return int(text)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,10 +59,7 @@ def predict_training(
     bound, regime = (np.full(cases.rows, -1, dtype=np.int32) for _ in range(2))
     names: tuple[str, ...] = ()
     fitted = coefficients()
-    mixes = Resolved(problems, cases, ("lengths", "batches"), mix_of)
-    for group in prepare(cases, problems, resolved):
-        step = group.step().at_speed(np.nan_to_num(stated(cases, "stack_share")[group.rows], nan=1.0))
-        step = _batched(step, group, mixes, problems)
+    for group, step in stepped(cases, problems, resolved):
         for name, value in _results(step, group.setup).items():
             found[name][group.rows] = value
         names, bound[group.rows] = tuple(step.terms), step.bound_index()
@@ -72,6 +69,18 @@ def predict_training(
         column[bad] = np.nan
     bound[bad] = regime[bad] = -1
     return {**found, "bound": Labels(bound, names), "regime": Labels(regime, REGIMES)}
+
+
+def stepped(
+    cases: Cases, problems: Problems, catalogue: Catalogue | None = None
+) -> Iterator[tuple[Group, TrainingStep]]:
+    """Rows of language models on equal chips, those of one structure together, and their steps; arguments as of
+    `predict_training`.
+    """
+    mixes = Resolved(problems, cases, ("lengths", "batches"), mix_of)
+    for group in prepare(cases, problems, catalogue or bundled()):
+        step = group.step().at_speed(np.nan_to_num(stated(cases, "stack_share")[group.rows], nan=1.0))
+        yield group, _batched(step, group, mixes, problems)
 
 
 def _batched(step: TrainingStep, group: Group, mixes: Resolved[Mix | None], problems: Problems) -> TrainingStep:

@@ -26,14 +26,18 @@ def counted(title: str, quiet: bool) -> Iterator[Callable[[int, int], None] | No
 
 @contextmanager
 def progress(title: str, quiet: bool) -> Iterator[Progress | None]:
-    """A bar of requests that have ended, and the median so far; none where the answer is for a program."""
+    """A bar of requests that have ended, and the median so far; none where the answer is for a program.
+
+    What comes before anything is simulated is told in its own words.
+    """
     if quiet:
         yield None
         return
     with _bar(title) as update:
 
         def tell(time_s: float, ended: int, total: int, so_far: str) -> None:
-            update(ended, total, f"{title}, {time_s:,.0f} s simulated{', ' if so_far else ''}{so_far}")
+            told = (f"{time_s:,.0f} s simulated" if time_s else "", so_far)
+            update(ended, total, ", ".join(words for words in (title, *told) if words))
 
         yield tell
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,10 @@ class Refused(Exception):
         return json.dumps({"error": error, "object": "error", **error}).encode()
 
 
+MOST_CHOICES = 2048
+"""Completions of one request: OpenAI's API takes so many prompts."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
     """One completion.
@@ -41,15 +46,34 @@ class Ask:
         limited: whether `output_tokens` is the client's limit, so that the answer ends for its length.
     """
 
-    chat: bool
-    model: str
     prompt: str
     prompt_tokens: int
     output_tokens: int
     limited: bool
+    units: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What one request asks for.
+
+    Attributes:
+        asks: a completion each, `copies` of each prompt together.
+        usage: whether a stream ends with the tokens that it took. echo: whether answers begin with their prompt.
+    """
+
+    chat: bool
+    model: str
     stream: bool
     usage: bool
-    units: Sequence[int] = ()
+    echo: bool
+    copies: int
+    asks: tuple[Ask, ...]
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Of its prompts, each counted once."""
+        return sum(ask.prompt_tokens for ask in self.asks[:: self.copies])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,15 +93,34 @@ class Reader:
     count: Callable[[str], int]
     unit_tokens: int
 
-    def read(self, body: bytes, *, chat: bool) -> Ask:
-        """The ask of a body. Raises Refused."""
+    def read(self, body: bytes, *, chat: bool) -> Call:
+        """The call of a body. Raises Refused."""
         given = _json(body)
         model = given.get("model", self.models[0])
         if model not in self.models:
             raise Refused(404, f"The model `{str(model)[:120]}` does not exist.", "NotFoundError")
-        text, tokens = self._chat(given) if chat else self._prompt(given)
-        if _whole(given, "n", 1) != 1 or _whole(given, "best_of", 1) != 1:
-            raise Refused(400, "only n=1 is emulated")
+        prompts = [given.get("messages")] if chat else _prompts(given.get("prompt"))
+        copies = max(_whole(given, "n", 1), 1)
+        if _whole(given, "best_of", copies) > copies:
+            raise Refused(400, "best_of is not emulated beyond n")
+        if len(prompts) * copies > MOST_CHOICES:
+            raise Refused(400, f"at most {MOST_CHOICES} completions per request")
+        options = given.get("stream_options") or {}
+        if not isinstance(options, dict):
+            raise Refused(400, "stream_options is an object")
+        return Call(
+            chat=chat,
+            model=str(model),
+            stream=_flag(given, "stream"),
+            usage=_flag(options, "include_usage"),
+            echo=not chat and _flag(given, "echo"),
+            copies=copies,
+            asks=tuple(ask for prompt in prompts for ask in self._asks(given, prompt, chat, copies)),
+        )
+
+    def _asks(self, given: dict[str, Any], prompt: Any, chat: bool, copies: int) -> Iterator[Ask]:
+        """Completions of one prompt."""
+        text, tokens = self._chat(prompt) if chat else self._prompt(prompt)
         limit = _whole(given, "max_completion_tokens", 0) if chat else 0
         limit = limit or _whole(given, "max_tokens", 0)
         least = _whole(given, "min_tokens", 0)
@@ -88,35 +131,21 @@ class Reader:
                 f"This model's maximum context length is {self.longest} tokens. However, you requested "
                 f"{tokens + limit} tokens ({tokens} in the prompt, {limit} in the completion).",
             )
-        wanted = limit if limit and _flag(given, "ignore_eos") else max(self.draw(limit), least, 1)
-        output = min(wanted, limit or room)
-        options = given.get("stream_options") or {}
-        if not isinstance(options, dict):
-            raise Refused(400, "stream_options is an object")
-        return Ask(
-            chat=chat,
-            model=str(model),
-            prompt=text,
-            prompt_tokens=tokens,
-            output_tokens=output,
-            limited=bool(limit) and output == limit,
-            stream=_flag(given, "stream"),
-            usage=_flag(options, "include_usage"),
-            units=self._units(given.get("prompt"), text, tokens),
-        )
+        units = self._units(prompt, text, tokens)
+        for _ in range(copies):
+            wanted = limit if limit and _flag(given, "ignore_eos") else max(self.draw(limit), least, 1)
+            output = min(wanted, limit or room)
+            limited = bool(limit) and output == limit
+            yield Ask(prompt=text, prompt_tokens=tokens, output_tokens=output, limited=limited, units=units)
 
-    def _prompt(self, given: dict[str, Any]) -> tuple[str, int]:
-        prompt = given.get("prompt")
-        if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str | list):
-            prompt = prompt[0]
+    def _prompt(self, prompt: Any) -> tuple[str, int]:
         if isinstance(prompt, str):
             return prompt, max(self.count(prompt), 1)
         if isinstance(prompt, list) and prompt and all(isinstance(t, int) and 0 <= t < 1 << 31 for t in prompt):
             return "", len(prompt)
-        raise Refused(400, "prompt is a text or a list of token ids, one prompt per request")
+        raise Refused(400, "prompt is a text or a list of token ids, or a list of such")
 
-    def _chat(self, given: dict[str, Any]) -> tuple[str, int]:
-        messages = given.get("messages")
+    def _chat(self, messages: Any) -> tuple[str, int]:
         if not isinstance(messages, list) or not messages:
             raise Refused(400, "messages is a list of messages with a role and a content")
         texts = [_content(message) for message in messages]
@@ -128,16 +157,17 @@ class Reader:
         if not self.unit_tokens:
             return ()
         whole = tokens // self.unit_tokens
-        if not text and isinstance(prompt, list):
-            flat = prompt[0] if isinstance(prompt[0], list) else prompt
-            raw = b"".join(int(token).to_bytes(8, "little", signed=False) for token in flat)
-        else:
-            raw = text.encode()
+        raw = text.encode() if text else array("q", prompt).tobytes()
         digest, ids, size = hashlib.blake2b(digest_size=7), [], len(raw) / max(tokens, 1) * self.unit_tokens
         for i in range(whole):
             digest.update(raw[int(i * size) : int((i + 1) * size)])
             ids.append(int.from_bytes(digest.copy().digest(), "little"))
         return ids
+
+
+def _prompts(given: Any) -> list[Any]:
+    """Each prompt of a completion."""
+    return given if isinstance(given, list) and given and isinstance(given[0], str | list) else [given]
 
 
 def by_bytes(text: str) -> int:

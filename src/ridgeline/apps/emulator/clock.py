@@ -10,39 +10,42 @@ from collections.abc import Callable
 from ridgeline.serving.fleet.live import Live
 from ridgeline.sim.histogram import LogHistogram
 
-FINE_BELOW_S = 0.03
-"""Timers of an event loop are late by up to a millisecond, which is what epoll counts in: shorter iterations than this
-have a finer timer."""
-
 
 class Clock:
     """Simulated time runs `speed` times as fast as the loop's.
 
     Attributes:
-        lateness: of each iteration's tokens, in seconds of the wall.
+        lateness: of each iteration's first and last token, in seconds of the wall: tokens go out one by one, and the
+            last is as late as the first and the time that all took.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, speed: float) -> None:
         """Time starts now."""
         self.speed, self.lateness = speed, LogHistogram()
         self._loop, self._origin = loop, loop.time()
-        self._timer: asyncio.TimerHandle | None = None
         self._alarm = Alarm(loop, self._tick)
         self._due = math.inf
         self._live: Live | None = None
+        self._telling: list[float] = []  # when tokens were due that are being told, in seconds of the loop
 
     @property
     def now_s(self) -> float:
         """Simulated seconds since the start."""
-        return (self._loop.time() - self._origin) * self.speed
+        return self.at(self._loop.time())
+
+    def at(self, loop_s: float) -> float:
+        """Simulated seconds at a time of the loop."""
+        return (loop_s - self._origin) * self.speed
 
     def wall_s(self, simulated_s: float) -> float:
         """Seconds of the wall that so many simulated seconds take."""
         return simulated_s / self.speed
 
     def late(self, simulated_s: float) -> None:
-        """An iteration's tokens are told so much late."""
-        self.lateness.add_one(simulated_s / self.speed)
+        """An iteration's tokens are told from now on, so much late."""
+        late_s = simulated_s / self.speed
+        self.lateness.add_one(late_s)
+        self._telling.append(self._loop.time() - late_s)
 
     def drive(self, live: Live) -> None:
         """Play this fleet from now on."""
@@ -50,27 +53,21 @@ class Clock:
         self.reset()
 
     def reset(self) -> None:
-        """Something has changed: set the timer anew."""
+        """Something has changed, and what was due is told: set the timer anew."""
         assert self._live is not None, "a clock drives a fleet"
+        if self._telling:
+            now = self._loop.time()
+            for due in self._telling:
+                self.lateness.add_one(now - due)
+            self._telling.clear()
         due = self._live.next_s()
         if due == self._due:
             return
         self._due = due
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        at = self._origin + due / self.speed
-        if self._live.pace_s / self.speed < FINE_BELOW_S:
-            self._alarm.set(at)
-        elif due < math.inf:
-            self._alarm.set(math.inf)
-            self._timer = self._loop.call_at(at, self._tick)
+        self._alarm.set(self._origin + due / self.speed)
 
     def stop(self) -> None:
         """No more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         self._alarm.stop()
 
     def _tick(self) -> None:
@@ -81,7 +78,7 @@ class Clock:
 
 
 class Alarm:
-    """A timer finer than the loop's: a thread that sleeps, and calls into the loop."""
+    """A timer finer than the loop's, which counts in the milliseconds of epoll: a thread that sleeps, and calls in."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
         """The thread starts with the first time that is set."""

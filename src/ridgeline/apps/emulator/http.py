@@ -52,6 +52,8 @@ class Connection(asyncio.Protocol):
         self._chunked = self._refused = False
         self.answering = False
         self.open = False
+        self.since = 0.0
+        """When the last bytes of the request under way were read: a time of the loop."""
 
     # From the loop ---------------------------------------------------------------------------------------------------
 
@@ -74,8 +76,11 @@ class Connection(asyncio.Protocol):
         """Bytes come in; while an answer is under way they wait in the parser."""
         if self._refused:
             return
-        if self._timer is None and not self.answering:
-            self._timer = asyncio.get_running_loop().call_later(READ_S, self._too_slow)
+        if not self.answering:
+            loop = asyncio.get_running_loop()
+            self.since = loop.time()
+            if self._timer is None:
+                self._timer = loop.call_later(READ_S, self._too_slow)
         try:
             self._wire.receive_data(data)
         except h11.RemoteProtocolError:
@@ -193,17 +198,20 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.set_write_buffer_limits(high=MOST_UNSENT_BYTES)
 
-    def event(self, data: bytes) -> None:
-        """A piece of it."""
+    def framed(self, data: bytes) -> bytes:
+        """An event as it goes over the wire."""
+        return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
+
+    def write(self, framed: bytes) -> None:
+        """A piece of it, or several."""
         if self.open and self._transport is not None:
-            framed = b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
             self._transport.write(framed)
 
-    def finish(self) -> None:
-        """Its end."""
-        if not self.open:
+    def finish(self, framed: bytes) -> None:
+        """Its last pieces, and its end."""
+        if not self.open or self._transport is None:
             return
-        self._send(h11.EndOfMessage())
+        self._transport.write(framed + (self._wire.send(h11.EndOfMessage()) or b""))
         self._done()
 
     def close(self, *, abort: bool = False) -> None:
@@ -228,7 +236,9 @@ class Connection(asyncio.Protocol):
         self._request = None
         if self._wire.our_state is h11.DONE and self._wire.their_state is h11.DONE:
             self._wire.start_next_cycle()
-            asyncio.get_running_loop().call_soon(self._read)
+            loop = asyncio.get_running_loop()
+            self.since = loop.time()
+            loop.call_soon(self._read)
         elif self._wire.our_state is h11.MUST_CLOSE and not self._refused:
             self.close()
 

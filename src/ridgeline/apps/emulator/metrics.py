@@ -11,7 +11,6 @@ from collections import Counter
 
 from ridgeline.apps.emulator.clock import Clock
 from ridgeline.serving.fleet.live import Live
-from ridgeline.sim.histogram import LogHistogram
 
 FIRST_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0)
 BETWEEN_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0)
@@ -55,21 +54,16 @@ class Metrics:
         self.first = Histogram("vllm:time_to_first_token_seconds", "Time to first token in seconds.", FIRST_S)
         self.between = Histogram("vllm:inter_token_latency_seconds", "Time between tokens in seconds.", BETWEEN_S)
         self.whole = Histogram("vllm:e2e_request_latency_seconds", "End to end request latency in seconds.", WHOLE_S)
-        self.gaps = LogHistogram()  # between tokens, in seconds of the wall
         self.prompt_tokens = self.generated_tokens = 0
         self.ended: Counter[str] = Counter()
         self.refused: Counter[int] = Counter()
 
-    def gap(self, simulated_s: float, wall_s: float, tokens: int) -> None:
-        """So many tokens came, this long after the one before."""
-        self.between.add(simulated_s / tokens, tokens)
-        self.gaps.add_one(wall_s / tokens)
-
     def late_frac(self, clock: Clock) -> float:
         """99th percentile of lateness over the mean time between tokens; NaN before there are tokens."""
-        if not self.gaps.count or not clock.lateness.count or self.gaps.mean <= 0:
+        tokens, between_s = sum(self.between.counts), clock.wall_s(self.between.total)
+        if not between_s or not clock.lateness.count:
             return math.nan
-        return float(clock.lateness.quantiles([0.99])[0]) / self.gaps.mean
+        return float(clock.lateness.quantiles([0.99])[0]) * tokens / between_s
 
     def text(self, live: Live, clock: Clock, connections: int) -> str:
         """The whole page."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import math
 import os
@@ -124,6 +125,8 @@ async def _serve(options: Options, sock: socket.socket, told: Callable[[str], No
     loop = asyncio.get_running_loop()
     clock = Clock(loop, options.speed)
     emulator, events = _emulator(options, clock, number)
+    gc.collect()
+    gc.freeze()  # what is loaded now stays: looking through it again and again would hold tokens up for tens of ms
     sock.listen(BACKLOG)
     server = await loop.create_server(lambda: Connection(emulator, emulator.register), sock=sock)
     stopped = asyncio.Event()

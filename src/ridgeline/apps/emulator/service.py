@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
-import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from urllib.parse import unquote
 
 from ridgeline import __version__
-from ridgeline.apps.emulator.asks import Ask, Reader, Refused
+from ridgeline.apps.emulator.asks import Ask, Call, Reader, Refused, by_bytes
 from ridgeline.apps.emulator.clock import Clock
 from ridgeline.apps.emulator.http import Connection, json_bytes
 from ridgeline.apps.emulator.metrics import Metrics
 from ridgeline.apps.emulator.text import Lorem, echoed
+from ridgeline.apps.emulator.wire import Answer, Wire, around, base_of, chunk, line, lost, opening, reason_of, usage_of
 from ridgeline.serving.fleet.live import Live
 from ridgeline.serving.record.played import DONE
 
-_GET = {"/health", "/ping", "/version", "/metrics", "/v1/models"}
+_GET = {"/health", "/ping", "/version", "/load", "/metrics", "/v1/models"}
+_ONE_MODEL = "/v1/models/"
+_ALSO_POST = {"/ping": ("POST",)}
+"""SageMaker asks so."""
 _POST = {"/v1/completions": False, "/v1/chat/completions": True}
 
 
@@ -38,30 +42,6 @@ class Limits:
     key: str = ""
 
 
-@dataclass(slots=True, kw_only=True)
-class Answer:
-    """One completion under way.
-
-    Attributes:
-        head, tail: of an event, before and after the word of a token.
-        sent: tokens so far. first_s, last_s: when they came, simulated.
-    """
-
-    connection: Connection
-    ask: Ask
-    name: str
-    created: int
-    asked_s: float
-    start: int
-    echo: Sequence[str] | None
-    head: bytes = b""
-    tail: bytes = b""
-    sent: int = 0
-    first_s: float = 0.0
-    last_s: float = 0.0
-    words: list[str] = field(default_factory=list)
-
-
 class Emulator:
     """Serves connections from a running fleet."""
 
@@ -70,11 +50,13 @@ class Emulator:
         self.clock, self.reader, self.limits = clock, reader, limits
         self.metrics = Metrics(reader.models[0])
         self.connections: set[Connection] = set()
-        self._lorem, self._echo, self._seed = Lorem(seed), echo, seed
+        self._lorem = Lorem(seed, None if reader.count is by_bytes else reader.count)
+        self._echo, self._seed = echo, seed
         self._answers: dict[int, Answer] = {}
-        self._by_connection: dict[Connection, int] = {}
+        self._wires: dict[Connection, Wire] = {}
         self._early: set[int] = set()  # refused by the fleet before it had an answer
         self._numbered = 0
+        self._started = int(time.time())
         self._allowance, self._refilled_s = max(limits.rate_per_s, 1.0), 0.0
         self._live: Live | None = None
 
@@ -98,7 +80,8 @@ class Emulator:
     def handle(self, connection: Connection, method: str, path: str, headers: dict[str, str], body: bytes) -> None:
         """Answer a request, or begin to. Raises Refused."""
         try:
-            if path in _GET and method in ("GET", "HEAD"):
+            told = path in _GET or path.startswith(_ONE_MODEL)
+            if told and method in ("GET", "HEAD", *_ALSO_POST.get(path, ())):
                 self._told(connection, path)
             elif path in _POST and method == "POST":
                 self._allowed(headers)
@@ -116,13 +99,23 @@ class Emulator:
             text = self.metrics.text(self.live, self.clock, len(self.connections))
             connection.answer(200, text.encode(), kind="text/plain; version=0.0.4; charset=utf-8")
         elif path == "/v1/models":
-            shared = {"object": "model", "created": 0, "owned_by": "ridgeline", "max_model_len": self.reader.longest}
-            data = [{"id": name, "root": self.reader.models[0], **shared} for name in self.reader.models]
+            data = [self._model(name) for name in self.reader.models]
             connection.answer(200, json_bytes({"object": "list", "data": data}))
+        elif path.startswith(_ONE_MODEL):
+            name = unquote(path.removeprefix(_ONE_MODEL))
+            if name not in self.reader.models:
+                raise Refused(404, f"The model `{name[:120]}` does not exist.", "NotFoundError")
+            connection.answer(200, json_bytes(self._model(name)))
+        elif path == "/load":
+            connection.answer(200, json_bytes({"server_load": self.live.running + self.live.waiting}))
         elif path == "/version":
             connection.answer(200, json_bytes({"version": __version__}))
         else:
             connection.answer(200 if self.live.up else 503, b"")
+
+    def _model(self, name: str) -> dict[str, object]:
+        shared = {"object": "model", "created": self._started, "owned_by": "ridgeline", "parent": None}
+        return {"id": name, "root": self.reader.models[0], "max_model_len": self.reader.longest, **shared}
 
     def _allowed(self, headers: dict[str, str]) -> None:
         limits = self.limits
@@ -143,69 +136,87 @@ class Emulator:
                 raise Refused(limits.status, f"more than {limits.rate_per_s:g} requests per second", "RateLimitError")
             self._allowance -= 1.0
 
-    def _complete(self, connection: Connection, ask: Ask) -> None:
+    def _complete(self, connection: Connection, call: Call) -> None:
         self._numbered += 1
-        now, live = self.clock.now_s, self.live
+        name = f"{'chatcmpl' if call.chat else 'cmpl'}-{self._seed:x}-{self._numbered:x}"
+        wire = Wire(connection=connection, call=call, name=name, created=int(time.time()), left=len(call.asks))
+        now = max(self.clock.at(connection.since), self.live.now)  # reading a prompt is no time of the deployment's
+        try:
+            for ask in call.asks:
+                self._submit(wire, ask, now)
+        except Refused:
+            self._abandon(wire)
+            raise
+        finally:
+            self.clock.reset()
+        self._wires[connection] = wire
+        self.metrics.prompt_tokens += call.prompt_tokens
+        if call.stream:
+            connection.begin()
+
+    def _submit(self, wire: Wire, ask: Ask, now: float) -> None:
+        """Give one completion to the fleet. Raises Refused."""
         answer = Answer(
-            connection=connection,
+            wire=wire,
             ask=ask,
-            name=f"{'chatcmpl' if ask.chat else 'cmpl'}-{self._seed:x}-{self._numbered:x}",
-            created=int(time.time()),
+            index=len(wire.answers),
             asked_s=now,
             start=self._lorem.start(),
             echo=echoed(ask.prompt) if self._echo else None,
         )
-        if ask.stream:
-            answer.head, answer.tail = _event_of(answer)
-        request = live.submit(now, ask.prompt_tokens, ask.output_tokens, ask.units)
-        if request < 0:
+        if wire.call.stream:
+            answer.head, answer.tail = around(answer)
+        answer.number = self.live.submit(now, ask.prompt_tokens, ask.output_tokens, ask.units)
+        if answer.number < 0:
             raise Refused(503, "the emulator holds as many requests as it can", "ServiceUnavailableError")
-        self.clock.reset()
-        if request in self._early:
-            self._early.discard(request)
+        if answer.number in self._early:
+            self._early.discard(answer.number)
             raise Refused(400, f"{ask.prompt_tokens + ask.output_tokens} tokens can never fit the KV cache")
-        self._answers[request] = answer
-        self._by_connection[connection] = request
-        self.metrics.prompt_tokens += ask.prompt_tokens
-        if ask.stream:
-            connection.begin()
+        wire.answers.append(answer)
+        self._answers[answer.number] = answer
 
     def left(self, connection: Connection) -> None:
         """The client of an answer has gone."""
-        request = self._by_connection.pop(connection, None)
-        if request is not None:
-            self._answers.pop(request, None)
-            self.metrics.ended["abort"] += 1
-            self.live.cancel(request, self.clock.now_s)
+        wire = self._wires.pop(connection, None)
+        if wire is not None:
+            self._abandon(wire)
             self.clock.reset()
+
+    def _abandon(self, wire: Wire) -> None:
+        """Take what is not complete out of the fleet."""
+        wire.over = True
+        for answer in wire.answers:
+            if self._answers.get(answer.number) is answer:
+                self.metrics.ended["abort"] += 1
+                self.live.cancel(answer.number, self.clock.now_s)
+                self._answers.pop(answer.number, None)
 
     # Tokens ----------------------------------------------------------------------------------------------------------
 
     def tokens(self, request: int, total: int, due_s: float) -> None:
         """A request has so many tokens now."""
         answer = self._answers.get(request)
-        if answer is None:
+        if answer is None or answer.wire.over:
             return
-        fresh = total - answer.sent
-        self.metrics.generated_tokens += fresh
-        if not answer.sent:
-            answer.first_s = answer.last_s = due_s
-            self.metrics.first.add(due_s - answer.asked_s)
+        sent, metrics, framed, wire = answer.sent, self.metrics, b"", answer.wire
+        fresh = total - sent
+        metrics.generated_tokens += fresh
+        if sent:
+            metrics.between.add((due_s - answer.last_s) / fresh, fresh)
         else:
-            self.metrics.gap(due_s - answer.last_s, self.clock.wall_s(due_s - answer.last_s), fresh)
-            answer.last_s = due_s
-        words = [self._word(answer, i) for i in range(answer.sent, total)]
-        first, answer.sent = not answer.sent, total
-        if not answer.ask.stream:
-            answer.words += words
+            metrics.first.add(due_s - answer.asked_s)
+        answer.last_s, answer.sent = due_s, total
+        if not wire.call.stream:
             return
-        if first and answer.ask.chat:
-            answer.connection.event(_line(_chunk(answer, {"role": "assistant", "content": ""})))
+        if not sent:
+            framed = opening(answer)
         ends = total >= answer.ask.output_tokens
-        for word in words[: len(words) - ends]:
-            answer.connection.event(answer.head + json.dumps(word).encode() + answer.tail)
+        for i in range(sent, total - ends):
+            framed += answer.event(self._word(answer, i))
         if ends:
-            answer.connection.event(_line(_chunk(answer, words[-1], _reason(answer.ask))))
+            last = chunk(answer, self._word(answer, total - 1), reason_of(answer.ask))
+            framed += wire.connection.framed(line(last))
+        wire.connection.write(framed)
 
     def ended(self, request: int, how: int, due_s: float) -> None:
         """A request is complete, or will never be."""
@@ -213,75 +224,49 @@ class Emulator:
         if answer is None:
             self._early.add(request)
             return
-        connection = answer.connection
-        self._by_connection.pop(connection, None)
+        wire, metrics = answer.wire, self.metrics
+        if wire.over:
+            return
+        wire.left -= 1
+        if how == DONE:
+            metrics.ended[reason_of(answer.ask)] += 1
+            metrics.whole.add(due_s - answer.asked_s)
+            if wire.left:
+                return
+        else:
+            metrics.ended["abort"] += 1
+        connection = wire.connection
+        self._wires.pop(connection, None)
         if how != DONE:
-            self.metrics.ended["abort"] += 1
-            lost = Refused(503, "the replica that served this request failed", "ServiceUnavailableError")
-            if answer.ask.stream:
-                connection.event(b"data: " + lost.body() + b"\n\n")
-                connection.finish()
+            wire.over = True
+            asyncio.get_running_loop().call_soon(self._abandon, wire)  # not within the fleet's own step
+            lost(wire)
+        elif not wire.call.stream:
+            connection.answer(200, json_bytes(self._whole(wire)))
+        else:
+            usage = b""
+            if wire.call.usage:
+                told = {**base_of(wire, streams=True), "choices": [], "usage": usage_of(wire)}
+                usage = connection.framed(line(told))
+            connection.finish(usage + connection.framed(b"data: [DONE]\n\n"))
+
+    def _whole(self, wire: Wire) -> dict[str, object]:
+        """The body of an answer that does not stream."""
+        choices = []
+        for answer in wire.answers:
+            text = "".join(self._word(answer, i) for i in range(answer.sent))
+            choice: dict[str, object] = {
+                "index": answer.index,
+                "logprobs": None,
+                "finish_reason": reason_of(answer.ask),
+            }
+            if wire.call.chat:
+                choice["message"] = {"role": "assistant", "content": text}
             else:
-                connection.answer(lost.status, lost.body())
-            return
-        self.metrics.ended[_reason(answer.ask)] += 1
-        self.metrics.whole.add(due_s - answer.asked_s)
-        if not answer.ask.stream:
-            connection.answer(200, json_bytes(_whole(answer)))
-            return
-        if answer.ask.usage:
-            connection.event(_line({**_chunk(answer, None), "choices": [], "usage": _usage(answer.ask)}))
-        connection.event(b"data: [DONE]\n\n")
-        connection.finish()
+                choice["text"] = answer.ask.prompt + text if wire.call.echo else text
+            choices.append(choice)
+        return {**base_of(wire, streams=False), "choices": choices, "usage": usage_of(wire)}
 
     def _word(self, answer: Answer, i: int) -> str:
         echo = answer.echo
         return echo[i % len(echo)] if echo is not None else self._lorem.word(answer.start, i)
-
-
-# Bodies, as OpenAI's API reference has them ------------------------------------------------------------------------
-
-
-def _reason(ask: Ask) -> str:
-    return "length" if ask.limited else "stop"
-
-
-def _usage(ask: Ask) -> dict[str, int]:
-    total = ask.prompt_tokens + ask.output_tokens
-    return {"prompt_tokens": ask.prompt_tokens, "completion_tokens": ask.output_tokens, "total_tokens": total}
-
-
-def _base(answer: Answer, kind: str) -> dict[str, object]:
-    return {"id": answer.name, "object": kind, "created": answer.created, "model": answer.ask.model}
-
-
-def _chunk(answer: Answer, content: object, reason: str | None = None) -> dict[str, object]:
-    """An event of a stream: a word, or a chat's first piece."""
-    ask = answer.ask
-    choice: dict[str, object] = {"index": 0, "logprobs": None, "finish_reason": reason}
-    if ask.chat:
-        choice["delta"] = content if isinstance(content, dict) else {"content": content}
-    else:
-        choice["text"] = content
-    return {**_base(answer, "chat.completion.chunk" if ask.chat else "text_completion"), "choices": [choice]}
-
-
-def _event_of(answer: Answer) -> tuple[bytes, bytes]:
-    """What stands before and after the word of an event."""
-    before, _, after = _line(_chunk(answer, "\0")).partition(json.dumps("\0").encode())
-    return before, after
-
-
-def _line(value: dict[str, object]) -> bytes:
-    return b"data: " + json_bytes(value) + b"\n\n"
-
-
-def _whole(answer: Answer) -> dict[str, object]:
-    ask, text = answer.ask, "".join(answer.words)
-    choice: dict[str, object] = {"index": 0, "logprobs": None, "finish_reason": _reason(ask)}
-    if ask.chat:
-        choice["message"] = {"role": "assistant", "content": text}
-    else:
-        choice["text"] = text
-    kind = "chat.completion" if ask.chat else "text_completion"
-    return {**_base(answer, kind), "choices": [choice], "usage": _usage(ask)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ridgeline.core.seeding import stream
 
@@ -32,10 +32,12 @@ SHELF = 4096
 class Lorem:
     """Words without meaning."""
 
-    def __init__(self, seed: int) -> None:
-        """Drawn once."""
+    def __init__(self, seed: int, count: Callable[[str], int] | None = None) -> None:
+        """Drawn once, of those that `count`, the tokens of a text, takes for one each, if it knows any."""
+        known = [f" {word}" for word in WORDS]
+        words = [word for word in known if count is None or count(word) == 1] or known
         rng = stream(seed, "words of answers")
-        self._words = [f" {WORDS[i]}" for i in rng.integers(0, len(WORDS), SHELF).tolist()]
+        self._words: list[str] = [words[i] for i in rng.integers(0, len(words), SHELF).tolist()]
         self._next = 0
 
     def start(self) -> int:

@@ -39,6 +39,7 @@ _OWN: tuple[Field, ...] = (
 )
 _ARGUMENTS = {"temperature": "temperature_c", "humidity": "humidity_frac", "accuracy": "accuracy_frac"}
 _FLAGS = ("rented", "spot")
+_UNITS = {"j": "J", "gco2e": "gCO2e", "usd": "USD", "ml": "mL", "l": "L", "w": "W", "1m": "1M"}
 _LOAD = tuple(field for field in PREDICT if field.name != "site")
 IMPACT: tuple[Field, ...] = (
     *(field for field in _LOAD if not field.more),
@@ -83,16 +84,21 @@ def _blocks(found: Impact) -> Iterator[Block]:
     site = max(a.energy_j["site"], 1e-300)
     parts = sorted(((n.replace("_", " "), j) for n, j in a.parts_j.items() if j > 0), key=lambda part: -part[1])
     words = [(name, joules, f"{joules / site:.1%}") for name, joules in parts]
-    yield bar(f"Where {_joules(site)} at the meter go", words, site)
+    yield bar(f"Where {_joules(site)} at the meter goes", words, site)
     scopes = [(f"{name}: {SCOPES[name]}", _joules(j), f"{j / site:.1%}") for name, j in a.energy_j.items()]
     phases = [(f"{name}, by time", _joules(share * site), f"{share:.1%}") for name, share in a.phases.items()]
     yield table("Energy by scope, each with the ones before", ("scope", "energy", "share"), [*scopes, *phases])
     for title, quantities, write in _groups(found):
         if quantities:
-            rows = [(name.replace("_", " "), write(q.value), _between(q, write)) for name, q in quantities.items()]
+            rows = [(_words(name), write(q.value), _between(q, write)) for name, q in quantities.items()]
             yield table(title, ("part", "value", "range"), rows)
     yield table("Sources of the grid", ("figure", "source"), list(place.grid.sources.items()))
     yield from (text(note, kind="note") for note in a.notes)
+
+
+def _words(name: str) -> str:
+    """A part's or a metric's name, its units as they are written."""
+    return " ".join(_UNITS.get(word, word) for word in name.split("_"))
 
 
 def _groups(found: Impact) -> Iterator[tuple[str, dict[str, Quantity], Any]]:

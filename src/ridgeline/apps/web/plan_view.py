@@ -46,9 +46,8 @@ _LOSSES = ("deployment", "TTFT", "played", "p99", "TPOT", "played", "p99", "requ
 
 
 def plan(values: Mapping[str, Any], tell: Told) -> Answer:
-    """Search; what is simulated tells how far it is."""
+    """Search, and move assumptions; each tells how far it is, and what is known when it is stopped is the answer."""
     case = given(PLAN, values, needed=("model", "on"))
-    tell(0.02, "searching every legal deployment")
     planned = search(explain=True, progress=lambda _, ended, total, words: tell(ended / max(total, 1), words), **case)
     tell.keep("Report", "plan.html", planned.write_page)
     tell.keep("Front as CSV", "plan.csv", planned.write_table)
@@ -63,9 +62,12 @@ def plan(values: Mapping[str, Any], tell: Told) -> Answer:
 
 def _blocks(planned: Planned) -> Iterator[Block]:
     winner, q = planned.winner, planned.question
+    if planned.interrupted:
+        yield text("Stopped before its end: this is what was known by then.", kind="note")
     yield text("\n".join(why_words(planned)), kind="why")
     yield numbers([(name, human(name, winner.values[name]), "") for name in (*_COLUMNS, *_MONEY[:2])])
-    told = f"Ranked by {objective_words(q)}; {planned.seen:,} candidates of {planned.engines:,} engines, all of them"
+    told = f"Ranked by {objective_words(q)}; {planned.seen:,} candidates of {planned.engines:,} engines"
+    told += "" if planned.interrupted else ", all of them"
     yield text(f"{told}; {planned.feasible:,} keep all limits.", kind="note")
     yield _dots(planned)
     yield _table(planned, "Best plans, each with its best settings", planned.best)

@@ -6,8 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ridgeline.api.breakdown import breakdown_of
 from ridgeline.api.columns import TASKS, Column
+from ridgeline.api.intake import intake, wanted
 from ridgeline.api.predict import Prediction
 from ridgeline.api.predict import predict as asked
 from ridgeline.api.roofline import roofline_svg
@@ -16,14 +19,18 @@ from ridgeline.apps.cli.flags import SHORT
 from ridgeline.apps.web.blocks import Answer, Block, bar, command_of, numbers, picture, python_of, table, text
 from ridgeline.apps.web.fields import Field, fields_of, given
 from ridgeline.core import units
+from ridgeline.core.tables import from_mapping
 from ridgeline.hardware import catalogue
+from ridgeline.training.predict import stepped
+from ridgeline.training.step import TrainingStep
 
 _MACHINES = 'machines: "8x h100-sxm", "4x dgx-h100"'
 ON = Field(name="on", kind="text", doc=_MACHINES, default="8x h100-sxm", suggestions="machines")
 SUGGEST = {"model": "models", "chip": "chips", "node": "nodes", "runtime": "runtimes"}
 FORMATS = dict.fromkeys(("weights", "kv", "moe_weights", "activations"), "formats")
 MOST_OPS = 20
-_STORED = ("weights", "cache", "reserve", "free", "in use")
+_STORED = ("weights", "cache", "reserve", "free", "optimizer", "activations", "logits")
+_HELD = ("weights", "optimizer", "activations", "logits", "reserve")
 _TONES = ("memory", "compute", "link", "host", "latency", "launch", "l2")
 
 
@@ -85,14 +92,28 @@ def train(values: Mapping[str, Any]) -> Answer:
     case = given(TRAIN, values, needed=("on",))
     prediction = asked("training", **case)
     shown = [_told(prediction, name) for name in prediction.values if name not in ("bound", "regime")]
-    used = float(prediction.values["memory_bytes_per_chip"])
-    blocks = [
-        text(f"Bound by {_why(prediction)}", kind="why"),
-        numbers(shown),
-        _stored(prediction, [("in use", used)]),
-        text(_regime(prediction), kind="note"),
-    ]
+    blocks = [text(f"Bound by {_why(prediction)}", kind="why"), numbers(shown)]
+    for step in _steps(prediction):
+        held = [(name, float(np.ravel(getattr(step.memory, f"{name}_bytes"))[0])) for name in _HELD]
+        blocks += [*_spent(step), _stored(prediction, held)]
+    blocks.append(text(_regime(prediction), kind="note"))
     return _answer("training", prediction, case, blocks)
+
+
+def _steps(prediction: Prediction) -> list[TrainingStep]:
+    """The step of a training case, by mechanism; none of a network over images, or over unlike chips."""
+    table = from_mapping({name: [value] for name, value in prediction.case.items()}, columns=wanted("training"))
+    return [step for _, step in stepped(*intake("training", table))]
+
+
+def _spent(step: TrainingStep) -> Iterator[Block]:
+    """Where the time of a step goes."""
+    whole = float(step.step_s[0])
+    terms = sorted(((name.replace("_", " "), float(term[0])) for name, term in step.terms.items()), key=lambda t: -t[1])
+    parts = [(name, time_s, f"{time_s / whole:.1%}") for name, time_s in terms if time_s > 0]
+    yield bar(f"Step, {units.duration(whole)}, by what it is spent on", parts, whole)
+    rows = [(name, units.duration(time_s), share) for name, time_s, share in parts]
+    yield table("Part by part", ("spent on", "time", "share"), rows)
 
 
 def _answer(task: str, prediction: Prediction, case: Mapping[str, Any], blocks: Sequence[Block]) -> Answer:

@@ -20,7 +20,7 @@ from ridgeline import __version__
 from ridgeline.api import catalogue
 from ridgeline.apps.web.exports import KINDS, exported
 from ridgeline.apps.web.guard import MOST_HEADER_BYTES, Guard
-from ridgeline.apps.web.jobs import BEAT_S, Job, Jobs, NoJobError, TooManyError
+from ridgeline.apps.web.jobs import BEAT_S, Job, JobError, Jobs, NoJobError, TooManyError
 from ridgeline.apps.web.views import VIEWS, View
 from ridgeline.core.dtypes import SCHEMES
 from ridgeline.core.errors import RidgelineError, SpecError, UnknownNameError, did_you_mean
@@ -55,7 +55,7 @@ def application(*, host: str = "127.0.0.1", token: str = "") -> Any:
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, lifespan=lifespan)
     _tell_errors(app)
-    _serve_views(app)
+    _serve_views(app, jobs)
     _serve_jobs(app, jobs)
     _serve_files(app)
     return Guard(app, host=host, token=token)
@@ -74,11 +74,12 @@ def _tell_errors(app: FastAPI) -> None:
         return JSONResponse({"error": f"a mistake of ours: {type(error).__name__}"}, status_code=500)
 
 
-def _serve_views(app: FastAPI) -> None:
+def _serve_views(app: FastAPI, jobs: Jobs) -> None:
     """Forms, their answers, and exports."""
 
     @app.get("/api/views")
     def views() -> Any:
+        jobs.warm()  # whoever opens the page may soon ask for one
         return {"version": __version__, "views": [view.to_dict() for view in VIEWS.values()]}
 
     @app.get("/api/suggestions/{kind}")
@@ -111,25 +112,29 @@ def _serve_jobs(app: FastAPI, jobs: Jobs) -> None:
         run = view.job
         if run is None:
             raise SpecError("this view answers at once", at=name, fix=f"POST /api/views/{name}")
-        return {"job": jobs.start(lambda told: run(values, told))}
+        return {"job": jobs.start(run, values)}
 
     @app.get("/api/jobs/{name}/events")
     async def events(name: str) -> Response:
         return StreamingResponse(_events(jobs.find(name)), media_type="text/event-stream")
 
     @app.delete("/api/jobs/{name}")
-    def stop(name: str) -> Any:
-        jobs.find(name).told.stop = True
+    def stop(name: str, drop: bool = False) -> Any:
+        job = jobs.find(name)
+        (job.drop if drop else job.stop)()
         return {"stopped": name}
 
     @app.get("/api/jobs/{name}/files/{kind}")
     def file(name: str, kind: str) -> Response:
-        files = jobs.find(name).told.files
-        if kind not in files:
-            raise _Absent(f"no file {kind[:40]!r}", at="files", fix=did_you_mean(kind, files))
-        folder = tempfile.mkdtemp(prefix="ridgeline-")
-        path = Path(folder) / files[kind].name
-        files[kind].write(os.fspath(path))
+        job = jobs.find(name)
+        if kind not in job.files:
+            raise _Absent(f"no file {kind[:40]!r}", at="files", fix=did_you_mean(kind, job.files))
+        path = Path(tempfile.mkdtemp(prefix="ridgeline-")) / job.files[kind]
+        try:
+            job.write(kind, os.fspath(path))
+        except JobError:
+            _remove(path)
+            raise
         return FileResponse(path, filename=path.name, background=BackgroundTask(_remove, path))
 
 
@@ -194,14 +199,14 @@ async def _events(job: Job) -> AsyncIterator[bytes]:
     """Progress until the end, then the answer or the error."""
     pause_s = BEAT_S / 16
     while not job.done.is_set():
-        yield _event({"event": "progress", "share": job.told.share, "words": job.told.words})
+        yield _event(json.dumps({"event": "progress", "share": job.share, "words": job.words}).encode())
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, BEAT_S)
-    yield _event(job.end())
+    yield _event(job.end)
 
 
-def _event(told: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(told).encode() + b"\n\n"
+def _event(told: bytes) -> bytes:
+    return b"data: " + told + b"\n\n"
 
 
 def _suggestions(kind: str) -> list[str]:

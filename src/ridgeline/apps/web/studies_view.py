@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ridgeline.apps.web.accuracy_view import page_blocks
@@ -12,7 +13,8 @@ from ridgeline.apps.web.jobs import Told
 from ridgeline.core.names import fold
 from ridgeline.studies.frame.coverage import number
 from ridgeline.studies.frame.shelf import find, names
-from ridgeline.studies.frame.trial import Trial, trial
+from ridgeline.studies.frame.study import Study
+from ridgeline.studies.frame.trial import Trial, doubts, movements, trial
 from ridgeline.studies.frame.view import figure_svg
 
 STUDIES: tuple[Field, ...] = (
@@ -26,16 +28,30 @@ def studies(values: Mapping[str, Any], tell: Told) -> Answer:
     name = str(given(STUDIES, values).get("name", ""))
     if not name:
         return _coverage()
-    study = find(name)
-    tell(0.05, f"running {study.name}, and again with each uncertain assumption moved")
-    done = trial(study)
-    claims = done.to_dict()["claims"]
+    done, stopped = _tried(find(name), tell)
+    study, claims = done.study, done.to_dict()["claims"]
+    notes = [text("Stopped before all assumptions were moved.", kind="note")] if stopped else []
     return Answer(
         title=f"{study.name} ({study.n}): {study.paper}",
-        blocks=list(_blocks(done)),
+        blocks=[*notes, *_blocks(done)],
         rows=[{**claim, "claim": number(j.claim.ends), "result": number(j.ours)} for claim, j in _pairs(claims, done)],
         command=command_of(("study", study.name), {}, {}),
     )
+
+
+def _tried(study: Study, tell: Told) -> tuple[Trial, bool]:
+    """(the study run, and again with each uncertain assumption moved; whether it was stopped in between)."""
+    runs = 1 + len(doubts(study))
+    tell(0.0, f"running {study.name}")
+    done, moved = trial(study, sensitivity=False), {}
+    try:
+        tell(1 / runs, "moving each uncertain assumption")
+        for name, ends in movements(study):
+            moved[name] = ends
+            tell((1 + len(moved)) / runs, f"moved {name}")
+    except KeyboardInterrupt:
+        return replace(done, moved=moved), True
+    return replace(done, moved=moved), False
 
 
 def _pairs(claims: Sequence[Mapping[str, Any]], done: Trial) -> Iterator[tuple[Mapping[str, Any], Any]]:

@@ -10,7 +10,7 @@ from ridgeline.search.planning.predictor import Predictor
 from ridgeline.search.planning.question import OBJECTIVES, Allowed, Choices, Question, Slo
 from ridgeline.search.planning.rows import joined
 from ridgeline.search.planning.search import Chosen, Found, find
-from ridgeline.search.planning.sensitivity import Moved, sensitivity
+from ridgeline.search.planning.sensitivity import Moved, sensitivity, shifts
 
 __all__ = [
     "OBJECTIVES",
@@ -25,4 +25,5 @@ __all__ = [
     "find",
     "joined",
     "sensitivity",
+    "shifts",
 ]

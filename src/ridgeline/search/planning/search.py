@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -21,6 +21,9 @@ from ridgeline.search.planning.spaces import Space, spaces
 TOP = 20
 """Best deployments that stay."""
 
+Progress = Callable[[int, int, str], None]
+"""`progress(kinds of deployment that were searched, of how many, the next and what was seen so far)`."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Found:
@@ -33,6 +36,7 @@ class Found:
         families: name -> its best candidate (one row each, in the order of `family_names`).
         nearest: where no candidate keeps all limits, the nearest.
         contenders: the engines of the best, for another search among them.
+        interrupted: whether it was stopped before it had seen all.
     """
 
     question: Question
@@ -46,6 +50,7 @@ class Found:
     nearest: Chosen
     contenders: tuple[Space, ...] = ()
     notes: tuple[str, ...] = ()
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,26 +111,42 @@ class _Groups:
         return Chosen(rows=joined(parts).take(places_of), screened=screened)
 
 
-def find(question: Question, predictor: Predictor, *, top: int = TOP, among: Sequence[Space] = ()) -> Found:
-    """Search every candidate.
+def find(
+    question: Question,
+    predictor: Predictor,
+    *,
+    top: int = TOP,
+    among: Sequence[Space] = (),
+    progress: Progress | None = None,
+) -> Found:
+    """Search every candidate. Ctrl-C ends with what is known so far, if that is a deployment that keeps the limits.
 
     Args:
         question: what is asked.
         predictor: how rows are priced.
         top: best deployments to keep.
         among: search these engines alone, not all that are legal.
+        progress: told which kind of deployment comes next.
     Raises:
         PlanError: no machine holds the model, with the memory that is lacking.
         SpecError: the limits on power or price leave no chip; the space is too large.
     """
     _check_limits(question)
     kept, groups = Kept(question=question, top=top), _Groups(question)
-    engines, short = 0, []
-    for space in among or spaces(question):
-        count, lacks = _offer(space, question, predictor, kept, groups)
-        engines += count
-        short += lacks
-    if not engines:
+    engines, short, interrupted = 0, [], False
+    every = list(among or spaces(question))
+    try:
+        for done, space in enumerate(every):
+            if progress is not None:
+                progress(done, len(every), f"{space.family}; {kept.seen:,} candidates so far")
+            count, lacks = _offer(space, question, predictor, kept, groups)
+            engines += count
+            short += lacks
+    except KeyboardInterrupt:
+        if not kept.best:
+            raise
+        interrupted = True
+    if not (engines or interrupted):
         raise _nothing_fits(question, short)
     names = tuple(kept.families)
     picked = _together([kept.best, *kept.families.values()] if names else [])
@@ -141,6 +162,7 @@ def find(question: Question, predictor: Predictor, *, top: int = TOP, among: Seq
         nearest=groups.chosen(kept.nearest),
         contenders=tuple(groups.narrowed(picked)) if names else (),
         notes=tuple(sorted(kept.notes)),
+        interrupted=interrupted,
     )
 
 

@@ -56,8 +56,8 @@ class Moved:
     objective: float
 
 
-def sensitivity(found: Found, predictor: Predictor) -> list[Moved]:
-    """Every assumption moved down and up by `STEP`, among the engines of the best deployments.
+def sensitivity(found: Found, predictor: Predictor) -> Iterator[Moved]:
+    """Every assumption moved down and up by `STEP`, among the engines of the best deployments, one after another.
 
     Args:
         found: what the search found; it has a winner.
@@ -65,17 +65,18 @@ def sensitivity(found: Found, predictor: Predictor) -> list[Moved]:
     """
     winner = _winner(found)
     assert winner is not None, "there is a winner"
-    rows = []
     for shift in shifts(found.question):
         for factor in (1.0 - STEP, 1.0 + STEP):
             question, priced = shift.moved(found.question, predictor, factor)
             among = [_asked_again(space, question) for space in found.contenders]
             try:
-                now = _winner(find(question, priced, top=1, among=among))
+                again = find(question, priced, top=1, among=among)
             except PlanError:
-                now = None
-            rows.append(_compared(shift.name, factor, winner, now))
-    return rows
+                again = None
+            if again is not None and again.interrupted:
+                raise KeyboardInterrupt  # the winner among some of the engines says nothing
+            now = None if again is None else _winner(again)
+            yield _compared(shift.name, factor, winner, now)
 
 
 def _winner(found: Found) -> tuple[Mapping[str, float | str], float] | None:

@@ -131,11 +131,6 @@ class Live:
         total = sum(member.capacity_blocks for member in members)
         return 1.0 - sum(member.free_blocks for member in members) / total if total else 0.0
 
-    @property
-    def pace_s(self) -> float:
-        """The shortest iteration under way, seconds: inf if all lanes are idle."""
-        return min((member.engine.u for member in self.fleet.members if member.engine.k), default=math.inf)
-
     def submit(self, time_s: float, prompt_tokens: int, output_tokens: int, units: Sequence[int] = ()) -> int:
         """A request arrives.
 
@@ -193,6 +188,8 @@ class Live:
         later = self._later
         while later and later[0][0] <= time_s:
             due, request, tokens, how = heappop(later)
+            if self._lateness is not None and how == UNFINISHED:
+                self._lateness(time_s - due)
             self._held.discard(request)
             if how == UNFINISHED:
                 self._emit(request, max(tokens, self._sent[request]), due)
@@ -217,7 +214,7 @@ class Live:
                 self._lateness(time_s - seen.next_s)
             step = engine.step + (done if engine.moving else 0)
             outputs, growth = self.slots.outputs, engine.growth
-            for request, (_, key) in engine.joined.items():
+            for request, (_, key) in reversed(engine.joined.items()):  # first tokens first: somebody waits for them
                 left = key - step if growth == 1 else math.ceil((key - step) * growth - EPSILON)
                 self._emitted(request, max(outputs[request] - left, 1), engine, time_s, due)
             for request, (_, left) in engine.redo.items():  # it gave way after it had emitted
@@ -228,10 +225,11 @@ class Live:
         """A request has so many tokens by now; its client sees the first once it is through the front end."""
         sent = self._sent[request]
         if tokens > sent and request not in self._held:
-            if not sent and engine.log.first[request] > time_s:
-                self._hold(engine.log.first[request], request, tokens, UNFINISHED)
+            first_s = engine.log.first[request]
+            if not sent and first_s > time_s:
+                self._hold(first_s, request, tokens, UNFINISHED)
             else:
-                self._emit(request, tokens, due_s)
+                self._emit(request, tokens, due_s if sent else max(due_s, first_s))
 
     def _emit(self, request: int, tokens: int, due_s: float) -> None:
         self._sent[request] = tokens

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ridgeline.studies.frame.study import Claim, Outcome, Study, Verdict
+from ridgeline.studies.frame.study import Assumption, Claim, Outcome, Study, Verdict
 
 MOVE = 0.20
 """Share by which an uncertain assumption is moved, each way."""
@@ -92,12 +92,20 @@ def trial(study: Study, *, sensitivity: bool = True) -> Trial:
     """Run a study, and again with each uncertain assumption moved both ways."""
     outcome = study.run(study.assumed())
     judged = tuple(Judged(claim=claim, ours=outcome.ends(claim.metric)) for claim in study.claims)
-    moved = {}
+    return Trial(study=study, outcome=outcome, judged=judged, moved=dict(movements(study)) if sensitivity else {})
+
+
+def movements(study: Study) -> Iterator[tuple[str, tuple[float, float]]]:
+    """(uncertain assumption, our first number with it lower and higher), one after another."""
     first = study.claims[0].metric
-    for doubt in (a for a in study.assumptions if a.uncertain and sensitivity):
+    for doubt in doubts(study):
         low, high = (study.run(study.assumed(**{doubt.name: _moved(doubt.value, way, doubt.whole)})) for way in (-1, 1))
-        moved[doubt.name] = (_middle(low.ends(first)), _middle(high.ends(first)))
-    return Trial(study=study, outcome=outcome, judged=judged, moved=moved)
+        yield doubt.name, (_middle(low.ends(first)), _middle(high.ends(first)))
+
+
+def doubts(study: Study) -> list[Assumption]:
+    """Its uncertain assumptions."""
+    return [a for a in study.assumptions if a.uncertain]
 
 
 def _moved(value: float, way: int, whole: bool) -> float:

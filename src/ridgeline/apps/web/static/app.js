@@ -3,7 +3,7 @@ import { draw, element } from "/static/draw.js";
 
 const form = document.getElementById("form");
 const answer = document.getElementById("answer");
-const state = { views: {}, view: null, source: null, job: null, asked: 0, asking: false, again: false, stopping: false, last: null };
+const state = { views: {}, view: null, source: null, job: null, asked: 0, asking: false, again: false, last: null };
 
 async function start() {
   theme(localStorage.getItem("theme"));
@@ -67,11 +67,7 @@ function fill(view, given) {
   if (more.childElementCount > 1) form.append(more);
   if (view.job) {
     form.append(element("div", { class: "run" }, element("button", { type: "submit" }, "Run"),
-      element("button", { type: "button", id: "stop", hidden: true, onclick: () => {
-        cancel(state.job);
-        answer.querySelector("[role=status]")?.replaceChildren("stopping …");
-        state.stopping = true;
-      } }, "Stop")));
+      element("button", { type: "button", id: "stop", hidden: true, onclick: () => fetch(`/api/jobs/${state.job}`, { method: "DELETE" }) }, "Stop")));
   }
 }
 
@@ -187,16 +183,15 @@ async function ask() {
 async function run(view, number) {
   leave();
   const { job } = await post(`/api/views/${view.name}/jobs`, values());
-  if (number !== state.asked || view !== state.view) return cancel(job);
+  if (number !== state.asked || view !== state.view) return drop(job);
   state.job = job;
-  state.stopping = false;
   const words = element("p", { role: "status" }, "starting"), bar = element("progress", { max: 1, value: 0, "aria-label": "Progress" });
   answer.replaceChildren(bar, words);
   document.getElementById("stop").hidden = false;
   state.source = new EventSource(`/api/jobs/${job}/events`);
   state.source.addEventListener("message", (message) => {
     const told = JSON.parse(message.data);
-    if (told.event === "progress") { bar.value = told.share; if (!state.stopping) words.textContent = `${Math.round(told.share * 100)} % ${told.words}`; return; }
+    if (told.event === "progress") { bar.value = told.share; words.textContent = `${Math.round(told.share * 100)} % ${told.words}`; return; }
     stop();
     if (told.event === "error") fail(told.error);
     else show(told.answer, told.files.map((name) => [name, `/api/jobs/${job}/files/${name}`]));
@@ -204,8 +199,8 @@ async function run(view, number) {
   state.source.addEventListener("error", () => { stop(); fail("the server has gone"); });
 }
 
-function cancel(job) {
-  if (job) fetch(`/api/jobs/${job}`, { method: "DELETE", keepalive: true });
+function drop(job) {
+  if (job) fetch(`/api/jobs/${job}?drop=1`, { method: "DELETE", keepalive: true });
 }
 
 function stop() {
@@ -217,7 +212,7 @@ function stop() {
 
 // What nobody will look at need not run on.
 function leave() {
-  cancel(state.job);
+  drop(state.job);
   stop();
 }
 
