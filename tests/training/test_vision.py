@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import ridgeline as rl
 from ridgeline.api.intake import intake, wanted
 from ridgeline.core.tables import Labels, from_mapping
 from ridgeline.hardware import catalogue
@@ -79,6 +80,15 @@ def test_compiling_and_engines_help_and_one_image_is_bound_by_the_host() -> None
     found, _ = predicted({}, {"compiled": "compiled"}, {"runtime": "tensorrt"}, {"batch": 1})
     assert found["latency_s"][0] > found["latency_s"][1] >= found["latency_s"][2]
     assert found["bound"][3] == "host"
+
+
+def test_training_a_sampler_is_one_evaluation_of_its_denoiser() -> None:
+    told = rl.predict("training", model="stable-diffusion-3.5-medium", on="8x h100-sxm", global_batch=64, micro_batch=8)
+    parameters, tokens = 2.3e9, 4096 + 333
+    images_per_s = told.values["tokens_per_s_per_chip"]
+    assert told.values["model_flops_per_s_per_chip"] / images_per_s > 0.7 * 6.0 * parameters / 2.0 * tokens
+    assert told.values["model_flops_per_s_per_chip"] / images_per_s < 3.0 * 6.0 * parameters * tokens
+    assert told.values["bound"] == "long_attention"
 
 
 def test_a_processor_pays_for_every_op_it_starts() -> None:

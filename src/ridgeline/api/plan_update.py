@@ -15,7 +15,7 @@ from ridgeline.core.errors import DomainError
 from ridgeline.hardware.machine import machine
 from ridgeline.training.software import scheme_of
 from ridgeline.training.update import layers_of
-from ridgeline.training.vision import drawn_by
+from ridgeline.training.vision import learner_by
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -116,7 +116,7 @@ def plan_update(
             raise DomainError(f"{name} is a whole number", at=name, got=value, fix=f"give a number from {least}")
     whole = machine(on, at="on")
     formats = (precision,) if precision else FORMATS if whole.chip.kind == "mcu" else ("bf16",)
-    layers = layers_of(drawn_by(model).graph(1.0, float(resolution), scheme_of(formats[0])))
+    layers = layers_of(learner_by(model).graph(1.0, float(resolution), scheme_of(formats[0])))
     counts = range(1, layers + 1)
     options = ["all", *(f"last {n}" for n in counts), *(f"biases {n}" for n in counts), "head"]
     rows = [(one, way, again) for one in formats for again in ("none", "full") for way in options]

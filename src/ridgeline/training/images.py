@@ -24,7 +24,7 @@ from ridgeline.training.profile import coefficients
 from ridgeline.training.software import Software, factors, scheme_of, software_of
 from ridgeline.training.switches import RECOMPUTE_NAMES
 from ridgeline.training.update import Kept, Update, kept_by, update_of
-from ridgeline.training.vision import KINDS, STATE_BYTES, Drawn, drawn_by, known, parts_of, stretches
+from ridgeline.training.vision import KINDS, STATE_BYTES, Drawn, drawn_by, known, learner_by, parts_of, stretches
 
 Column = NDArray[np.float64]
 
@@ -95,7 +95,7 @@ def predict_images(cases: Cases, problems: Problems) -> dict[str, Column | Label
     batch = np.where(batch > 0, batch, micro * count)
     uneven = (batch % (micro * count) > 0) | (micro != np.floor(micro))
     problems.flag(uneven, "global_batch must be a multiple of chips x micro_batch, in whole images")
-    drawn = Resolved(problems, cases, ("model",), drawn_by)
+    drawn = Resolved(problems, cases, ("model",), learner_by)
     chips = Resolved(problems, cases, ("chip",), catalogue.chip)
     nodes = Resolved(problems, cases, ("chip", "node"), lambda chip, node: catalogue.home(catalogue.chip(chip), node))
     schemes = Resolved(problems, cases, ("precision",), scheme_of)

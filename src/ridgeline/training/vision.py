@@ -194,7 +194,10 @@ def predict_vision(cases: Cases, problems: Problems) -> dict[str, NDArray[np.flo
     samples = [isinstance(one, Network) and one.samples for one in drawn.values]
     trains = [how is not None and how.training for how in software.values]
     both = np.array(samples, dtype=np.bool_)[drawn.of] & np.array(trains, dtype=np.bool_)[software.of]
-    problems.flag(both, "a network that makes images in steps is predicted in inference only: leave mode out")
+    problems.flag(
+        both,
+        "a network that makes images in steps is predicted in inference only: leave mode out, or use predict training",
+    )
     # A file fixes its shapes for one resolution at a time; bundled networks take a column of them.
     sides = np.unique(resolution, return_inverse=True)[1].astype(np.int32) + 1
     files = [isinstance(value, OnnxNetwork | ExportedNetwork) for value in drawn.values]
@@ -274,6 +277,12 @@ def drawn_by(name: str) -> Drawn:
     if name.lower().endswith((".pt2", ".pt", ".pth")):
         return read_exported(name)
     return network(name)
+
+
+def learner_by(name: str) -> Drawn:
+    """What of that network is trained. Raises UnknownNameError with the nearest names."""
+    found = drawn_by(name)
+    return found.learner() if isinstance(found, Network) else found
 
 
 def _evaluate(group: _Group, cases: Cases) -> tuple[dict[str, Column], NDArray[np.int32], NDArray[np.int32]]:

@@ -78,6 +78,13 @@ class Network:
         """Whether an image is made in steps, so that the graph runs one network again and again."""
         return self.builder == "diffusion"
 
+    def learner(self) -> Network:
+        """What is trained: of a network that makes images in steps, one evaluation, with latents and words computed
+        ahead; any other as it is.
+        """
+        once = {**self.numbers, "steps": 1.0, "passes": 1.0, "alone": True}
+        return replace(self, numbers=once) if self.samples else self
+
     def graph(self, batch: Dim, resolution: Dim = 0.0, scheme: Scheme = SCHEMES["fp16"]) -> Graph:
         """The forward graph of `batch` square RGB images; both may be columns. Resolution 0 is the network's own."""
         side = np.where(np.asarray(resolution) > 0, resolution, self.resolution)

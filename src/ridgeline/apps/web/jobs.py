@@ -152,9 +152,11 @@ class Job:
 
     def forget(self) -> None:
         """End its process, and with it what it knew."""
-        if self._process is not None:
-            with suppress(OSError, ValueError):
-                self._process.kill()
+        if self._process is None:
+            return
+        with suppress(OSError, ValueError):
+            self._process.kill()
+        with self._stopping:  # a pipe that two threads close at once may be another's by then
             if self.done.is_set():
                 self._pipe.close()
 

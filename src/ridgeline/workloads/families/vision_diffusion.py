@@ -34,6 +34,7 @@ def diffusion(
     latent: Sequence[float] = (16.0, 8.0, 2.0),
     aspect: float = 1.0,
     clip: Sequence[float] = (1.0, 1.0, 1.0),
+    alone: bool = False,
 ) -> Tensor:
     """Images or videos sampled by a diffusion transformer, from one text each.
 
@@ -55,6 +56,7 @@ def diffusion(
         latent: its channels, the pixels along a side of one of its values, and the values along a side of a token.
         aspect: see x.
         clip: of a video: frames, frames to a latent frame after the first, latent frames to a token.
+        alone: the denoiser by itself, on latents and encoded words that are given.
     """
     (channels, squeeze, patch), (frames, frame_squeeze, frame_patch) = latent, clip
     high, wide = x.height / squeeze, x.height * aspect / squeeze
@@ -62,7 +64,8 @@ def diffusion(
     picture = Tensor(width, high * wide / patch**2, latents / frame_patch)
     words = Tensor(width, text["tokens"], 1.0)
     block = _Block(net, heads, ffn or 4.0 * width, modulation[0], modulation[1], rotary)
-    _encode(net, text)
+    if not alone:
+        _encode(net, text)
     batch = net.batch
     with net.repeat(steps, again=True):
         net.batch = batch * passes
@@ -74,7 +77,7 @@ def diffusion(
                 block.write(kind, picture, words, Tensor(values, high / patch, wide / patch))
         net.linear(picture, values, part="pixels")
         net.batch = batch
-    return _decode(net, Tensor(channels, high, wide), latents, decoder)
+    return picture if alone else _decode(net, Tensor(channels, high, wide), latents, decoder)
 
 
 @dataclass(frozen=True, slots=True)
