@@ -148,8 +148,7 @@ numbers to 291, not a forecast.
   and videos and the preprocessing on hosts are not modelled: multimodal runs have the largest errors.
 - Diffusion runs (xDiT, images and videos, 1 to 8 chips) are predicted at their measured timing by the same law, from
   their operations alone; it was fitted on no such run. A constant share of TDP is off by 11 % in the median and 50 % at
-  p90. What misses is one image on eight chips, which wait for each other more than the law thinks. Timing of diffusion
-  is not modelled.
+  p90. What misses is one image on eight chips, which wait for each other more than the law thinks.
 - Rows of reasoning runs on B200 that run up to seven times slower than chat of the same model are marked suspect by the
   data set and stand apart.
 """
