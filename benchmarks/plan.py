@@ -13,8 +13,8 @@ import time
 import numpy as np
 
 from _timing import measure, report
-from ridgeline.api.plan import serving_intake
-from ridgeline.api.plan_question import asked_of
+from ridgeline.api.planning.plan import serving_intake
+from ridgeline.api.planning.plan_question import asked_of
 from ridgeline.search.planning import Predictor, find
 
 COLD_GOAL_S, MILLION_GOAL_S = 2.0, 5.0

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from _timing import Timing, measure, report
-from ridgeline.api.predict import predict
-from ridgeline.api.tasks import predict_file, predict_table
+from ridgeline.api.predictions.predict import predict
+from ridgeline.api.tables.tasks import predict_file, predict_table
 from ridgeline.core.tables import from_mapping, write_table
 
 ROWS = 100_000

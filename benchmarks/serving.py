@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from _timing import Timing, measure, report
-from ridgeline.api.tasks import predict_table
+from ridgeline.api.tables.tasks import predict_table
 from ridgeline.core.seeding import stream
 from ridgeline.serving.compiled.play import installed
 from ridgeline.serving.engine.alone import serve

@@ -12,27 +12,27 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from ridgeline.api.audit import Audit, audit
-    from ridgeline.api.budget_training import Budgeted, budget_training
-    from ridgeline.api.calibrate_training import StackShare, calibrate_training
-    from ridgeline.api.capacity import Capacity, capacity
-    from ridgeline.api.compare import Compared, compare
-    from ridgeline.api.impact import Impact, impact
-    from ridgeline.api.launch import LaunchFiles, Reading, launch_files, read_launch
-    from ridgeline.api.plan import Planned, plan
-    from ridgeline.api.plan_offload import OffloadPlan, plan_offload
-    from ridgeline.api.plan_training import TrainingPlan, plan_training
-    from ridgeline.api.plan_update import UpdatePlan, plan_update
-    from ridgeline.api.power_row import PlayedRow, power_row
-    from ridgeline.api.predict import Prediction, predict
-    from ridgeline.api.query import query
-    from ridgeline.api.shift import Shifted, shift
-    from ridgeline.api.simulate import Simulated, simulate
-    from ridgeline.api.simulate_table import simulate_table
-    from ridgeline.api.simulate_training import SimulatedTraining, simulate_training
-    from ridgeline.api.size import Sized, size
-    from ridgeline.api.sweep import Swept, sweep
-    from ridgeline.api.tasks import predict_table
+    from ridgeline.api.impacts.impact import Impact, impact
+    from ridgeline.api.impacts.power_row import PlayedRow, power_row
+    from ridgeline.api.impacts.shift import Shifted, shift
+    from ridgeline.api.planning.launch import LaunchFiles, Reading, launch_files, read_launch
+    from ridgeline.api.planning.plan import Planned, plan
+    from ridgeline.api.planning.size import Sized, size
+    from ridgeline.api.predictions.audit import Audit, audit
+    from ridgeline.api.predictions.compare import Compared, compare
+    from ridgeline.api.predictions.predict import Prediction, predict
+    from ridgeline.api.simulations.capacity import Capacity, capacity
+    from ridgeline.api.simulations.simulate import Simulated, simulate
+    from ridgeline.api.simulations.simulate_table import simulate_table
+    from ridgeline.api.sweeps.sweep import Swept, sweep
+    from ridgeline.api.tables.query import query
+    from ridgeline.api.tables.tasks import predict_table
+    from ridgeline.api.training.budget_training import Budgeted, budget_training
+    from ridgeline.api.training.calibrate_training import StackShare, calibrate_training
+    from ridgeline.api.training.plan_offload import OffloadPlan, plan_offload
+    from ridgeline.api.training.plan_training import TrainingPlan, plan_training
+    from ridgeline.api.training.plan_update import UpdatePlan, plan_update
+    from ridgeline.api.training.simulate_training import SimulatedTraining, simulate_training
     from ridgeline.core.errors import RidgelineError
     from ridgeline.hardware.catalogue import chip, node
     from ridgeline.hardware.machine import machine
@@ -111,7 +111,7 @@ class _Verb(ModuleType):
 
     def __call__(self, *sources: Any, **asked: Any) -> Any:
         """As `ridgeline.api.impact.impact`."""
-        from ridgeline.api.impact import impact
+        from ridgeline.api.impacts.impact import impact
 
         return impact(*sources, **asked)
 

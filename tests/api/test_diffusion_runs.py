@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ridgeline.api.diffusion_runs import KIND, diffusion_points, item_flops
+from ridgeline.api.accuracy.diffusion_runs import KIND, diffusion_points, item_flops
 from ridgeline.costs.serving_power import ServingLoad, serving_power_w
 from ridgeline.hardware import catalogue
 from ridgeline.hardware.chip import ChipColumns

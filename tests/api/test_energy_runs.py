@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ridgeline.api.accuracy import Accuracy
-from ridgeline.api.accuracy_page import markdown_page
-from ridgeline.api.energy_accuracy import SUSPECT, validate_energy
-from ridgeline.api.energy_runs import EnergyRuns, predicted_token_j, read_energy_runs
-from ridgeline.api.fit_serving_power import SHARED, fitted, model_left_out, scored
+from ridgeline.api.accuracy.accuracy import Accuracy
+from ridgeline.api.accuracy.accuracy_page import markdown_page
+from ridgeline.api.accuracy.energy_accuracy import SUSPECT, validate_energy
+from ridgeline.api.accuracy.energy_runs import EnergyRuns, predicted_token_j, read_energy_runs
+from ridgeline.api.accuracy.fit_serving_power import SHARED, fitted, model_left_out, scored
 
 pytest.importorskip("scipy")
 

@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 import ridgeline as rl
-from ridgeline.api.power_trace import read_power
-from ridgeline.api.row_demand import row_demand
+from ridgeline.api.impacts.power_trace import read_power
+from ridgeline.api.impacts.row_demand import row_demand
 from ridgeline.apps.cli import app
 from ridgeline.core.errors import DomainError, FileFormatError, SpecError, UnknownNameError
 from ridgeline.hardware import catalogue

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ridgeline as rl
-from ridgeline.api.columns import NUMBER, TASKS
+from ridgeline.api.tables.columns import NUMBER, TASKS
 from ridgeline.core.errors import RidgelineError
 
 GOOD: dict[str, dict[str, Any]] = {

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import ridgeline as rl
-from ridgeline.api.plan import Planned, Unsatisfiable
-from ridgeline.api.plan_columns import ASKED, RANKED
-from ridgeline.api.plan_form import QuestionFile
-from ridgeline.api.plan_question import asked_of, read_question
+from ridgeline.api.planning.plan import Planned, Unsatisfiable
+from ridgeline.api.planning.plan_columns import ASKED, RANKED
+from ridgeline.api.planning.plan_form import QuestionFile
+from ridgeline.api.planning.plan_question import asked_of, read_question
 from ridgeline.apps.cli import main
 from ridgeline.core.errors import RidgelineError
 from ridgeline.core.tables import read_table

@@ -9,8 +9,8 @@ import duckdb
 import pytest
 from typer.testing import CliRunner, Result
 
-from ridgeline.api.query import QueryError, query
-from ridgeline.api.query_plot import plot
+from ridgeline.api.tables.query import QueryError, query
+from ridgeline.api.tables.query_plot import plot
 from ridgeline.apps import cli
 from ridgeline.core.errors import RidgelineError
 

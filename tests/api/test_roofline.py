@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import ridgeline as rl
-from ridgeline.api.roofline import draw_roofline
+from ridgeline.api.predictions.roofline import draw_roofline
 from ridgeline.core.errors import FileFormatError, SpecError
 from ridgeline.serving.explain import operational_intensity
 

@@ -7,8 +7,8 @@ import math
 import pytest
 
 import ridgeline as rl
-from ridgeline.api.explain import explain_kernel
-from ridgeline.api.show import html, human, plain
+from ridgeline.api.predictions.explain import explain_kernel
+from ridgeline.api.predictions.show import html, human, plain
 from ridgeline.core.errors import SpecError
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import ridgeline as rl
-from ridgeline.api.simulate_case import parted
-from ridgeline.api.tasks import predict_table
+from ridgeline.api.simulations.simulate_case import parted
+from ridgeline.api.tables.tasks import predict_table
 from ridgeline.core.errors import RidgelineError
 from ridgeline.core.seeding import stream
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import ridgeline as rl
-from ridgeline.api.simulate_table import simulate_file
+from ridgeline.api.simulations.simulate_table import simulate_file
 from ridgeline.apps.cli import app
 from ridgeline.core.errors import RidgelineError
 

@@ -13,7 +13,7 @@ from tests.serving.test_answers import loaded
 from tests.serving.test_step_table import stepper_of
 
 from ridgeline.api.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, Line, Mark, line_chart
-from ridgeline.api.simulation_page import simulation_page, write_page
+from ridgeline.api.simulations.simulation_page import simulation_page, write_page
 from ridgeline.core.errors import FileFormatError
 from ridgeline.serving.record.answers import answers
 from ridgeline.serving.record.latency import Promise

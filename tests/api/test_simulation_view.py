@@ -10,7 +10,7 @@ import pytest
 from tests.golden.test_simulation_screen import known_answers
 from tests.serving.played_cases import random_played, with_unserved
 
-from ridgeline.api.simulation_view import MARK, cell, plain, told
+from ridgeline.api.simulations.simulation_view import MARK, cell, plain, told
 from ridgeline.serving.record.answers import answers
 from ridgeline.serving.record.latency import Promise, latency_of
 

@@ -20,8 +20,8 @@ from tests.house.test_docs import blocks_of, commands_of, same_text
 from typer.testing import CliRunner, Result
 
 import ridgeline as rl
-from ridgeline.api.sweep import fingerprint, sweep
-from ridgeline.api.sweep_cases import VERBS, checked, usual_chunk
+from ridgeline.api.sweeps.sweep import fingerprint, sweep
+from ridgeline.api.sweeps.sweep_cases import VERBS, checked, usual_chunk
 from ridgeline.apps import cli
 from ridgeline.core.errors import FileFormatError, RidgelineError
 from ridgeline.search.sweeps.points import points_of
@@ -208,7 +208,7 @@ def test_another_question_does_not_go_on_from_the_journal(tmp_path: Path, change
 def test_other_facts_of_the_same_version_are_another_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out.csv"
     sweep(spec(tmp_path, SERVING), out=out)
-    monkeypatch.setattr("ridgeline.api.sweep.fingerprint", lambda: "other")
+    monkeypatch.setattr("ridgeline.api.sweeps.sweep.fingerprint", lambda: "other")
     with pytest.raises(RidgelineError, match="installed files"):
         sweep(tmp_path / "sweep.yaml", out=out)
     assert len(fingerprint()) == 64
@@ -284,7 +284,7 @@ def test_ctrl_c_at_the_command_line_says_how_to_go_on(tmp_path: Path, monkeypatc
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ridgeline.api.sweep.run", interrupted)
+    monkeypatch.setattr("ridgeline.api.sweeps.sweep.run", interrupted)
     shown = command("sweep", str(spec(tmp_path, SERVING)), "--out", str(tmp_path / "out.csv"))
     assert shown.exit_code == 130
     assert "the same command goes on" in shown.output

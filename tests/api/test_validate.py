@@ -9,10 +9,18 @@ import duckdb
 import numpy as np
 import pytest
 
-from ridgeline.api.accuracy import Accuracy, html_page
-from ridgeline.api.accuracy_page import markdown_page
-from ridgeline.api.shape_families import validate_shape_families
-from ridgeline.api.validate import Points, data_folder, lines_apart, lines_of, read_baseline, validate_kernels, worst
+from ridgeline.api.accuracy.accuracy import Accuracy, html_page
+from ridgeline.api.accuracy.accuracy_page import markdown_page
+from ridgeline.api.accuracy.shape_families import validate_shape_families
+from ridgeline.api.accuracy.validate import (
+    Points,
+    data_folder,
+    lines_apart,
+    lines_of,
+    read_baseline,
+    validate_kernels,
+    worst,
+)
 from ridgeline.core.errors import FileFormatError, RidgelineError, UnknownNameError
 from ridgeline.costs.coefficients import physics_twin, unmeasured_twin
 from ridgeline.costs.fits.common import is_fit_half

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ridgeline as rl
-from ridgeline.api.columns import SERVING
+from ridgeline.api.tables.columns import SERVING
 from ridgeline.core.dtypes import scheme
 from ridgeline.core.errors import DomainError, UnknownNameError
 from ridgeline.costs.op_energy import (

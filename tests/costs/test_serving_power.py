@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ridgeline.api.energy_runs import predicted_token_j, read_energy_runs
-from ridgeline.api.fit_serving_power import fitted, model_left_out, run_left_out, scored
+from ridgeline.api.accuracy.energy_runs import predicted_token_j, read_energy_runs
+from ridgeline.api.accuracy.fit_serving_power import fitted, model_left_out, run_left_out, scored
 from ridgeline.costs.coefficients import Coefficients
 from ridgeline.costs.serving_power import (
     KIND,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ridgeline.api.endtoend import validate_systems
-from ridgeline.api.validate import baseline_of, read_baseline, regressed, validate_kernels
+from ridgeline.api.accuracy.endtoend import validate_systems
+from ridgeline.api.accuracy.validate import baseline_of, read_baseline, regressed, validate_kernels
 
 BASELINE = Path(__file__).with_name("accuracy.json")
 SAMPLE = 2000

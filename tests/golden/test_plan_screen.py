@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
-from ridgeline.api.plan import Candidate, Planned
-from ridgeline.api.plan_question import asked_of
-from ridgeline.api.plan_view import plain
+from ridgeline.api.planning.plan import Candidate, Planned
+from ridgeline.api.planning.plan_question import asked_of
+from ridgeline.api.planning.plan_view import plain
 from ridgeline.search.planning import Moved
 
 GOLDEN = Path(__file__).with_name("plan_screen.txt")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tests.serving.test_answers import loaded
 
-from ridgeline.api.simulation_view import plain
+from ridgeline.api.simulations.simulation_view import plain
 from ridgeline.serving.record.answer_values import Answers
 from ridgeline.serving.record.answers import answers
 from ridgeline.serving.record.latency import Promise

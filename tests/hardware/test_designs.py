@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ridgeline.api.intake import intake, wanted
+from ridgeline.api.tables.intake import intake, wanted
 from ridgeline.core.cases import Problems
 from ridgeline.core.errors import RidgelineError
 from ridgeline.core.tables import from_mapping

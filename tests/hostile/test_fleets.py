@@ -7,7 +7,7 @@ import pytest
 from tests.hostile.test_corpus import LONGEST_S, SCREEN_CHARACTERS, Corpus, bytes_that_are_no_text, with_flaws
 from tests.hostile.test_mutation import FEWER, check
 
-from ridgeline.api.simulate import simulate
+from ridgeline.api.simulations.simulate import simulate
 from ridgeline.core.errors import RidgelineError
 from ridgeline.serving.fleet.spec import load_fleet
 

@@ -13,7 +13,7 @@ import yaml
 from tests.hostile.test_corpus import LONGEST_S, SCREEN_CHARACTERS, Corpus, bytes_that_are_no_text, with_flaws
 from tests.hostile.test_mutation import FEWER, check
 
-from ridgeline.api.launch import launch_files, read_launch
+from ridgeline.api.planning.launch import launch_files, read_launch
 from ridgeline.core.errors import RidgelineError
 from ridgeline.core.files import parse_yaml
 from ridgeline.serving.launch.shell import commands_in

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tests.hostile.test_mutation import FEWER, check
 
-from ridgeline.api.plan_columns import ASKED
-from ridgeline.api.plan_question import asked_of, read_question
+from ridgeline.api.planning.plan_columns import ASKED
+from ridgeline.api.planning.plan_question import asked_of, read_question
 from ridgeline.core.errors import RidgelineError
 
 QUESTION = b"""model: meta-llama/Llama-3.1-8B

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ridgeline.api.tasks import predict_table
+from ridgeline.api.tables.tasks import predict_table
 
 CASES = """model,chip,tp,isl,osl,concurrency,procedure,runtime
 meta-llama/Llama-3.1-8B,h100-sxm,1,1024,128,8,inferencemax,vllm

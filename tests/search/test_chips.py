@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.search.spaces import front_values
 
-from ridgeline.api.problems import chip_problem, task_problem
-from ridgeline.api.tasks import predict_table
+from ridgeline.api.sweeps.problems import chip_problem, task_problem
+from ridgeline.api.tables.tasks import predict_table
 from ridgeline.core.errors import RidgelineError
 from ridgeline.hardware import catalogue
 from ridgeline.hardware.designs import Changes

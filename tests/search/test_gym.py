@@ -9,7 +9,7 @@ from gymnasium.utils.env_checker import check_env
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 from tests.search.spaces import bowl
 
-from ridgeline.api.problems import chip_problem, task_problem
+from ridgeline.api.sweeps.problems import chip_problem, task_problem
 from ridgeline.core.errors import RidgelineError
 from ridgeline.core.seeding import stream
 from ridgeline.search.gym import ParallelSearchEnv, Reward, SearchEnv

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ridgeline as rl
-from ridgeline.api.plan_training import NothingFitsError, Space, plan_training
+from ridgeline.api.training.plan_training import NothingFitsError, Space, plan_training
 from ridgeline.core.errors import DomainError, UnitError, UnknownNameError
 from ridgeline.search.layouts import divisors, legal_layouts
 from ridgeline.training import work_of

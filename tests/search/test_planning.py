@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import ridgeline as rl
-from ridgeline.api.plan import serving_intake
+from ridgeline.api.planning.plan import serving_intake
 from ridgeline.core.errors import PlanError, SpecError
 from ridgeline.hardware.machine import machine
 from ridgeline.search.pareto import front

@@ -26,7 +26,7 @@ import hashlib, json, sys
 from pathlib import Path
 from ray.cluster_utils import Cluster
 import ray
-from ridgeline.api.sweep import sweep, fingerprint
+from ridgeline.api.sweeps.sweep import sweep, fingerprint
 from ridgeline.search.sweeps import pools, ray_pool, run
 from ridgeline.search.sweeps.journal import Journal
 from ridgeline.search.sweeps.results import write_results

@@ -10,7 +10,7 @@ import pytest
 from tests.serving.test_engine import TIMES, Scenario
 from tests.serving.test_fleet import LeastLoaded, check
 
-from ridgeline.api.simulate import simulate
+from ridgeline.api.simulations.simulate import simulate
 from ridgeline.core.errors import CapacityError, DomainError
 from ridgeline.core.seeding import stream
 from ridgeline.serving.engine.adapters import Adapters

@@ -11,7 +11,7 @@ from tests.serving.reference import Reference
 from tests.serving.test_step_table import stepper_of
 
 import ridgeline as rl
-from ridgeline.api.simulate import simulate
+from ridgeline.api.simulations.simulate import simulate
 from ridgeline.core.errors import RidgelineError
 from ridgeline.costs.machine_columns import MachineColumns
 from ridgeline.hardware.catalogue import chip

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import ridgeline as rl
-from ridgeline.api.predict import CaseError
-from ridgeline.api.simulate import Simulated
+from ridgeline.api.predictions.predict import CaseError
+from ridgeline.api.simulations.simulate import Simulated
 from ridgeline.core.errors import DomainError, SpecError
 from ridgeline.hardware import catalogue
 from ridgeline.hardware.clocking import at_clock

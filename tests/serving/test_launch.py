@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ridgeline.api.launch import launch_case, launch_files, read_launch, write_files
-from ridgeline.api.predict import predict
+from ridgeline.api.planning.launch import launch_case, launch_files, read_launch, write_files
+from ridgeline.api.predictions.predict import predict
 from ridgeline.core.errors import FileFormatError, RidgelineError, SpecError, UnknownNameError
 from ridgeline.core.files import parse_yaml
 from ridgeline.serving.launch.facts import chip_of_label, fact
@@ -180,7 +180,7 @@ def test_files_are_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
         raise FileFormatError("cannot write the file: the disk is full", at="node-02.sh")
 
     real = files.texts["node-02.sh"]
-    from ridgeline.api import launch as module
+    from ridgeline.api.planning import launch as module
 
     write = module.write_atomic
     monkeypatch.setattr(module, "write_atomic", lambda path, text: full() if text == real else write(path, text))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from ridgeline.api.launch import complete_case, launch_case, launch_files, read_launch
+from ridgeline.api.planning.launch import complete_case, launch_case, launch_files, read_launch
 from ridgeline.core.errors import PlanError
 from ridgeline.plans import requantise
 from ridgeline.serving.launch import launch_of

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ridgeline.api.simulate_case import Asked, parted
+from ridgeline.api.simulations.simulate_case import Asked, parted
 from ridgeline.core.errors import DomainError
 from ridgeline.serving.fleet.build import fleet_of
 from ridgeline.serving.fleet.live import Live, expected

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ridgeline.api import fit_serving
-from ridgeline.api.tasks import predict_table
+from ridgeline.api.accuracy import fit_serving
+from ridgeline.api.tables.tasks import predict_table
 from ridgeline.serving.load import procedure
 from ridgeline.serving.measure import Benchmark
 from ridgeline.serving.runtime import runtime

@@ -11,7 +11,7 @@ from tests.serving.reference import Reference, Shelf
 from tests.serving.test_engine import TIMES, scenario
 
 import ridgeline as rl
-from ridgeline.api.simulate import simulate
+from ridgeline.api.simulations.simulate import simulate
 from ridgeline.core.errors import RidgelineError
 from ridgeline.core.seeding import stream
 from ridgeline.hardware.catalogue import chip

@@ -14,7 +14,7 @@ import pytest
 from tests.serving.test_engine import TIMES
 from tests.serving.test_fleet import EXACT, RULES, LeastLoaded, check, traffic_of
 
-from ridgeline.api.simulate import Simulated, simulate
+from ridgeline.api.simulations.simulate import Simulated, simulate
 from ridgeline.core.errors import DomainError, RidgelineError, SpecError, UnknownNameError
 from ridgeline.core.seeding import stream
 from ridgeline.hardware import catalogue

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ridgeline as rl
-from ridgeline.api.tasks import predict_table
+from ridgeline.api.tables.tasks import predict_table
 
 BASE: dict[str, Any] = {
     "model": "meta-llama/Llama-3.1-8B",

@@ -9,7 +9,7 @@ import pytest
 from tests.serving.test_step_table import stepper_of, table_of
 
 import ridgeline as rl
-from ridgeline.api.simulate import simulate
+from ridgeline.api.simulations.simulate import simulate
 from ridgeline.core.seeding import stream
 from ridgeline.steps.nano_batches import split_time_s
 from ridgeline.workloads.model import Batch

@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from ridgeline.api.sweep import sweep
+from ridgeline.api.sweeps.sweep import sweep
 from ridgeline.core.errors import UnknownNameError
 from ridgeline.studies.frame import find
 from ridgeline.studies.frame.swept import VERBS

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import ridgeline as rl
-from ridgeline.api.predict import Prediction
+from ridgeline.api.predictions.predict import Prediction
 
 CASE: dict[str, Any] = {
     "model": "meta-llama/Llama-3.1-8B",

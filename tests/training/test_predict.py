@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ridgeline as rl
-from ridgeline.api.intake import intake, wanted
+from ridgeline.api.tables.intake import intake, wanted
 from ridgeline.core.errors import UnknownNameError
 from ridgeline.core.tables import Labels, from_mapping
 from ridgeline.hardware import catalogue as hardware

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ridgeline as rl
-from ridgeline.api.training_trace import write_pipeline
+from ridgeline.api.training.training_trace import write_pipeline
 from ridgeline.core.errors import DomainError, UnknownNameError
 from ridgeline.training.graph import Task, play
 from ridgeline.training.schedules import (

@@ -18,7 +18,7 @@ import pytest
 from tests.web.conftest import Client
 from typer.testing import CliRunner
 
-from ridgeline.api.show import human
+from ridgeline.api.predictions.show import human
 from ridgeline.apps.cli import app as cli
 from ridgeline.apps.web.views import VIEWS
 from ridgeline.core.files import parse_json

@@ -1,5 +1,7 @@
-"""The public verbs and nouns, composed from the layers below; no modelling of its own.
+"""The public verbs and nouns, composed from the layers below; no modelling of its own. A room for each kind of question.
 
-`columns.py` declares every column of every task once: defaults, flags of the command line, documentation and validation
-come from it. `tasks.py` maps a task to the function that evaluates its table; `predict.py` holds the verbs.
+`tables` declares every column of every task once (defaults, flags, documentation and validation come from it) and maps a
+task to the function that evaluates its table. `predictions`, `simulations`, `planning`, `training`, `impacts` and `sweeps`
+hold the verbs, their results, and how these look on a screen and as a page; `accuracy` sets predictions beside
+measurements. `names` lists what `import ridgeline` shows.
 """

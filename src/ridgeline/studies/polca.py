@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import ridgeline as rl
-from ridgeline.api.row_demand import row_demand
+from ridgeline.api.impacts.row_demand import row_demand
 from ridgeline.core.seeding import stream
 from ridgeline.hardware import chip
 from ridgeline.impact.row import RowRun, default_policy, play_row

@@ -32,7 +32,7 @@ def audit(
     json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> None:
     """Hold a claim against peak rates, memory, capacity and power of its machine, and say how close it comes."""
-    from ridgeline.api.audit import audit as hold
+    from ridgeline.api.predictions.audit import audit as hold
     from ridgeline.apps.cli.flags import show
     from ridgeline.core.units import parse
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ridgeline.api.columns import FLEETS, LOADS
+from ridgeline.api.tables.columns import FLEETS, LOADS
 from ridgeline.apps.cli.flags import Request, task_command
 from ridgeline.apps.cli.predict import PlanOption
 from ridgeline.apps.cli.progress import progress
@@ -34,7 +34,7 @@ def capacity(
     plugins: PluginsOption = True,
 ) -> None:
     """Search the highest rate at which the load keeps its objectives: same requests, faster or slower."""
-    from ridgeline.api.capacity import capacity as search
+    from ridgeline.api.simulations.capacity import capacity as search
 
     with progress("capacity", request.json) as told:
         found = search(target=target, tolerance=tolerance, plugins=plugins, progress=told, **request.arguments(plan))

@@ -23,7 +23,7 @@ FilesArgument = Annotated[
 @task_command("serving", tables=False)
 def compare(request: Request, *, deployments: FilesArgument) -> None:
     """Deployments side by side: what differs between them, and what follows; flags hold for those that lack them."""
-    from ridgeline.api.compare import compare as side_by_side
+    from ridgeline.api.predictions.compare import compare as side_by_side
 
     compared = side_by_side(*deployments, **request.arguments())
     if request.json:

@@ -43,7 +43,7 @@ def deploy(
     host_chips: HostOption = 0,
 ) -> None:
     """Write what launches a deployment: an engine's command lines, a manifest, or values of a chart."""
-    from ridgeline.api.launch import launch_files, write_files
+    from ridgeline.api.planning.launch import launch_files, write_files
 
     files = launch_files(request.arguments(plan), target, context_tokens=context_tokens, host_chips=host_chips)
     written = write_files(files, out) if out is not None else []

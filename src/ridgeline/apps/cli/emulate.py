@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ridgeline.api.columns import FLEETS
+from ridgeline.api.tables.columns import FLEETS
 from ridgeline.apps.cli.flags import Request, task_command
 from ridgeline.apps.cli.predict import PlanOption
 from ridgeline.apps.cli.simulate import PluginsOption

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ridgeline.api.columns import NUMBER, TASKS, Column
+from ridgeline.api.tables.columns import NUMBER, TASKS, Column
 
 SHORT = {
     "request_rate_per_s": "--rate",
@@ -47,7 +47,7 @@ class Request:
 
     def predict(self, plan: str = "") -> Any:
         """The prediction of the case."""
-        from ridgeline.api.predict import predict
+        from ridgeline.api.predictions.predict import predict
 
         return predict(self.task, **self.arguments(plan))
 
@@ -114,7 +114,7 @@ def bulk(task: str, cases: str, out: str) -> None:
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from ridgeline.api.tasks import predict_file
+    from ridgeline.api.tables.tasks import predict_file
 
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -145,7 +145,7 @@ def _shared(
 
 
 def _case_of(path: Path) -> dict[str, Any]:
-    from ridgeline.api.compare import read_case
+    from ridgeline.api.predictions.compare import read_case
 
     return read_case(path)
 

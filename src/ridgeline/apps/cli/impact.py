@@ -77,7 +77,7 @@ def impact(
     grids: GridsOption = False,
 ) -> None:
     """Account a served request, an energy, or a table of power, by scope and phase; ranges where sources have them."""
-    from ridgeline.api.impact import impact as account
+    from ridgeline.api.impacts.impact import impact as account
     from ridgeline.core.files import writable_target, write_atomic
 
     if grids:

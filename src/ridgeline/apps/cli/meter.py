@@ -35,7 +35,7 @@ def meter(
     """Run a command; record boards (NVML, extra `meter`), processors (RAPL), a wall meter. Exits as it does."""
     import json as encoder
 
-    from ridgeline.api.power_trace import read_power
+    from ridgeline.api.impacts.power_trace import read_power
     from ridgeline.bench.sensors import Reading, Sampler, nvml_sensors, rapl_sensors
 
     boards, no_boards = nvml_sensors()
@@ -80,7 +80,7 @@ def _run(command: list[str]) -> int:
 
 def _predicted(path: Path) -> dict[str, float]:
     """Power of all boards and energy per token that a case predicts."""
-    from ridgeline.api.predict import predict
+    from ridgeline.api.predictions.predict import predict
     from ridgeline.core.files import load_yaml
 
     given: dict[str, Any] = dict(load_yaml(path).need(kind=dict))

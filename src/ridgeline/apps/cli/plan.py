@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ridgeline.api.columns import NUMBER, TEXT, Column
-from ridgeline.api.plan_columns import ASKED
+from ridgeline.api.planning.plan_columns import ASKED
+from ridgeline.api.tables.columns import NUMBER, TEXT, Column
 from ridgeline.apps.cli.flags import JsonOption, parameter, show
 from ridgeline.apps.cli.progress import progress
 
@@ -88,7 +88,7 @@ def plan(**given: Any) -> None:
 
 def _train(asked: dict[str, Any], own: dict[str, Any]) -> None:
     """The best layouts of a training run, and the front of time and money."""
-    from ridgeline.api.plan_training import plan_training
+    from ridgeline.api.training.plan_training import plan_training
     from ridgeline.core import units
     from ridgeline.search.layouts import Space
     from ridgeline.training.images import is_network
@@ -135,7 +135,7 @@ def _train(asked: dict[str, Any], own: dict[str, Any]) -> None:
 
 def _update(asked: dict[str, Any], own: dict[str, Any]) -> None:
     """What of a network over images the device can train."""
-    from ridgeline.api.plan_update import plan_update
+    from ridgeline.api.training.plan_update import plan_update
     from ridgeline.core import units
 
     lost = [_flag(name) for name in ("tokens", "chips", "choices", "network") if name in asked]
@@ -168,7 +168,7 @@ def _flag(name: str) -> str:
 
 
 def _one(asked: dict[str, Any], own: dict[str, Any]) -> None:
-    from ridgeline.api.plan import plan as search
+    from ridgeline.api.planning.plan import plan as search
 
     start, json, explain = time.perf_counter(), own["json"], own["explain"]
     simulates = own["simulate"] or any("p" in str(asked.get(name, "")) for name in ("ttft", "tpot", "e2e"))
@@ -185,7 +185,7 @@ def _one(asked: dict[str, Any], own: dict[str, Any]) -> None:
 
         typer.echo(dumps(planned.to_dict(), indent=2))
     elif own["out"] != "-":
-        from ridgeline.api.plan_view import planned_view
+        from ridgeline.api.planning.plan_view import planned_view
 
         show(planned_view(planned, explain=explain))
     typer.echo(f"{planned.seen:,} candidates in {took_s:.2f} s", err=True)

@@ -87,7 +87,7 @@ def predict(context: typer.Context, cases: CasesOption = "", out: OutOption = ""
         if not cases:
             typer.echo(context.get_help())
             raise typer.Exit
-        from ridgeline.api.tasks import task_of_file
+        from ridgeline.api.tables.tasks import task_of_file
 
         bulk(task_of_file(cases), cases, out)
 
@@ -100,7 +100,7 @@ def serving(
     """An LLM deployment under load: TTFT, TPOT, throughput, memory, power, cost, and what bounds it."""
     prediction = _launched(request, plan, launch) if launch else request.answer(plan)
     for path in roofline or []:
-        from ridgeline.api.roofline import draw_roofline
+        from ridgeline.api.predictions.roofline import draw_roofline
 
         draw_roofline(prediction, path)
         typer.echo(f"wrote {path}", err=True)
@@ -108,7 +108,7 @@ def serving(
 
 def _launched(request: Request, plan: str, launch: str) -> Any:
     """The prediction of a launch; its notes go beside it."""
-    from ridgeline.api.launch import launch_case, read_launch
+    from ridgeline.api.planning.launch import launch_case, read_launch
 
     reading = read_launch(launch)
     on = request.on or str(request.case.get("on", ""))
@@ -139,7 +139,7 @@ def ops(request: Request, *, explain: ExplainOption = False) -> None:
     if not explain:
         request.answer()
         return
-    from ridgeline.api.explain import explain_kernel, explanation_view
+    from ridgeline.api.predictions.explain import explain_kernel, explanation_view
 
     prediction = request.predict()
     request.tell(prediction, explain=explain_kernel(prediction))
@@ -153,7 +153,7 @@ def training(request: Request, *, plan: PlanOption = "", perfetto: PipelineOptio
     """A training step: time, tokens/s, utilisation, memory by kind, and whether it fits."""
     prediction = request.answer(plan)
     if perfetto is not None:
-        from ridgeline.api.training_trace import write_pipeline
+        from ridgeline.api.training.training_trace import write_pipeline
 
         typer.echo(f"wrote {write_pipeline(prediction, perfetto)}", err=True)
 

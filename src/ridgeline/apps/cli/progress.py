@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ridgeline.api.simulate import Progress
-    from ridgeline.api.simulate_table import Told
+    from ridgeline.api.simulations.simulate import Progress
+    from ridgeline.api.simulations.simulate_table import Told
 
 Counted = Callable[[int, int, int], None]
 """Told points done, points in all, points with an error."""

@@ -28,10 +28,10 @@ def query(
     log: Annotated[str, typer.Option("--log", metavar="x|y|xy", help="logarithmic axes of the plot")] = "",
 ) -> None:
     """Ask a file of results in SQL; nothing but that file is in reach."""
-    from ridgeline.api.query import check_answer_out
-    from ridgeline.api.query import query as ask
-    from ridgeline.api.query_plot import check_plot
-    from ridgeline.api.query_plot import plot as draw
+    from ridgeline.api.tables.query import check_answer_out
+    from ridgeline.api.tables.query import query as ask
+    from ridgeline.api.tables.query_plot import check_plot
+    from ridgeline.api.tables.query_plot import plot as draw
     from ridgeline.apps.cli.flags import show
     from ridgeline.core.errors import SpecError
 

@@ -37,7 +37,7 @@ def row(
     json: JsonOption = False,
 ) -> None:
     """Play a row of servers under one power limit, with as many servers as it has, or more."""
-    from ridgeline.api.power_row import power_row
+    from ridgeline.api.impacts.power_row import power_row
     from ridgeline.core import units
     from ridgeline.core.files import writable_target, write_atomic
 

@@ -46,7 +46,7 @@ def search(
 
     from rich.console import Console
 
-    from ridgeline.api.design_file import ComparisonView, FoundView, problem_in, write_designs
+    from ridgeline.api.sweeps.design_file import ComparisonView, FoundView, problem_in, write_designs
     from ridgeline.core.files import writable_target
     from ridgeline.search import compare_agents
     from ridgeline.search import search as run

@@ -53,7 +53,7 @@ def shift(
     json: JsonOption = False,
 ) -> None:
     """Schedule a load over hours and places; the first place is where it would run at once."""
-    from ridgeline.api.shift import shift as schedule
+    from ridgeline.api.impacts.shift import shift as schedule
     from ridgeline.core.files import writable_target, write_atomic
 
     if out is not None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ridgeline.api.columns import FLEETS, LOADS, TRAINING_RUNS
+from ridgeline.api.tables.columns import FLEETS, LOADS, TRAINING_RUNS
 from ridgeline.apps.cli.flags import Request, show, task_command
 from ridgeline.apps.cli.predict import PlanOption
 from ridgeline.apps.cli.progress import progress, rows_progress
@@ -56,7 +56,7 @@ def simulate() -> None:
 
 def _table(cases: str, out: str, own: Mapping[str, Any]) -> None:
     """Simulate a table, with a bar of its rows. Exit code 3 if no row could be simulated."""
-    from ridgeline.api.simulate_table import simulate_file
+    from ridgeline.api.simulations.simulate_table import simulate_file
 
     with rows_progress(f"simulate serving: {cases}") as told:
         how = {name: own[name] for name in ("engine", "plugins")}
@@ -80,7 +80,7 @@ def serving(
     plugins: PluginsOption = True,
 ) -> None:
     """A fleet of engines serves requests one by one: latencies, goodput, queues, memory, power, cost, and why."""
-    from ridgeline.api.simulate import simulate as play
+    from ridgeline.api.simulations.simulate import simulate as play
 
     with progress("simulate serving", request.json) as told:
         how: dict[str, Any] = {"until": until, "engine": engine, "plugins": plugins, "progress": told}
@@ -112,8 +112,8 @@ TRAINING_EXAMPLES = """Examples:
 @task_command("training", tables=False, more=TRAINING_RUNS)
 def training(request: Request, *, site: SiteOption = "", perfetto: PerfettoOption = None) -> None:
     """A training run over weeks fails, checkpoints and goes on: when it ends, at what cost, and with what loss."""
-    from ridgeline.api.impact import impact
-    from ridgeline.api.simulate_training import simulate_training
+    from ridgeline.api.impacts.impact import impact
+    from ridgeline.api.training.simulate_training import simulate_training
 
     arguments = request.arguments()
     arguments.pop("plan")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ridgeline.api.plan_columns import ASKED
+from ridgeline.api.planning.plan_columns import ASKED
 from ridgeline.apps.cli.flags import JsonOption, parameter, show
 
 EXAMPLES = """Examples:
@@ -26,7 +26,7 @@ def _own(*, least: LeastOption = "chips", json: JsonOption = False) -> None:
 
 def size(**given: Any) -> None:
     """Find the smallest deployment for a load within its limits; of machines without a count, as many as needed."""
-    from ridgeline.api.size import size as search
+    from ridgeline.api.planning.size import size as search
 
     least, json = given.pop("least"), given.pop("json")
     sized = search(least=least, **{name: value for name, value in given.items() if value is not None})

@@ -43,7 +43,7 @@ def sweep(
     json: Annotated[bool, typer.Option("--json", help="print a summary as JSON")] = False,
 ) -> None:
     """Evaluate every point of a sweep file once, here or on a cluster, into one table."""
-    from ridgeline.api.sweep import sweep as start
+    from ridgeline.api.sweeps.sweep import sweep as start
     from ridgeline.apps.cli.flags import show
     from ridgeline.studies.frame.swept import VERBS
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ridgeline.api.validate import Points
+    from ridgeline.api.accuracy.validate import Points
 
 EXAMPLES = """Examples:
 
@@ -50,10 +50,10 @@ def validate(
 
     from rich.console import Console
 
-    from ridgeline.api.accuracy import Accuracy, html_page
-    from ridgeline.api.accuracy_page import markdown_page
-    from ridgeline.api.shape_families import can_refit, validate_shape_families
-    from ridgeline.api.validate import baseline_of, data_folder, read_baseline, regressed, validate_kernels
+    from ridgeline.api.accuracy.accuracy import Accuracy, html_page
+    from ridgeline.api.accuracy.accuracy_page import markdown_page
+    from ridgeline.api.accuracy.shape_families import can_refit, validate_shape_families
+    from ridgeline.api.accuracy.validate import baseline_of, data_folder, read_baseline, regressed, validate_kernels
     from ridgeline.core.files import writable_target, write_atomic
 
     folder = data_folder(data)
@@ -85,13 +85,13 @@ def validate(
 
 
 def _systems(folder: Path) -> list[Points]:
-    from ridgeline.api.endtoend import validate_systems, validate_vision
+    from ridgeline.api.accuracy.endtoend import validate_systems, validate_vision
 
     return [*validate_systems(folder), *validate_vision(folder)] if folder.is_dir() else []
 
 
 def _energy(folder: Path) -> list[Points]:
-    from ridgeline.api.energy_accuracy import validate_energy
-    from ridgeline.api.shape_families import can_refit
+    from ridgeline.api.accuracy.energy_accuracy import validate_energy
+    from ridgeline.api.accuracy.shape_families import can_refit
 
     return validate_energy(folder) if folder.is_dir() and can_refit() else []

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ridgeline.api.live import live
+from ridgeline.api.simulations.live import live
 from ridgeline.apps.emulator.asks import Reader, by_bytes
 from ridgeline.apps.emulator.clock import Clock
 from ridgeline.apps.emulator.http import Connection

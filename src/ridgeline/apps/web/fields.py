@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ridgeline.api.columns import NUMBER, Column
+from ridgeline.api.tables.columns import NUMBER, Column
 from ridgeline.apps.web.labels import label
 from ridgeline.core.errors import SpecError, did_you_mean
 from ridgeline.workloads.catalogue import model_names

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ridgeline.api.impact import Impact
-from ridgeline.api.impact import impact as account
-from ridgeline.api.impact_view import SCOPES
-from ridgeline.api.predict import predict as predicted
+from ridgeline.api.impacts.impact import Impact
+from ridgeline.api.impacts.impact import impact as account
+from ridgeline.api.impacts.impact_view import SCOPES
+from ridgeline.api.predictions.predict import predict as predicted
 from ridgeline.apps.cli.flags import SHORT
 from ridgeline.apps.web.blocks import Answer, Block, bar, command_of, numbers, table, text
 from ridgeline.apps.web.fields import Field, given

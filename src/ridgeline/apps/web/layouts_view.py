@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ridgeline.api.plan_training import Choice, TrainingPlan, plan_training
-from ridgeline.api.plan_training_view import HEADS, layout_words
+from ridgeline.api.training.plan_training import Choice, TrainingPlan, plan_training
+from ridgeline.api.training.plan_training_view import HEADS, layout_words
 from ridgeline.apps.web.blocks import Answer, Block, command_of, numbers, scatter, table, text
 from ridgeline.apps.web.fields import Field, given
 from ridgeline.apps.web.jobs import Told

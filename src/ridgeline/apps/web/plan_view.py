@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ridgeline.api.launch import launch_files
-from ridgeline.api.plan import Candidate, Planned
-from ridgeline.api.plan import plan as search
-from ridgeline.api.plan_columns import ASKED
-from ridgeline.api.plan_words import moved_words, objective_words, question_words, short_name, why_words
-from ridgeline.api.show import human
+from ridgeline.api.planning.launch import launch_files
+from ridgeline.api.planning.plan import Candidate, Planned
+from ridgeline.api.planning.plan import plan as search
+from ridgeline.api.planning.plan_columns import ASKED
+from ridgeline.api.planning.plan_words import moved_words, objective_words, question_words, short_name, why_words
+from ridgeline.api.predictions.show import human
 from ridgeline.apps.web.blocks import Answer, Block, command_of, file, numbers, python_of, scatter, table, text
 from ridgeline.apps.web.fields import Field, fields_of, given
 from ridgeline.apps.web.jobs import Told

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ridgeline.api.breakdown import breakdown_of
-from ridgeline.api.columns import TASKS, Column
-from ridgeline.api.intake import intake, wanted
-from ridgeline.api.predict import Prediction
-from ridgeline.api.predict import predict as asked
-from ridgeline.api.roofline import roofline_svg
-from ridgeline.api.show import BOUND_WORDS, SERVING_ROWS, WORDS, human, title_of
+from ridgeline.api.predictions.breakdown import breakdown_of
+from ridgeline.api.predictions.predict import Prediction
+from ridgeline.api.predictions.predict import predict as asked
+from ridgeline.api.predictions.roofline import roofline_svg
+from ridgeline.api.predictions.show import BOUND_WORDS, SERVING_ROWS, WORDS, human, title_of
+from ridgeline.api.tables.columns import TASKS, Column
+from ridgeline.api.tables.intake import intake, wanted
 from ridgeline.apps.cli.flags import SHORT
 from ridgeline.apps.web.blocks import Answer, Block, bar, command_of, numbers, picture, python_of, table, text
 from ridgeline.apps.web.fields import Field, fields_of, given

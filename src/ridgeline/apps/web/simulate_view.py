@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ridgeline.api.columns import FLEETS, LOADS, SERVING
-from ridgeline.api.simulate import Simulated
-from ridgeline.api.simulate import simulate as play
-from ridgeline.api.simulation_page import distributions, over_time
-from ridgeline.api.simulation_view import FLEET, LATENCIES, MARK, RATES, any_indicative, groups, told
+from ridgeline.api.simulations.simulate import Simulated
+from ridgeline.api.simulations.simulate import simulate as play
+from ridgeline.api.simulations.simulation_page import distributions, over_time
+from ridgeline.api.simulations.simulation_view import FLEET, LATENCIES, MARK, RATES, any_indicative, groups, told
+from ridgeline.api.tables.columns import FLEETS, LOADS, SERVING
 from ridgeline.apps.cli.flags import SHORT
 from ridgeline.apps.web.blocks import Answer, Block, command_of, numbers, picture, python_of, table, text
 from ridgeline.apps.web.fields import Field, fields_of, given

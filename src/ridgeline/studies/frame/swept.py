@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ridgeline.api.columns import NUMBER, Column
-from ridgeline.api.sweep_cases import VERBS as VERBS_OF_API
-from ridgeline.api.sweep_cases import Verb, Verbs
+from ridgeline.api.sweeps.sweep_cases import VERBS as VERBS_OF_API
+from ridgeline.api.sweeps.sweep_cases import Verb, Verbs
+from ridgeline.api.tables.columns import NUMBER, Column
 from ridgeline.core.errors import RidgelineError
 from ridgeline.search.sweeps.points import Cell
 from ridgeline.studies.frame.shelf import find, names

@@ -1,0 +1,1 @@
+"""What predictions and runs cost the world and their owner."""

@@ -1,0 +1,1 @@
+"""From a question to a deployment and its launch files."""

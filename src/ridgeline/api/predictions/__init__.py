@@ -1,0 +1,1 @@
+"""One case, predicted, explained, compared and checked for plausibility."""

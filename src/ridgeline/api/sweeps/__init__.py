@@ -1,0 +1,1 @@
+"""Many points, by workers or by optimisers."""

@@ -1,0 +1,1 @@
+"""Tables of cases in, tables of results out: columns, intake, tasks, and questions about results."""

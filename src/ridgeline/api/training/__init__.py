@@ -1,0 +1,1 @@
+"""Training runs: layouts, budgets, offload, failures, the drawn pipeline."""
