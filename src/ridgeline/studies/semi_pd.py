@@ -95,7 +95,6 @@ STUDY = Study(
             metric=SOONER,
             value=(1.27, 2.58),
             baseline="SGLang, chunked prefill",
-            why="The gain is there at both loads and a little short of the lowest of theirs, for the same reasons.",
         ),
     ),
     assumptions=(
