@@ -120,6 +120,21 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
         assert together["bound"][i] == alone["bound"][0]
 
 
+def test_chips_of_one_generation_and_other_kernels_do_not_lend_them() -> None:
+    """A Jetson shares its generation with boards that have HBM, a phone's processor with its graphics unit."""
+    for chips in (
+        ("b200-sxm", "jetson-thor"),
+        ("snapdragon-x-elite-gpu", "snapdragon-x-elite-npu"),
+        ("t4", "gtx-1650"),
+    ):
+        rows = {"model": "Qwen/Qwen3-4B", "isl": 500, "osl": 50, "concurrency": 2, "weights": "int4_wo"}
+        together = predict_table("serving", {**{key: [value] * 2 for key, value in rows.items()}, "chip": list(chips)})
+        for i, chip in enumerate(chips):
+            alone = predict_table("serving", {**{key: [value] for key, value in rows.items()}, "chip": [chip]})
+            assert together["error"][i] == alone["error"][0]
+            np.testing.assert_allclose(together["tpot_s"][i], alone["tpot_s"][0], rtol=1e-12, err_msg=chip)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

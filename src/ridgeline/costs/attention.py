@@ -34,7 +34,7 @@ def price_attention(op: Attention, chips: ChipColumns, setting: Setting) -> Pric
 
     Args:
         op: dims are numbers or one value per row; `phase` decode, or q_len 1, runs the decode kernels.
-        chips: one chip or one per row, all of one generation.
+        chips: one chip or one per row, all of one kin.
         setting: `weights_cache` hot lets the key-value cache stay in the last-level cache, as in a benchmark loop.
 
     Returns: seconds and terms per row; rows without batch or new tokens cost nothing.

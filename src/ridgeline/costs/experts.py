@@ -45,7 +45,7 @@ def price_experts(op: Experts, chips: ChipColumns, setting: Setting) -> Price:
 
     Args:
         op: dims are numbers or one value per row.
-        chips: one chip or one per row, all of one generation.
+        chips: one chip or one per row, all of one kin.
         setting: `weights_cache` hot lets weights stay in the last-level cache, as in a benchmark loop.
 
     Returns: seconds and terms per row; rows without tokens cost nothing. Raises SpecError for an unknown distribution.

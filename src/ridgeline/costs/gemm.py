@@ -86,7 +86,7 @@ def price_matmul(op: Matmul, chips: ChipColumns, setting: Setting, menu: Menu | 
 
     Args:
         op: dimensions are numbers or arrays that broadcast with the rows of `chips`.
-        chips: chips of one generation.
+        chips: chips of one kin.
         setting: runtime, cache state, duration and launch mode.
         menu: the tiles that were compiled, where they are not those of the runtime's library.
     Returns: a Price whose arrays have the broadcast shape.

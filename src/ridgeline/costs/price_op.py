@@ -43,7 +43,7 @@ def price(op: Op, on: MachineColumns | ChipColumns, setting: Setting) -> Price:
 
     Args:
         op: what runs; its dimensions broadcast with the rows of `on`.
-        on: machines, or chips alone for ops that stay on one chip. All chips share a generation.
+        on: machines, or chips alone for ops that stay on one chip. All chips are of one kin.
         setting: under which software and conditions.
     Raises: DomainError: an op that no room prices.
     """

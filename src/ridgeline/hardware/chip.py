@@ -132,6 +132,12 @@ class Chip:
         """Main memory."""
         return next(tier for tier in self.tiers if tier.name == "dram")
 
+    @property
+    def kin(self) -> tuple[str, str, bool, bool]:
+        """What chips share that run the same kernels, and so may be priced together: generation, kind, whether they
+        multiply matrices, and whether their memory is HBM (boards for data centres have kernels of their own)."""
+        return self.generation, self.kind, bool(self.matrix_flops_per_s), "hbm" in self.dram.technology.casefold()
+
     def peak_flops_per_s(self, compute: str) -> float:
         """Dense peak for a compute dtype: the matrix engine's, else that of what software converts to, else vector."""
         return self.matrix_flops_per_s[compute] if compute in self.matrix_flops_per_s else self._fallback_rate(compute)

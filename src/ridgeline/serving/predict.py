@@ -1,6 +1,6 @@
 """`predict serving`: a table of deployments in, a table of times, memory, power and money out.
 
-Rows whose models have one structure, one runtime and chips of one generation are evaluated together as columns.
+Rows whose models have one structure, one runtime and chips of one kin are evaluated together as columns.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FORMATS = ("weights", "activations", "kv", "moe_weights")
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows that one evaluation takes: one structure, one generation of chips, one engine, one procedure."""
+    """Rows that one evaluation takes: one structure, chips of one kin, one engine, one procedure."""
 
     rows: Rows
     models: Resolved[Model]
@@ -166,8 +166,8 @@ def grouped(cases: Cases, problems: Problems) -> Iterator[Group]:
     rows = np.flatnonzero(problems.ok).astype(np.intp)
     keys = [
         models.codes(lambda model: model.signature()),
-        machines.codes(lambda machine: machine.chip.generation),
-        attention.codes(lambda found: found[0].chip.generation if found else ""),
+        machines.codes(lambda machine: machine.chip.kin),
+        attention.codes(lambda found: found[0].chip.kin if found else ""),
         engines.codes(str),
         measured.codes(str),
         cases.labels("mode").codes,

@@ -68,7 +68,7 @@ def is_network(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    """Rows of one network, one number format and chips of one generation."""
+    """Rows of one network, one number format and chips of one kin."""
 
     rows: Rows
     drawn: Drawn
@@ -103,7 +103,7 @@ def predict_images(cases: Cases, problems: Problems) -> dict[str, Column | Label
     updates = Resolved(problems, cases, ("trained",), update_of)
     again = Resolved(problems, cases, ("recompute",), _again)
     sides = np.unique(cases.number("resolution"), return_inverse=True)[1].astype(np.int32)
-    codes = (sides, drawn.codes(repr), schemes.codes(lambda one: one.name), chips.codes(lambda one: one.generation))
+    codes = (sides, drawn.codes(repr), schemes.codes(lambda one: one.name), chips.codes(lambda one: one.kin))
     for _, rows in groups(codes, np.flatnonzero(problems.ok)):
         group = _Group(
             rows=rows,

@@ -109,7 +109,7 @@ class Parts:
 
 
 def parts_of(drawn: Drawn, batch: Column, resolution: Column, scheme: Scheme, chips: ChipColumns) -> Parts:
-    """Price a forward pass of every row; all chips share a generation.
+    """Price a forward pass of every row; all chips are of one kin.
 
     Ops of one kind that differ in sizes only are priced in one call, as one op whose sizes are columns.
     """
@@ -207,7 +207,7 @@ def predict_vision(cases: Cases, problems: Problems) -> dict[str, NDArray[np.flo
         np.where(is_file, sides, 0).astype(np.int32),
         drawn.codes(repr),
         schemes.codes(lambda one: one.name),
-        chips.codes(lambda one: one.generation),
+        chips.codes(lambda one: one.kin),
     )
     for _, members in groups(codes, np.flatnonzero(problems.ok)):
         for start in range(0, members.size, CHUNK_ROWS):
@@ -233,7 +233,7 @@ def predict_vision(cases: Cases, problems: Problems) -> dict[str, NDArray[np.flo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    """Rows of one network, one number format and chips of one generation; software by row."""
+    """Rows of one network, one number format and chips of one kin; software by row."""
 
     rows: Rows
     drawn: Drawn

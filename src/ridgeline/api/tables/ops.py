@@ -229,10 +229,10 @@ _BY_TEXT = (
 def _groups(
     cases: Cases, problems: Problems, seen_as: Callable[[Chip], Chip] = as_it_is
 ) -> Iterator[tuple[Cells, tuple[Machine, ...], Rows]]:
-    """Rows that become one op: equal texts, one generation of chips. Machines are resolved once per distinct name."""
+    """Rows that become one op: equal texts, chips of one kin. Machines are resolved once per distinct name."""
     machines = Resolved(problems, cases, ("chip", "node"), _machine_finder(cases, seen_as))
     rows = np.flatnonzero(problems.ok).astype(np.intp)
-    keys = [machines.codes(lambda machine: machine.chip.generation), *(cases.labels(name).codes for name in _BY_TEXT)]
+    keys = [machines.codes(lambda machine: machine.chip.kin), *(cases.labels(name).codes for name in _BY_TEXT)]
     for _, members in groups(keys, rows):
         first = int(members[0])
         texts = {name: cases.text(name, first) for name in _BY_TEXT}
