@@ -135,7 +135,8 @@ class Chip:
     @property
     def kin(self) -> tuple[str, str, bool, bool]:
         """What chips share that run the same kernels, and so may be priced together: generation, kind, whether they
-        multiply matrices, and whether their memory is HBM (boards for data centres have kernels of their own)."""
+        multiply matrices, and whether their memory is HBM (boards for data centres have kernels of their own).
+        """
         return self.generation, self.kind, bool(self.matrix_flops_per_s), "hbm" in self.dram.technology.casefold()
 
     def peak_flops_per_s(self, compute: str) -> float:
