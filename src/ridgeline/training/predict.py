@@ -12,6 +12,7 @@ from ridgeline.core.errors import RidgelineError
 from ridgeline.core.tables import Labels, encode
 from ridgeline.training.batches import Mix, mix_of, over_documents
 from ridgeline.training.habits import stated
+from ridgeline.training.images import RESULTS as NUMBERS
 from ridgeline.training.images import is_network, predict_images
 from ridgeline.training.prepare import Catalogue, Group, bundled, named_model, prepare
 from ridgeline.training.profile import Coefficients, coefficients
@@ -21,23 +22,7 @@ from ridgeline.training.unlike import predict_unlike
 
 Column = NDArray[np.float64]
 
-RESULTS = (
-    "step_s",
-    "tokens_per_s",
-    "tokens_per_s_per_chip",
-    "model_flops_per_s_per_chip",
-    "hardware_flops_per_s_per_chip",
-    "mfu",
-    "hfu",
-    "memory_bytes_per_chip",
-    "fits",
-    "bubble_frac",
-    "exposed_comm_frac",
-    "power_w_per_chip",
-    "energy_j_per_token",
-    "bound",
-    "regime",
-)
+RESULTS = (*NUMBERS, "bound", "regime")
 """Result columns, in the order of the case tables."""
 
 
@@ -55,7 +40,7 @@ def predict_training(
     kinds = _kinds(cases, resolved)
     if kinds.any():
         return _together(cases, problems, resolved, kinds)
-    found: dict[str, Column] = {name: np.full(cases.rows, np.nan) for name in RESULTS[:-2]}
+    found: dict[str, Column] = {name: np.full(cases.rows, np.nan) for name in NUMBERS}
     bound, regime = (np.full(cases.rows, -1, dtype=np.int32) for _ in range(2))
     names: tuple[str, ...] = ()
     fitted = coefficients()
@@ -121,7 +106,7 @@ def _together(
     cases: Cases, problems: Problems, catalogue: Catalogue, kinds: NDArray[np.int8]
 ) -> dict[str, NDArray[np.float64] | Labels]:
     """All kinds of rows, each by its own model."""
-    found: dict[str, Column] = {name: np.full(cases.rows, np.nan) for name in RESULTS[:-2]}
+    found: dict[str, Column] = {name: np.full(cases.rows, np.nan) for name in NUMBERS}
     texts: dict[str, list[str]] = {name: [""] * cases.rows for name in RESULTS[-2:]}
     models: dict[int, Callable[[Cases, Problems], dict[str, NDArray[np.float64] | Labels]]] = {
         ALIKE: lambda part, own: predict_training(part, own, catalogue),

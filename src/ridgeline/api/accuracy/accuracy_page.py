@@ -113,8 +113,8 @@ How these were mapped, and how far to trust them:
   is not stated for Megatron, NeMo and AutoModel, and follows from memory. The floor is the spread of one configuration
   over releases of its software: 6 % in the median, 29 % at p90.
 - What misses in training: mixtures of experts, whose dispatch and host time changed from release to release (GPT-OSS
-  on GB200 is 20 % too fast, DeepSeek-V3 on GB300 from 26.06 on 18 % too slow, Qwen3-235B on GB200 before it 23 % too
-  slow); AutoModel's mixtures on H100 (three rows, up to 35 % too slow); DeepSeek-V4 Flash (one row, 46 % too fast: its
+  on GB200 is 13 % too fast, Qwen3-235B there 18 % and Qwen3-30B on B300 17 % too slow); AutoModel's mixtures on H100
+  (three rows, up to 33 % too slow); DeepSeek-V4 Flash (one row, 37 % too fast: its
   sparse attention and widened residual are priced as kernels that no run of it has told of); two LoRA runs of 70B that
   fit only with recomputation.
 - **Vision speed**: images per second of networks that one script timed in PyTorch, on boards at large batches and on
