@@ -32,7 +32,7 @@ def predict_training(
     """Result columns of every row; rows with a problem are NaN or missing there.
 
     Args:
-        cases:     rows with the TEXTS and NUMBERS above.
+        cases:     rows of the training table.
         problems:  collects what is wrong with which row.
         catalogue: resolves models, chips and the nodes that chips stand in; the bundled ones by default.
     """
