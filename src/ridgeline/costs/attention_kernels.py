@@ -56,16 +56,22 @@ def era(chip: Chip) -> str:
         return "fa2"
     if chip.generation in HOPPER:
         return "fa3"
-    return "next" if "hbm" in chip.dram.technology.casefold() else "fa2"
+    return "next" if chip.has_hbm else "fa2"
+
+
+def _era(chip: Chip, setting: Setting) -> str:
+    """The same for attention: torch runs FlashAttention 2 on every generation."""
+    kind = era(chip)
+    return "fa2" if setting.runtime == "torch" and kind != "other" else kind
 
 
 def prefill_menu(op: Attention, chip: Chip, setting: Setting) -> Menu:
     """Families for prompts."""
-    kind = era(chip)
+    kind = _era(chip, setting)
     if kind == "other":
         return _all(("generic",))
     narrow = is_narrow(op.kv)
-    if kind == "next" and setting.runtime != "torch":
+    if kind == "next":
         wide = ("fmha",) if narrow and not is_narrow(op.dtype) else ()
         flash = () if setting.runtime == "trtllm" else ("fa3-kv8" if narrow else "fa3",)
         return _all((_fmha(op, kind), *flash, *wide))
@@ -76,13 +82,13 @@ def prefill_menu(op: Attention, chip: Chip, setting: Setting) -> Menu:
 
 def decode_menu(op: Attention, chip: Chip, setting: Setting) -> Menu:
     """Families for one or few new tokens per sequence."""
-    kind = era(chip)
+    kind = _era(chip, setting)
     if kind == "other":
         return _all(("generic",))
     narrow = is_narrow(op.kv)
     tail = "-kv8" if narrow else ""
     group = np.asarray(op.heads, float) / np.maximum(op.kv_heads, 1.0)
-    if kind == "next" and setting.runtime != "torch":
+    if kind == "next":
         codes = np.where(group > 1.0, 1, 0).astype(np.intp)
         lone, grouped = ((f"{family}{tail}", f"fa3{tail}", *([family] if narrow else [])) for family in ("mmha", "gen"))
         return Menu(codes, (lone, grouped))
@@ -102,7 +108,7 @@ def _flash(op: Attention, setting: Setting, kind: str, narrow: bool) -> Menu:
     """vLLM, SGLang and torch: FlashAttention of the generation, FlashInfer or Triton where it lacks the format."""
     width = np.asarray(np.maximum(op.head_dim, op.v_head_dim), float)
     wide = width > WIDE_HEAD
-    if kind == "fa3" and setting.runtime != "torch":
+    if kind == "fa3":
         family = ("fa3-kv8" if narrow else "fa3") + suffix_of(setting)
         return _either(wide, "triton-kv8" if narrow else "fa4", family)
     if narrow:

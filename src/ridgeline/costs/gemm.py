@@ -244,7 +244,7 @@ def _facts(op: Matmul, chips: ChipColumns, setting: Setting) -> dict[str, Value]
         "peak_16bit_flops_per_s": lambda chip: chip.peak_flops_per_s("bf16"),
         "dram_bytes_per_s": lambda chip: chip.dram.bandwidth_bytes_per_s,
         "uncoded": _uncoded,
-        "cache_bytes": lambda chip: tier.capacity_bytes if (tier := chip.tier("l2")) else 0.0,
+        "cache_bytes": lambda chip: chip.cache_bytes,
         "cache_bytes_per_s": _cache_bandwidth,
     }
     return {name: _per_row([ask(chip) for chip in chips.chips], chips) for name, ask in asked.items()}

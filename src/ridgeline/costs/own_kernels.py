@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from ridgeline.costs.price import Price, Setting
-from ridgeline.hardware.chip import Chip, ChipColumns
+from ridgeline.hardware.chip import ChipColumns
 from ridgeline.workloads.ops import Attention, Matmul, Op
 
 STREAM_SHARE = 0.75
@@ -22,16 +22,12 @@ def widened(op: Matmul, priced: Price, chips: ChipColumns, setting: Setting) -> 
     own = setting.own
     if own is None or own.widens_above <= 0 or not op.scheme.weight_only:
         return priced
-    cache = np.asarray(chips.gather(_cache_bytes))
+    cache = np.asarray(chips.gather(lambda chip: chip.cache_bytes))
     wide = np.asarray(op.weight_elements(), float) * WIDE_BYTES
     moved = np.asarray(op.weight_bytes(), float) + np.maximum(wide - cache, 0.0)
     bandwidth = np.asarray(chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s))
     widen_s = np.where(np.asarray(op.m) > own.widens_above, moved / bandwidth, 0.0)
     return replace(priced, time_s=priced.time_s + widen_s, terms={**priced.terms, "widen": widen_s})
-
-
-def _cache_bytes(chip: Chip) -> float:
-    return tier.capacity_bytes if (tier := chip.tier("l2")) else 0.0
 
 
 def streamed(op: Op, priced: Price, chips: ChipColumns, setting: Setting) -> Price:

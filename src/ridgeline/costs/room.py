@@ -62,19 +62,14 @@ def units_of(chip: Chip) -> float:
 def facts_of(chips: ChipColumns, compute: str) -> Facts:
     """Facts of every row; a chip without a last-level cache has one of 0 bytes."""
 
-    def cache(chip: Chip) -> float:
-        tier = chip.tier("l2")
-        return tier.capacity_bytes if tier is not None else 0.0
-
     def plain(chip: Chip) -> float:
-        rate = chip.vector_flops_per_s.get("fp32", chip.widest_vector_flops_per_s)
-        return rate if is_foreign(chip) or not chip.matrix_flops_per_s else 0.0
+        return chip.plain_flops_per_s if is_foreign(chip) or not chip.matrix_flops_per_s else 0.0
 
     return Facts(
         peak_flops_per_s=chips.gather(lambda chip: chip.peak_flops_per_s(compute)),
         plain_flops_per_s=chips.gather(plain),
         bandwidth_bytes_per_s=chips.gather(lambda chip: chip.dram.bandwidth_bytes_per_s),
-        cache_bytes=chips.gather(cache),
+        cache_bytes=chips.gather(lambda chip: chip.cache_bytes),
         units=chips.gather(units_of),
         clock_hz=chips.gather(lambda chip: chip.clock_hz),
         fabric_hz=chips.gather(lambda chip: chip.fabric_hz),

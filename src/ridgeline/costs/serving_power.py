@@ -7,7 +7,7 @@ however few tokens an expert has: they count as many FLOPs as the tiles hold. Ho
 idle. At a lower clock r, units draw r v^2 of their part, v the voltage over the full one; memory draws what it did.
 Accelerators that are no GPU draw idle power and the joules of operations and bytes (`op_energy`), up to the same cap.
 Chips whose serving was measured carry those runs: a factor, smooth in the logarithms of the loads, that fades to 1 away
-from them. Numbers and errors: `coefficients/serving_power.yaml`; `api.fit_serving_power` writes it.
+from them. Numbers and errors: `coefficients/serving_power.yaml`; `api.accuracy.fit_serving_power` writes it.
 """
 
 from __future__ import annotations

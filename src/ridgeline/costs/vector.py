@@ -83,7 +83,9 @@ def stream_floor_s(moved: Value, chips: ChipColumns) -> Array:
     """The bound of the same bytes at full rates, with the whole last-level cache to hold them."""
     moved = np.asarray(moved, dtype=np.float64)
     memory, cache = moved / _dram(chips), moved / chips.gather(_cache_bandwidth)
-    return np.minimum(np.maximum(moved - chips.gather(_cache_bytes), 0.0) / _dram(chips) + cache, memory)
+    return np.minimum(
+        np.maximum(moved - chips.gather(lambda chip: chip.cache_bytes), 0.0) / _dram(chips) + cache, memory
+    )
 
 
 def start_s(chips: ChipColumns, c: Numbers, kernels: Value = 1.0) -> Array:
@@ -93,12 +95,8 @@ def start_s(chips: ChipColumns, c: Numbers, kernels: Value = 1.0) -> Array:
 
 
 def vector_peak(chips: ChipColumns) -> Value:
-    """fp32 rate of the vector engines (of the widest format they have, where they lack fp32)."""
-
-    def rate(chip: Chip) -> float:
-        return chip.vector_flops_per_s.get("fp32", chip.widest_vector_flops_per_s)
-
-    return chips.gather(rate)
+    """`Chip.plain_flops_per_s` of every row."""
+    return chips.gather(lambda chip: chip.plain_flops_per_s)
 
 
 def _family(setting: Setting) -> str:
@@ -141,7 +139,7 @@ def _price(
 
 def _blend(moved: Array, chips: ChipColumns, share: Array, cache: Array, memory: Array) -> Array:
     """Cache rate below `share` of the last-level cache, memory rate far above; rises with every byte."""
-    held = np.maximum(share * chips.gather(_cache_bytes), 1.0)
+    held = np.maximum(share * chips.gather(lambda chip: chip.cache_bytes), 1.0)
     cold = 1.0 / (1.0 + (held / np.maximum(moved, 1.0)) ** SHARP)
     blend: Array = cold * memory + (1.0 - cold) * cache
     return blend
@@ -155,8 +153,3 @@ def _cache_bandwidth(chip: Chip) -> float:
     """Of the last-level cache; a chip without one streams from memory."""
     tier = chip.tier("l2")
     return tier.bandwidth_bytes_per_s if tier is not None else chip.dram.bandwidth_bytes_per_s
-
-
-def _cache_bytes(chip: Chip) -> float:
-    tier = chip.tier("l2")
-    return tier.capacity_bytes if tier is not None else 0.0

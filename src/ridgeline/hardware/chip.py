@@ -133,11 +133,22 @@ class Chip:
         return next(tier for tier in self.tiers if tier.name == "dram")
 
     @property
+    def has_hbm(self) -> bool:
+        """Whether its main memory is HBM, as boards for data centres have it."""
+        return "hbm" in self.dram.technology.casefold()
+
+    @property
+    def cache_bytes(self) -> float:
+        """Of the last-level cache; 0 where there is none."""
+        tier = self.tier("l2")
+        return tier.capacity_bytes if tier is not None else 0.0
+
+    @property
     def kin(self) -> tuple[str, str, bool, bool]:
         """What chips share that run the same kernels, and so may be priced together: generation, kind, whether they
         multiply matrices, and whether their memory is HBM (boards for data centres have kernels of their own).
         """
-        return self.generation, self.kind, bool(self.matrix_flops_per_s), "hbm" in self.dram.technology.casefold()
+        return self.generation, self.kind, bool(self.matrix_flops_per_s), self.has_hbm
 
     def peak_flops_per_s(self, compute: str) -> float:
         """Dense peak for a compute dtype: the matrix engine's, else that of what software converts to, else vector."""
@@ -151,6 +162,11 @@ class Chip:
             if name in self.vector_flops_per_s:
                 return self.vector_flops_per_s[name]
         return self.widest_vector_flops_per_s
+
+    @property
+    def plain_flops_per_s(self) -> float:
+        """fp32 rate of the vector engines (of the widest format they have, where they lack fp32)."""
+        return self.vector_flops_per_s.get("fp32", self.widest_vector_flops_per_s)
 
     @property
     def widest_vector_flops_per_s(self) -> float:

@@ -302,11 +302,12 @@ def _evaluate(group: _Group, cases: Cases) -> tuple[dict[str, Column], NDArray[n
     latency = np.maximum(np.maximum(device, host), floor)
     busy = np.minimum(work * parts.moved_bytes / latency / bandwidth, 1.0)
     computing = np.minimum(work * parts.flops / latency / peak, 1.0)
-    power = steady_power_w(busy, computing, chips, narrow=group.scheme.compute in NARROW)
     if isinstance(group.drawn, Network) and group.drawn.samples:
         # Transformers over thousands of tokens draw what serving does for their operations (docs/accuracy.md).
         load = ServingLoad(weight_bytes_per_s=0.0, kv_bytes_per_s=0.0, flops_per_s=parts.flops / latency)
         power = np.asarray(serving_power_w(load, chips, measured=False))
+    else:
+        power = steady_power_w(busy, computing, chips, narrow=group.scheme.compute in NARROW)
     # Training holds 32-bit master weights, gradients and momentum beside the 16-bit copy, and what `update` says.
     state = parts.weight_bytes + STATE_BYTES * training * parts.params
     activations = parts.widest_bytes

@@ -44,20 +44,25 @@ def _table(choices: Sequence[Choice]) -> Table:
     for name in HEADS:
         table.add_column(name, justify="left" if name in ("layout", "bound by") else "right")
     for choice in choices:
-        table.add_row(
-            str(choice.chips),
-            layout_words(choice),
-            units.duration(choice.step_s),
-            units.count(choice.tokens_per_s),
-            f"{choice.mfu:.1%}",
-            units.size(choice.memory_bytes_per_chip),
-            f"{choice.bubble_frac:.1%}",
-            f"{choice.exposed_comm_frac:.1%}",
-            "-" if math.isnan(choice.run_s) else units.duration(choice.run_s),
-            "-" if math.isnan(choice.cost_usd) else f"${choice.cost_usd:,.0f}",
-            choice.bound,
-        )
+        table.add_row(*layout_cells(choice))
     return table
+
+
+def layout_cells(choice: Choice) -> tuple[str, ...]:
+    """A layout under HEADS."""
+    return (
+        str(choice.chips),
+        layout_words(choice),
+        units.duration(choice.step_s),
+        units.count(choice.tokens_per_s),
+        f"{choice.mfu:.1%}",
+        units.size(choice.memory_bytes_per_chip),
+        f"{choice.bubble_frac:.1%}",
+        f"{choice.exposed_comm_frac:.1%}",
+        "-" if math.isnan(choice.run_s) else units.duration(choice.run_s),
+        "-" if math.isnan(choice.cost_usd) else f"${choice.cost_usd:,.0f}",
+        choice.bound,
+    )
 
 
 def layout_words(choice: Choice) -> str:

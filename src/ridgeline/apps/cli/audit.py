@@ -33,7 +33,7 @@ def audit(
 ) -> None:
     """Hold a claim against peak rates, memory, capacity and power of its machine, and say how close it comes."""
     from ridgeline.api.predictions.audit import audit as hold
-    from ridgeline.apps.cli.flags import show
+    from ridgeline.apps.cli.flags import tell
     from ridgeline.core.units import parse
 
     def number(text: str, unit: str, at: str) -> float:
@@ -52,9 +52,4 @@ def audit(
         context=number(context, "count", "context"),
         energy_j=number(energy, "j", "energy"),
     )
-    if json:
-        import json as encoder
-
-        typer.echo(encoder.dumps(found.to_dict(), indent=2))
-    else:
-        show(found)
+    tell(found, json=json)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ridgeline.apps.cli.flags import Request, show, task_command
+from ridgeline.apps.cli.flags import Request, task_command, tell
 
 EXAMPLES = """Examples:
 
@@ -26,9 +26,4 @@ def compare(request: Request, *, deployments: FilesArgument) -> None:
     from ridgeline.api.predictions.compare import compare as side_by_side
 
     compared = side_by_side(*deployments, **request.arguments())
-    if request.json:
-        import json
-
-        typer.echo(json.dumps(compared.to_dict(), indent=2))
-    else:
-        show(compared)
+    tell(compared, json=request.json)

@@ -133,6 +133,16 @@ def show(view: Any) -> None:
     Console(highlight=False).print(view)
 
 
+def tell(found: Any, *, json: bool) -> None:
+    """Print a result: as JSON, or as people read it."""
+    if json:
+        from json import dumps
+
+        typer.echo(dumps(found.to_dict(), indent=2))
+    else:
+        show(found)
+
+
 def _shared(
     *,
     on: OnOption = "",

@@ -11,7 +11,7 @@ import typer
 
 from ridgeline.api.planning.plan_columns import ASKED
 from ridgeline.api.tables.columns import NUMBER, TEXT, Column
-from ridgeline.apps.cli.flags import JsonOption, parameter, show
+from ridgeline.apps.cli.flags import JsonOption, parameter, show, tell
 from ridgeline.apps.cli.progress import progress
 
 EXAMPLES = """Examples:
@@ -124,12 +124,7 @@ def _train(asked: dict[str, Any], own: dict[str, Any]) -> None:
         network=str(asked.get("network", "")),
     )
     took_s = time.perf_counter() - start
-    if own["json"]:
-        from json import dumps
-
-        typer.echo(dumps(planned.to_dict(), indent=2))
-    else:
-        show(planned)
+    tell(planned, json=own["json"])
     typer.echo(f"{planned.legal:,} layouts, {planned.fitting:,} fit, in {took_s:.2f} s", err=True)
 
 
@@ -155,12 +150,7 @@ def _update(asked: dict[str, Any], own: dict[str, Any]) -> None:
         precision=str(asked.get("precision", "")),
         framework=str(asked.get("framework", "")),
     )
-    if own["json"]:
-        from json import dumps
-
-        typer.echo(dumps(planned.to_dict(), indent=2))
-    else:
-        show(planned)
+    tell(planned, json=own["json"])
 
 
 def _flag(name: str) -> str:

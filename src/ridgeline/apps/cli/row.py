@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ridgeline.apps.cli.flags import JsonOption, show
+from ridgeline.apps.cli.flags import JsonOption, tell
 
 EXAMPLES = """Examples:
 
@@ -47,9 +47,4 @@ def row(
     found = power_row(file, limit=limit, times=factors or [1.0], capped=caps)
     if out is not None:
         write_atomic(out, found.to_csv())
-    if json:
-        from json import dumps
-
-        typer.echo(dumps(found.to_dict(), indent=2))
-    else:
-        show(found)
+    tell(found, json=json)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ridgeline.apps.cli.flags import JsonOption, show
+from ridgeline.apps.cli.flags import JsonOption, tell
 from ridgeline.apps.cli.impact import ClockOption, FillOption, PueOption
 
 EXAMPLES = """Examples:
@@ -75,9 +75,4 @@ def shift(
     )
     if out is not None:
         write_atomic(out, found.to_csv())
-    if json:
-        from json import dumps
-
-        typer.echo(dumps(found.to_dict(), indent=2))
-    else:
-        show(found)
+    tell(found, json=json)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ridgeline.api.planning.plan_columns import ASKED
-from ridgeline.apps.cli.flags import JsonOption, parameter, show
+from ridgeline.apps.cli.flags import JsonOption, parameter, tell
 
 EXAMPLES = """Examples:
 
@@ -30,12 +30,7 @@ def size(**given: Any) -> None:
 
     least, json = given.pop("least"), given.pop("json")
     sized = search(least=least, **{name: value for name, value in given.items() if value is not None})
-    if json:
-        from json import dumps
-
-        typer.echo(dumps(sized.to_dict(), indent=2))
-    else:
-        show(sized)
+    tell(sized, json=json)
 
 
 size.__signature__ = inspect.Signature(  # type: ignore[attr-defined]

@@ -44,7 +44,7 @@ def sweep(
 ) -> None:
     """Evaluate every point of a sweep file once, here or on a cluster, into one table."""
     from ridgeline.api.sweeps.sweep import sweep as start
-    from ridgeline.apps.cli.flags import show
+    from ridgeline.apps.cli.flags import tell
     from ridgeline.studies.frame.swept import VERBS
 
     try:
@@ -67,11 +67,6 @@ def sweep(
             sys.stderr.flush()
             os._exit(INTERRUPTED)  # the exit handlers of Ray wait for its servers, which end by themselves
         raise typer.Exit(INTERRUPTED) from None
-    if json:
-        import json as encoder
-
-        typer.echo(encoder.dumps(swept.to_dict(), indent=2))
-    else:
-        show(swept)
+    tell(swept, json=json)
     if swept.summary.failed:
         raise typer.Exit(ALL_FAILED if swept.summary.failed == swept.summary.points else FINISHED_WITH_FAILURES)

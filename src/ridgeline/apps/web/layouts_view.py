@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ridgeline.api.training.plan_training import Choice, TrainingPlan, plan_training
-from ridgeline.api.training.plan_training_view import HEADS, layout_words
+from ridgeline.api.training.plan_training_view import HEADS, layout_cells, layout_words
 from ridgeline.apps.web.blocks import Answer, Block, command_of, numbers, scatter, table, text
 from ridgeline.apps.web.fields import Field, given
 from ridgeline.apps.web.jobs import Told
@@ -76,9 +76,11 @@ def _blocks(planned: TrainingPlan) -> list[Block]:
         shown.append(("cost", f"${best.cost_usd:,.0f}", "rent of the chips over the run"))
     blocks = [text(f"Fastest: {layout_words(best)}, bound by {best.bound}.", kind="why"), numbers(shown)]
     blocks.append(_dots(planned))
-    blocks.append(table("Fastest layouts on all chips", HEADS, [_cells(one) for one in planned.best]))
+    blocks.append(table("Fastest layouts on all chips", HEADS, [layout_cells(one) for one in planned.best]))
     if len(planned.pareto) > 1:
-        blocks.append(table("Time against money, by number of chips", HEADS, [_cells(one) for one in planned.pareto]))
+        blocks.append(
+            table("Time against money, by number of chips", HEADS, [layout_cells(one) for one in planned.pareto])
+        )
     return blocks
 
 
@@ -89,25 +91,9 @@ def _dots(planned: TrainingPlan) -> Block:
             "x": one.memory_bytes_per_chip / 2**30,
             "y": one.tokens_per_s / one.chips,
             "front": one in planned.pareto or one is planned.best[0],
-            "words": list(zip(HEADS, _cells(one), strict=True)),
+            "words": list(zip(HEADS, layout_cells(one), strict=True)),
         }
         for one in _all(planned)
     ]
     title = "Layouts (large: what no other number of chips beats in time and money)"
     return scatter(title, ("memory per chip, GiB", "token/s per chip"), points)
-
-
-def _cells(one: Choice) -> Sequence[str]:
-    return [
-        str(one.chips),
-        layout_words(one),
-        units.duration(one.step_s),
-        units.count(one.tokens_per_s),
-        f"{one.mfu:.1%}",
-        units.size(one.memory_bytes_per_chip),
-        f"{one.bubble_frac:.1%}",
-        f"{one.exposed_comm_frac:.1%}",
-        "-" if math.isnan(one.run_s) else units.duration(one.run_s),
-        "-" if math.isnan(one.cost_usd) else f"${one.cost_usd:,.0f}",
-        one.bound,
-    ]

@@ -4,7 +4,7 @@ Run `python -m ridgeline.costs.fits.power SILICON_FOLDER`; the folder holds the 
 Only kernels of more than half a millisecond count: on shorter ones the sensor, which averages about a second, mixes
 kernels. Utilisations come from measured times, so the errors are those of power alone. Numbers that these tables do
 not identify come from published runs and stand here with their sources; serving has a law and a fit of its own
-(`api.fit_serving_power`).
+(`api.accuracy.fit_serving_power`).
 """
 
 from __future__ import annotations
